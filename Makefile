@@ -1,0 +1,35 @@
+# A fresh clone on a fresh machine needs Python 3.11 or newer, a C compiler, make, and this file.
+PYTHON ?= python3
+BIN = .venv/bin
+SOURCES = pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd')
+
+.PHONY: demo test bench lint sdist clean
+
+demo: .venv/installed
+	$(BIN)/fastoptim demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python -m pytest bench --benchmark-enable
+
+lint: .venv/installed
+	$(BIN)/python -m pip install -q ruff cython-lint mypy
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint src
+	$(BIN)/mypy
+
+sdist: .venv/installed
+	$(BIN)/python -m pip install -q build
+	$(BIN)/python -m build --sdist
+
+.venv/installed: $(SOURCES) | .venv/bin/python
+	$(BIN)/python -m pip install -q '.[test]'
+	touch $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv build dist demo src/fastoptim.egg-info src/fastoptim/kernels/*.c src/fastoptim/kernels/*.so

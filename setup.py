@@ -1,0 +1,132 @@
+"""What pyproject.toml cannot say: how the extension modules are compiled.
+
+Build switches, all environment variables: FASTOPTIM_NO_OPENMP=1 builds the serial library,
+FASTOPTIM_NO_ISA=1 leaves the AVX2 and AVX-512 variants out, FASTOPTIM_DEBUG=1 checks every index.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "src/fastoptim/kernels"
+DEBUG = os.environ.get("FASTOPTIM_DEBUG") == "1"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+}
+
+# The promise "same bits as the NumPy listing" lives in these flags: every product and every sum
+# is rounded by itself (no contraction to FMA), and whatever CFLAGS the environment brings, the
+# licence to reorder is taken back. -fno-math-errno lets sqrt be the one instruction it is;
+# -fno-trapping-math lets a comparison become a blend. Neither changes a result.
+FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+
+# Where OpenMP hides, by compiler: gcc and clang on Linux; Apple's clang with Homebrew's libomp.
+OPENMP = [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
+
+# The one list of instruction sets: rules_<name>.pyx is rules.pyx compiled with these flags.
+ISA_FLAGS = {
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
+
+
+def kernel(name, **options):
+    return Extension(
+        f"fastoptim.kernels.{name}", [f"{KERNELS}/{name}.pyx"],
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        **options,
+    )
+
+
+class Build(build_ext):
+    """Asks the compiler what it can do before compiling: OpenMP, and each instruction set."""
+
+    def build_extensions(self):
+        openmp = self.probe_openmp()
+        variants = {f"fastoptim.kernels.rules_{isa}": flags for isa, flags in self.probe_isa()}
+        wanted = []
+        for extension in self.extensions:
+            compile_flags, link_flags = list(FLAGS), []
+            module = extension.name.rpartition(".")[2]
+            if extension.name in variants:
+                compile_flags += variants[extension.name]
+            elif module.startswith("rules_"):
+                continue
+            if module == "driver" and openmp:
+                compile_flags += openmp[0]
+                link_flags += openmp[1]
+            extension.extra_compile_args = [f for f in compile_flags if self.accepts([f])]
+            extension.extra_link_args = link_flags
+            wanted.append(extension)
+        self.extensions[:] = wanted
+        super().build_extensions()
+
+    def probe_openmp(self):
+        if os.environ.get("FASTOPTIM_NO_OPENMP") == "1":
+            self.say("FASTOPTIM_NO_OPENMP=1: building the serial library.")
+            return None
+        source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+        for compile_flags, link_flags in OPENMP:
+            if self.accepts(compile_flags, link_flags, source):
+                return compile_flags, link_flags
+        self.say(
+            "No OpenMP found with this compiler: fastoptim will work, on one thread.\n"
+            "For all cores install OpenMP (Debian: part of gcc; macOS: brew install libomp, with\n"
+            "its folders in CPPFLAGS and LDFLAGS) and install fastoptim again."
+        )
+        return None
+
+    def probe_isa(self):
+        if os.environ.get("FASTOPTIM_NO_ISA") == "1":
+            self.say("FASTOPTIM_NO_ISA=1: building the baseline instruction set alone.")
+            return []
+        x86 = "#if !defined(__x86_64__)\n#error not x86\n#endif\nint main(void) { return 0; }\n"
+        return [(isa, flags) for isa, flags in ISA_FLAGS.items() if self.accepts(flags, [], x86)]
+
+    def accepts(self, compile_flags, link_flags=(), source="int main(void) { return 0; }\n"):
+        """Whether a program compiles, and where link flags are given links, with these flags."""
+        key = (tuple(compile_flags), tuple(link_flags), source)
+        known = self.__dict__.setdefault("_accepted", {})
+        if key not in known:
+            known[key] = self.compiles(list(compile_flags), list(link_flags), source)
+        return known[key]
+
+    def compiles(self, compile_flags, link_flags, source):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "probe.c")
+            path.write_text(source)
+            try:
+                objects = self.compiler.compile(
+                    [str(path)], output_dir=folder, extra_postargs=compile_flags
+                )
+                if link_flags:
+                    self.compiler.link_executable(
+                        objects, str(Path(folder, "probe")), extra_postargs=link_flags
+                    )
+            except Exception:  # every compiler class has its own; all of them mean "no"
+                return False
+            return True
+
+    @staticmethod
+    def say(text):
+        bar = "*" * 90
+        print(f"{bar}\n{text}\n{bar}", file=sys.stderr)
+
+
+modules = ["cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "driver", "collect", "arrays"]
+setup(
+    ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),
+    cmdclass={"build_ext": Build},
+)

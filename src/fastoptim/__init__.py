@@ -1,0 +1,28 @@
+"""Fused gradient-descent update rules for NumPy arrays on the CPU.
+
+>>> import numpy as np, fastoptim as fo
+>>> params = {"W": np.ones(3), "b": np.zeros(1)}
+>>> opt = fo.Momentum(lr=0.1)
+>>> opt.update(params, {"W": np.ones(3), "b": np.ones(1)})
+>>> params["W"]
+array([0.9, 0.9, 0.9])
+"""
+
+from importlib.metadata import version as _version
+
+from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
+
+__version__ = _version("fastoptim")
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "get_num_threads",
+    "set_num_threads",
+    "show_runtime",
+]

@@ -1,0 +1,89 @@
+"""The compiled part: the rules for this processor, and the loops that run them.
+
+The rules are compiled once per instruction set. The best one that was built and that this
+processor has is imported here; ``FASTOPTIM_ISA`` names another. All give the same bits.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastoptim.kernels import arrays, cpu
+from fastoptim.kernels.collect import Collector
+
+__all__ = ["ISA", "RULES", "Collector", "available_isas", "step"]
+
+
+def module_name(isa: str) -> str:
+    """Return the name of the module with the rules for an instruction set."""
+    return f"{__name__}.rules" if isa == "baseline" else f"{__name__}.rules_{isa}"
+
+
+def available_isas() -> list[str]:
+    """Return the instruction sets that were built and that this processor has, plainest first."""
+    # The processor first: the start-up code of an AVX2 module contains AVX2 instructions.
+    return [isa for isa in cpu.instruction_sets() if find_spec(module_name(isa))]
+
+
+def chosen_isa() -> str:
+    """Return the instruction set to use: the best, or what FASTOPTIM_ISA says."""
+    isas = available_isas()
+    isa = os.environ.get("FASTOPTIM_ISA", isas[-1])
+    if isa not in isas:
+        raise ValueError(
+            f"FASTOPTIM_ISA must be one of baseline, avx2, avx512, of which this machine and "
+            f"this build have {', '.join(isas)}; got {isa!r}"
+        )
+    return isa
+
+
+ISA: str = chosen_isa()
+RULES: dict[str, object] = import_module(module_name(ISA)).RULES
+
+Array = NDArray[np.float32] | NDArray[np.float64]
+
+
+def step(
+    rule: str, param: Array, grad: Array, state: Sequence[Array], coefficients: Sequence[float]
+) -> None:
+    """Apply a rule once to one array, in place.
+
+    Parameters
+    ----------
+    rule : str
+        A key of ``fastoptim.kernels.RULES``, such as "adam".
+    param : array of shape (n,), float32 or float64, contiguous
+        Updated in place. Give a larger array as ``W.reshape(-1)``, a view of the same memory.
+    grad : array of shape (n,), contiguous
+    state : sequence of arrays of shape (n,), contiguous
+        One per slot of the rule, in its order; updated in place.
+    coefficients : sequence of float
+        The rule's scalars, as ``coefficients(t)`` of its optimizer gives them.
+
+    Raises
+    ------
+    ValueError
+        An unknown rule, a wrong number of arrays or coefficients, a wrong size, a read-only or
+        non-contiguous array, arrays that share memory, a coefficient that is not finite.
+    TypeError
+        Something is not an array, or the dtypes differ or are not float32 or float64.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> from fastoptim.kernels import step
+    >>> p, g = np.ones(3, np.float32), np.full(3, 0.5, np.float32)
+    >>> m, v = np.zeros_like(p), np.zeros_like(p)
+    >>> for t in (1, 2):
+    ...     step("adam", p, g, (m, v), fo.Adam(lr=0.1).coefficients(t))
+    >>> p
+    array([0.8000006, 0.8000006, 0.8000006], dtype=float32)
+    """
+    if rule not in RULES:
+        names = ", ".join(name for name in RULES if not name.startswith("_"))
+        raise ValueError(f"rule must be one of {names}, got {rule!r}")
+    arrays.step(RULES[rule], param, grad, state, coefficients)

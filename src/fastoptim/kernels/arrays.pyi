@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+def step(
+    capsule: object, param: object, grad: object, state: object, coefficients: Sequence[float]
+) -> None: ...
+def size_of(capsule: object) -> tuple[int, int]: ...

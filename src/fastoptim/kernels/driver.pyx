@@ -1,0 +1,255 @@
+"""Walks a table of spans, block by block, on all cores: the only place that knows OpenMP.
+
+ a) One parallel region per update, whatever the number of arrays: entering one costs
+    microseconds, and a region per array is what makes many small arrays slow elsewhere.
+ b) The table is cut into one run of blocks per thread, of equal length (static: a rule costs the
+    same everywhere). No thread count, cut or order changes a bit, because no element's result
+    depends on another element.
+ c) A block of 1,024 elements passes all its stages while it sits in L1.
+ d) The floating-point mode is a register of each thread, and a library loaded by anyone may have
+    switched one of them to flush subnormals. Every run sets the IEEE default and puts back what
+    it found.
+ e) After fork, GNU's OpenMP hangs in the child unless its threads were released just before, by
+    the thread that forks. Where that call is missing, the child works on one thread.
+"""
+
+import os
+
+import numpy as np
+
+from cython cimport floating
+from cython.parallel cimport prange
+
+from fastoptim.kernels.rule cimport MAX_SLOTS
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+      #include <omp.h>
+      #define FO_OPENMP _OPENMP
+      /* Only GNU's runtime hangs after fork; omp.h declares the call since GCC 9, and a library
+         can be older than the header, hence weak. */
+      #if defined(__GNUC__) && !defined(__clang__) && defined(__ELF__)
+        extern int fo_omp_pause(int) __asm__("omp_pause_resource_all") __attribute__((weak));
+        static int fo_can_pause(void) { return fo_omp_pause != 0; }
+        static void fo_pause(void) { if (fo_omp_pause) fo_omp_pause(1 /* soft */); }
+        #define FO_HANGS_AFTER_FORK 1
+      #else
+        static int fo_can_pause(void) { return 0; }
+        static void fo_pause(void) {}
+        #define FO_HANGS_AFTER_FORK 0
+      #endif
+      static int fo_max_threads(void) { return omp_get_max_threads(); }
+      static int fo_thread_limit(void) { return omp_get_thread_limit(); }
+    #else
+      #define FO_OPENMP 0
+      #define FO_HANGS_AFTER_FORK 0
+      static int fo_can_pause(void) { return 0; }
+      static void fo_pause(void) {}
+      static int fo_max_threads(void) { return 1; }
+      static int fo_thread_limit(void) { return 1; }
+    #endif
+
+    #if defined(__x86_64__) || defined(_M_X64)
+      #include <xmmintrin.h>
+      typedef unsigned int fo_float_mode;
+      static fo_float_mode fo_ieee(void) {
+          fo_float_mode before = _mm_getcsr();
+          _mm_setcsr(0x1F80);  /* round to nearest, subnormals kept, no traps */
+          return before;
+      }
+      static void fo_put_back(fo_float_mode before) { _mm_setcsr(before); }
+    #elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+      typedef unsigned long fo_float_mode;
+      static fo_float_mode fo_ieee(void) {
+          fo_float_mode before;
+          __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
+          __asm__ __volatile__("msr fpcr, %0" : : "r"(0UL));
+          return before;
+      }
+      static void fo_put_back(fo_float_mode before) {
+          __asm__ __volatile__("msr fpcr, %0" : : "r"(before));
+      }
+    #else
+      #include <fenv.h>
+      typedef fenv_t fo_float_mode;
+      static fo_float_mode fo_ieee(void) {
+          fenv_t before; fegetenv(&before); fesetenv(FE_DFL_ENV); return before;
+      }
+      static void fo_put_back(fo_float_mode before) { fesetenv(&before); }
+    #endif
+    """
+    ctypedef struct fo_float_mode:
+        pass
+    const int FO_OPENMP
+    const int FO_HANGS_AFTER_FORK
+    int fo_can_pause() nogil
+    void fo_pause() nogil
+    int fo_max_threads() nogil
+    int fo_thread_limit() nogil
+    fo_float_mode fo_ieee() nogil
+    void fo_put_back(fo_float_mode before) nogil
+
+cdef enum:
+    BLOCK = 1024                # elements that pass all stages while they sit in L1
+    WORK_PER_THREAD = 32768     # elements; see threads_for
+    SPAN_COST = 64              # what starting a span costs, in elements
+    MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
+
+cdef int chosen_threads = 0     # by set_num_threads or FASTOPTIM_NUM_THREADS; 0: ask OpenMP
+cdef bint orphaned = False      # a forked child whose OpenMP would hang
+
+
+# ---------------------------------------------------------------- the walk
+
+cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
+    return (n + BLOCK - 1) // BLOCK
+
+
+cdef void blocks(
+    const Pipeline *line, const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end
+) noexcept nogil:
+    """Send elements i to end of one span through the stages, a block at a time."""
+    cdef floating[BLOCK] scratch
+    cdef floating *p
+    cdef floating *s[MAX_SLOTS]
+    cdef const floating *g
+    cdef Py_ssize_t k, n
+    while i < end:
+        n = min(BLOCK, end - i)
+        p = <floating *> span.p + i
+        g = <const floating *> span.g + i
+        for k in range(line.rule.slots):
+            s[k] = <floating *> span.s[k] + i
+        if floating is float:
+            if line.prepare32 != NULL:
+                g = line.prepare32(p, g, scratch, n)
+            line.rule.f32(p, g, s, c, n)
+            if line.finish32 != NULL:
+                line.finish32(p, g, s, c, n)
+        else:
+            if line.prepare64 != NULL:
+                g = line.prepare64(p, g, scratch, n)
+            line.rule.f64(p, g, s, c, n)
+            if line.finish64 != NULL:
+                line.finish64(p, g, s, c, n)
+        i += n
+
+
+cdef void walk(
+    const Pipeline *line, const Span *spans, Py_ssize_t count,
+    const float[:, ::1] c32, const double[:, ::1] c64,
+    Py_ssize_t block, Py_ssize_t end,
+) noexcept nogil:
+    """Send the table's blocks from block to end through the stages."""
+    cdef Py_ssize_t k = 0, beyond = count, middle, last
+    cdef const Span *span
+    while beyond - k > 1:               # the last span that starts at or before block
+        middle = (k + beyond) // 2
+        if spans[middle].first <= block:
+            k = middle
+        else:
+            beyond = middle
+    cdef fo_float_mode before = fo_ieee()
+    while block < end:
+        span = &spans[k]
+        last = min(end, span.first + blocks_of(span.n))
+        if span.wide:
+            blocks(line, span, &c64[span.c, 0], (block - span.first) * BLOCK,
+                   min(span.n, (last - span.first) * BLOCK))
+        else:
+            blocks(line, span, &c32[span.c, 0], (block - span.first) * BLOCK,
+                   min(span.n, (last - span.first) * BLOCK))
+        block = last
+        k += 1
+    fo_put_back(before)
+
+
+cdef void run(
+    const Pipeline *line, Span[::1] spans, Py_ssize_t count,
+    const float[:, ::1] c32, const double[:, ::1] c64,
+) noexcept nogil:
+    cdef Py_ssize_t k, work = count * SPAN_COST, total
+    if count == 0:
+        return
+    for k in range(count):
+        work += spans[k].n
+    total = spans[count - 1].first + blocks_of(spans[count - 1].n)
+    cdef int part, team = threads_for(work)
+    if team == 1:                       # no region at all: cheaper, and safe in any forked child
+        walk(line, &spans[0], count, c32, c64, 0, total)
+        return
+    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+        walk(line, &spans[0], count, c32, c64, total * part // team, total * (part + 1) // team)
+
+
+cdef Span[::1] new_table(Py_ssize_t capacity):
+    cdef Span one
+    return np.zeros(capacity, dtype=np.asarray(<Span[:1]> &one).dtype)
+
+
+# ---------------------------------------------------------------- threads
+
+cdef int max_threads() noexcept nogil:
+    if orphaned or FO_OPENMP == 0:
+        return 1
+    return chosen_threads or fo_max_threads()
+
+
+cdef int threads_for(Py_ssize_t work) noexcept nogil:
+    """How many threads earn their keep on so many elements."""
+    return <int> max(1, min(max_threads(), work // WORK_PER_THREAD))
+
+
+def set_num_threads(n, str name="n"):
+    """Set the most threads that an update uses; None asks OpenMP at each call."""
+    global chosen_threads
+    if n is None:
+        chosen_threads = 0
+        return
+    limit = min(MOST_THREADS, fo_thread_limit()) if FO_OPENMP else MOST_THREADS
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
+    if not 1 <= n <= limit:
+        raise ValueError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
+    chosen_threads = n
+
+
+def get_num_threads():
+    """Return the most threads that an update uses at present."""
+    return max_threads()
+
+
+def openmp_version():
+    """The date of the OpenMP standard that this was compiled for, 0 without OpenMP."""
+    return FO_OPENMP
+
+
+def fork_handling():
+    """What becomes of threads in a forked child: "threads", "released" or "serial"."""
+    if not FO_HANGS_AFTER_FORK:
+        return "threads"
+    return "released" if fo_can_pause() else "serial"
+
+
+def release_threads():
+    """Before a fork, in the thread that forks: let OpenMP's threads go."""
+    fo_pause()
+
+
+def serial_from_now_on():
+    """In a forked child whose OpenMP would hang: never enter a parallel region."""
+    global orphaned
+    orphaned = True
+
+
+def thread_block_and_work():
+    """Elements per block, and elements per thread below which a thread is not used."""
+    return BLOCK, WORK_PER_THREAD
+
+
+if hasattr(os, "register_at_fork"):
+    if fork_handling() == "released":
+        os.register_at_fork(before=release_threads)
+    elif fork_handling() == "serial":
+        os.register_at_fork(after_in_child=serial_from_now_on)

@@ -1,0 +1,81 @@
+"""How many threads, which instructions: what can be set and what is in force."""
+
+import os
+import platform
+import sys
+import warnings
+
+import numpy as np
+
+from fastoptim.kernels import ISA, available_isas, driver
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set how many threads an update may use, for the whole process.
+
+    Parameters
+    ----------
+    n : int in [1, 1024], or None
+        None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the processor's
+        cores). A small update uses fewer threads, or none but the caller's. No count changes a
+        result.
+
+    Examples
+    --------
+    >>> import fastoptim as fo
+    >>> fo.set_num_threads(1)
+    >>> fo.get_num_threads()
+    1
+    >>> fo.set_num_threads(None)
+    """
+    driver.set_num_threads(n)
+    if n is not None and n > 1 and not driver.openmp_version():
+        warnings.warn(
+            "fastoptim was built without OpenMP and updates on one thread", RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def get_num_threads() -> int:
+    """Return how many threads an update may use at present."""
+    return driver.get_num_threads()
+
+
+def show_runtime() -> None:
+    """Print what decides how an update runs: versions, instructions, OpenMP, threads."""
+    from fastoptim import __version__
+
+    openmp = driver.openmp_version()
+    fork = {
+        "threads": "threads go on",
+        "released": "threads are released before and start anew in both processes",
+        "serial": "this OpenMP cannot release its threads: the child works on one",
+    }[driver.fork_handling()]
+    block, work = driver.thread_block_and_work()
+    rows = {
+        "fastoptim": __version__,
+        "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
+        "NumPy": np.__version__,
+        "instructions": f"{ISA} (available: {', '.join(available_isas())})",
+        "OpenMP": str(openmp) if openmp else "none: this build is serial",
+        "threads": f"{get_num_threads()} at most, one per {work:,} elements",
+        "block": f"{block:,} elements",
+        "after fork": fork if openmp else "nothing to do",
+    }
+    for name, value in rows.items():
+        print(f"{name + ':':<14}{value}")
+
+
+def read_environment() -> None:
+    """Apply FASTOPTIM_NUM_THREADS, as set_num_threads would."""
+    text = os.environ.get("FASTOPTIM_NUM_THREADS")
+    if text is None:
+        return
+    try:
+        n: object = int(text)
+    except ValueError:
+        n = text
+    driver.set_num_threads(n, "FASTOPTIM_NUM_THREADS")
+
+
+read_environment()
