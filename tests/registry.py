@@ -1,0 +1,96 @@
+"""The one list of rules that every parametrised test runs over, read off the library itself."""
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+import pytest
+from reference import ORACLES
+
+import fastoptim
+from fastoptim.base import Optimizer
+from fastoptim.hyperparameters import Choice, Interval
+
+CLASSES = [
+    x
+    for x in (getattr(fastoptim, name) for name in fastoptim.__all__)
+    if isinstance(x, type) and issubclass(x, Optimizer)
+]
+
+
+def choices(cls):
+    """Every combination of the named choices of a class, as keyword arguments."""
+    fields = [f for f in dataclasses.fields(cls) if isinstance(f.metadata["check"], Choice)]
+    for values in product(*(f.metadata["check"].names for f in fields)):
+        yield dict(zip((f.name for f in fields), values, strict=True))
+
+
+class Case:
+    """A rule with one combination of its choices."""
+
+    def __init__(self, cls, options):
+        self.cls, self.options = cls, options
+
+    def __repr__(self):
+        return "-".join([self.cls.__name__, *self.options.values()])
+
+    def ours(self, **hyper):
+        return self.cls(**self.options, **hyper)
+
+    def oracle(self, **hyper):
+        return ORACLES[self.cls.__name__](**self.options, **hyper)
+
+    @property
+    def slots(self):
+        return self.cls._slots
+
+
+CASES = [Case(cls, options) for cls in CLASSES for options in choices(cls)]
+STATEFUL = [case for case in CASES if case.slots]
+
+every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
+every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+
+NUMBERS = [
+    (cls, f)
+    for cls in CLASSES
+    for f in dataclasses.fields(cls)
+    if isinstance(f.metadata["check"], Interval)
+]
+every_number = pytest.mark.parametrize(
+    ("cls", "field"), NUMBERS, ids=[f"{cls.__name__}-{f.name}" for cls, f in NUMBERS]
+)
+
+
+def arrays(rng, shapes, dtype):
+    """A dict of random arrays, a few of whose elements are zero."""
+    return {
+        key: np.where(rng.random(shape) < 0.1, 0, rng.standard_normal(shape)).astype(dtype)
+        for key, shape in shapes.items()
+    }
+
+
+def assert_same_bits(ours, oracle, params, expected):
+    """All parameters and all state equal to the oracle's, NaN and the sign of zero included."""
+    assert set(params) == set(expected)
+    for key in expected:
+        assert_same_array(params[key], expected[key], f"params[{key!r}]")
+    for slot in type(ours)._slots:
+        theirs = getattr(oracle, slot)
+        assert set(getattr(ours, slot)) == set(theirs)
+        for key in theirs:
+            assert_same_array(getattr(ours, slot)[key], theirs[key], f"{slot}[{key!r}]")
+
+
+def assert_same_array(a, b, name):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.dtype == b.dtype, name
+    assert a.shape == b.shape, name
+    word = np.uint32 if a.dtype == np.float32 else np.uint64
+    differ = np.ascontiguousarray(a).view(word) != np.ascontiguousarray(b).view(word)
+    differ &= ~(np.isnan(a) & np.isnan(b)).reshape(differ.shape)
+    assert not differ.any(), (
+        f"{name}: {differ.sum()} of {a.size} elements differ, first {a[differ.reshape(a.shape)][:3]}"
+        f" instead of {b[differ.reshape(a.shape)][:3]}"
+    )
