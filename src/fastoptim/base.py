@@ -78,7 +78,7 @@ class Optimizer:
         elif isinstance(getattr(type(self), name, None), (Slot, property)):
             object.__setattr__(self, name, value)  # which refuses
         else:
-            close = get_close_matches(name, self._checks, 1)
+            close = get_close_matches(name.lower(), self._checks, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self._checks)}"
             raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
 

@@ -4,6 +4,7 @@ The same network is trained twice from the same seed on scikit-learn's handwritt
 step in turn: once with a listing, once with fastoptim. Every weight must end on the same bits.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -124,7 +125,8 @@ def main(epochs: int, output: Path, quiet: bool) -> int:
     if differing:
         print(
             f"error: {', '.join(differing)} ended on other bits than the NumPy listing; please "
-            f"report this with the output of 'fastoptim info'"
+            f"report this with the output of 'fastoptim info'",
+            file=sys.stderr,
         )
         return 1
     return 0

@@ -99,7 +99,7 @@ class Momentum(Optimizer):
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
     37.002
-    23.664
+    23.771
     """
 
     kernels = ("momentum",)
@@ -161,8 +161,8 @@ class Nesterov(Optimizer):
     ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
-    27.378
-    23.445
+    27.381
+    23.608
     """
 
     kernels = ("nesterov", "nesterov_listing")
@@ -217,7 +217,7 @@ class AdaGrad(Optimizer):
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
     32.750
-    21.000
+    21.171
     """
 
     kernels = ("adagrad",)
@@ -269,8 +269,8 @@ class RMSprop(Optimizer):
     ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
-    58.872
-    49.595
+    58.882
+    49.517
     """
 
     kernels = ("rmsprop",)
@@ -325,7 +325,7 @@ class Adam(Optimizer):
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
     64.510
-    55.060
+    55.074
     """
 
     kernels = ("adam",)

@@ -81,7 +81,7 @@ def step(
     >>> for t in (1, 2):
     ...     step("adam", p, g, (m, v), fo.Adam(lr=0.1).coefficients(t))
     >>> p
-    array([0.8000006, 0.8000006, 0.8000006], dtype=float32)
+    array([0.8000011, 0.8000011, 0.8000011], dtype=float32)
     """
     if rule not in RULES:
         names = ", ".join(name for name in RULES if not name.startswith("_"))

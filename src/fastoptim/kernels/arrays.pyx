@@ -7,7 +7,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
 from libc.math cimport isfinite
 
-from fastoptim.kernels.driver cimport Pipeline, Span, run
+from fastoptim.kernels.driver cimport Pipeline, Span, rounded, run
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
 cnp.import_array()
@@ -82,7 +82,7 @@ def step(capsule, param, grad, state, coefficients):
     wide = cnp.PyArray_TYPE(param) == cnp.NPY_DOUBLE
     for k in range(rule.coefs):
         c64[0, k] = coefficients[k]
-        c32[0, k] = <float> c64[0, k]
+        c32[0, k] = rounded(c64[0, k])
         if not isfinite(c64[0, k] if wide else c32[0, k]):
             raise ValueError(
                 f"coefficients must be finite in {param.dtype}, got {coefficients}"

@@ -26,7 +26,7 @@ from libc.math cimport isfinite
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy
 
-from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, run
+from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
 cnp.import_array()
@@ -554,7 +554,7 @@ cdef class Collector:
         for k in range(rule.coefs):
             x = values[k]
             self.c64[row, k] = x
-            self.c32[row, k] = <float> x
+            self.c32[row, k] = rounded(x)
             if not isfinite(x):
                 raise ValueError(f"the hyperparameters give a coefficient of {x}; got {values}")
             if not isfinite(self.c32[row, k]) and self.any_float32():

@@ -25,6 +25,8 @@ cdef struct Pipeline:
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 
+cdef float rounded(double x) noexcept nogil
+
 cdef Span[::1] new_table(Py_ssize_t capacity)
 
 cdef void run(

@@ -78,6 +78,15 @@ cdef extern from *:
       }
       static void fo_put_back(fo_float_mode before) { fesetenv(&before); }
     #endif
+
+    /* volatile keeps the conversion between the two changes of mode */
+    static float fo_rounded(double x) {
+        fo_float_mode before = fo_ieee();
+        volatile double wide = x;
+        volatile float narrow = (float) wide;
+        fo_put_back(before);
+        return narrow;
+    }
     """
     ctypedef struct fo_float_mode:
         pass
@@ -89,6 +98,7 @@ cdef extern from *:
     int fo_thread_limit() nogil
     fo_float_mode fo_ieee() nogil
     void fo_put_back(fo_float_mode before) nogil
+    float fo_rounded(double x) nogil
 
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1
@@ -181,6 +191,11 @@ cdef void run(
         return
     for part in prange(team, num_threads=team, schedule="static", chunksize=1):
         walk(line, &spans[0], count, c32, c64, total * part // team, total * (part + 1) // team)
+
+
+cdef float rounded(double x) noexcept nogil:
+    """Round to float32, whatever mode the calling thread is in."""
+    return fo_rounded(x)
 
 
 cdef Span[::1] new_table(Py_ssize_t capacity):

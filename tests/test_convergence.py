@@ -1,0 +1,42 @@
+"""Every rule reaches the minimum of x² + 50y², and of Rosenbrock's valley."""
+
+import numpy as np
+import pytest
+from registry import CASES
+
+QUADRATIC = {
+    "SGD": {"lr": 0.015}, "Momentum": {"lr": 0.005}, "Nesterov": {"lr": 0.005},
+    "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.05, "decay_rate": 0.9}, "Adam": {"lr": 0.1},
+}
+ROSENBROCK = {
+    "SGD": {"lr": 0.001}, "Momentum": {"lr": 0.0002}, "Nesterov": {"lr": 0.0002},
+    "AdaGrad": {"lr": 0.5}, "RMSprop": {"lr": 0.005, "decay_rate": 0.9}, "Adam": {"lr": 0.02},
+}
+
+
+def minimise(opt, start, gradient, steps):
+    """Train, with the learning rate falling to zero so that RMSprop, too, comes to rest."""
+    params, lr = {"x": np.array(start)}, opt.lr
+    for step in range(steps):
+        opt.lr = lr * (1 - step / steps)
+        opt.update(params, {"x": gradient(params["x"])})
+    return params["x"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_quadratic(case):
+    opt = case.ours(**QUADRATIC[case.cls.__name__])
+    x = minimise(opt, [5.0, 1.0], lambda x: np.array([2.0, 100.0]) * x, 2000)
+    assert np.abs(x).max() < 1e-4
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_rosenbrock(case):
+    def gradient(x):
+        return np.array([
+            2 * (x[0] - 1) - 400 * x[0] * (x[1] - x[0] ** 2), 200 * (x[1] - x[0] ** 2),
+        ])
+
+    opt = case.ours(**ROSENBROCK[case.cls.__name__])
+    x = minimise(opt, [-1.2, 1.0], gradient, 30_000)
+    assert np.abs(x - 1).max() < 0.02

@@ -1,0 +1,45 @@
+"""Every example in the docstrings and in the README runs and prints what it says."""
+
+import doctest
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import fastoptim
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    m.name for m in pkgutil.walk_packages(fastoptim.__path__, "fastoptim.")
+    if "rules_" not in m.name  # the same text, for a processor that this may not be
+]
+
+
+@pytest.mark.parametrize("name", ["fastoptim", *MODULES])
+def test_docstrings(name):
+    assert doctest.testmod(import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("name", [n for n in fastoptim.__all__ if n[0].isupper()])
+def test_every_class_shows_its_objective_falling(name):
+    doc = getattr(fastoptim, name).__doc__
+    for heading in ("Parameters", "References", "Examples", ".. math::"):
+        assert heading in doc
+    printed = [float(x) for x in re.findall(r"^    (\d+\.\d{3})$", doc, re.MULTILINE)]
+    assert len(printed) >= 3
+    assert printed == sorted(printed, reverse=True)
+
+
+@pytest.mark.parametrize("path", ["README.md", "bench/README.md"])
+def test_readme(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testfile(str(ROOT / path), module_relative=False)
+    assert result.failed == 0
+    assert result.attempted > 0 or path != "README.md"
+
+
+def test_first_example_is_short():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks[0].strip().splitlines()) <= 12

@@ -1,0 +1,305 @@
+"""Every bad input: the exception's type, its text, and that nothing changed."""
+
+import collections
+import threading
+import types
+
+import numpy as np
+import pytest
+from registry import assert_same_bits, every_rule
+
+import fastoptim as fo
+
+F32, F64 = np.float32, np.float64
+
+
+def ones(*shape, dtype=F64):
+    return np.ones(shape, dtype)
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+def shared_table():
+    table = ones(6)
+    return {"W": table[:4], "b": table[2:]}
+
+
+def half_shared_columns():
+    table = ones(4, 6)
+    return {"W": table[:, 0:4:2], "b": table[:, 2:5]}
+
+
+def ld(a):
+    return a.astype(np.longdouble)
+
+
+# Each row: what is wrong, params, grads, the exception, a part of its text.
+W, B = ones(2, 3), ones(3)
+ROWS = {
+    "missing key": ({"W": W, "b": B}, {"W": W}, KeyError, r"grads has no 'b'"),
+    "missing, other name": ({"W1": B}, {"dW1": B}, KeyError, r"did you mean 'dW1' for 'W1'\?"),
+    "unknown key": ({"W": W}, {"W": W, "c": B}, KeyError, r"grads has 'c', which params has not"),
+    "as many keys, another": (
+        {"W": W, "b": B}, {"W": W, "c": B}, KeyError, r"no 'b'.*has 'c'",
+    ),
+    "all None": ({"W": W}, {"W": None}, ValueError, r"every gradient is None"),
+    "smaller shape": (
+        {"b": B, "W": W}, {"b": B, "W": B}, ValueError,
+        r"grads\['W'\] has shape \(3,\), but params\['W'\] has shape \(2, 3\).*never broadcast",
+    ),
+    "larger shape": ({"b": B, "W": B.copy()}, {"b": B, "W": W}, ValueError, r"shape \(2, 3\)"),
+    "column": ({"W": B}, {"W": ones(3, 1)}, ValueError, r"shape \(3, 1\).*reshape it"),
+    "transposed": ({"W": W}, {"W": ones(3, 2)}, ValueError, r"shape \(3, 2\).*shape \(2, 3\)"),
+    "one element": ({"W": ones(1)}, {"W": ones()}, ValueError, r"shape \(\).*shape \(1,\)"),
+    "wider gradient": (
+        {"b": B, "W": ones(3, dtype=F32)}, {"b": B, "W": B}, TypeError,
+        r"grads\['W'\] is float64, but params\['W'\] is float32.*astype\(np.float32\)",
+    ),
+    "narrower gradient": ({"W": B}, {"W": ones(3, dtype=F32)}, TypeError, r"is float32, but"),
+    "complex gradient": ({"W": B}, {"W": B + 0j}, TypeError, r"grads\['W'\] must be.*complex128"),
+    "complex": ({"W": B + 0j}, {"W": B}, TypeError, r"params\['W'\] must be.*complex128"),
+    "integer": ({"W": ones(3, dtype=int)}, {"W": B}, TypeError, r"got int64; convert it"),
+    "integer gradient": ({"W": B}, {"W": ones(3, dtype=int)}, TypeError, r"got int64"),
+    "bool": ({"W": B > 0}, {"W": B}, TypeError, r"got bool"),
+    "bool gradient": ({"W": B}, {"W": B > 0}, TypeError, r"got bool"),
+    "object": ({"W": B.astype(object)}, {"W": B}, TypeError, r"got object"),
+    "object gradient": ({"W": B}, {"W": B.astype(object)}, TypeError, r"got object"),
+    "half": ({"W": ones(3, dtype=np.float16)}, {"W": B}, TypeError, r"got float16"),
+    "long double": ({"W": ld(B)}, {"W": ld(B)}, TypeError, r"must be float32 or float64"),
+    "big-endian": (
+        {"W": ones(3, dtype=">f4")}, {"W": ones(3, dtype=F32)}, TypeError, r"byte order.*'=f4'",
+    ),
+    "big-endian gradient": ({"W": B}, {"W": B.astype(">f8")}, TypeError, r"byte order.*'=f8'"),
+    "masked": ({"W": np.ma.array(B)}, {"W": B}, TypeError, r"params\['W'\] is a masked array"),
+    "masked gradient": ({"W": B}, {"W": np.ma.array(B)}, TypeError, r"grads\['W'\] is a masked"),
+    "list for array": ({"W": [1.0, 2.0]}, {"W": B}, TypeError, r"NumPy array.*got list"),
+    "list for gradient": ({"W": B}, {"W": [1.0, 1.0, 1.0]}, TypeError, r"grads\['W'\].*got list"),
+    "None for array": ({"W": None}, {"W": B}, TypeError, r"got NoneType"),
+    "text": ({"W": "x"}, {"W": B}, TypeError, r"got str"),
+    "number for gradient": ({"W": B}, {"W": 1.0}, TypeError, r"grads\['W'\].*got float"),
+    "read-only": (
+        {"b": B, "W": read_only(ones(3))}, {"b": B, "W": B}, ValueError,
+        r"params\['W'\] is read-only",
+    ),
+    "read-only broadcast": (
+        {"W": np.broadcast_to(1.0, (3,))}, {"W": B}, ValueError, r"read-only",
+    ),
+    "same array twice": (
+        dict.fromkeys(["W", "b"], B.copy()), {"W": B, "b": B}, ValueError,
+        r"params\['W'\] and params\['b'\] share memory",
+    ),
+    "overlapping slices": (
+        shared_table(), {"W": ones(4), "b": ones(4)}, ValueError, r"share memory",
+    ),
+    "overlapping columns": (
+        half_shared_columns(), {"W": ones(4, 2), "b": ones(4, 3)}, ValueError, r"share memory",
+    ),
+    "stride 0": (
+        {"W": np.lib.stride_tricks.as_strided(ones(1), (5,), (0,))}, {"W": ones(5)}, ValueError,
+        r"params\['W'\] overlaps itself",
+    ),
+    "sliding window": (
+        {"W": np.lib.stride_tricks.as_strided(ones(6), (4, 3), (8, 8))}, {"W": ones(4, 3)},
+        ValueError, r"overlaps itself",
+    ),
+    "Python integer": ({"x": 3}, {"x": 1.0}, TypeError, r"params\['x'\] must be a float.*integer"),
+    "Python bool": ({"x": True}, {"x": 1.0}, TypeError, r"params\['x'\] must be a float"),
+    "bool gradient of a float": ({"x": 3.0}, {"x": True}, TypeError, r"grads\['x'\].*got bool"),
+    "array for a float's gradient": ({"x": 3.0}, {"x": B}, ValueError, r"shape \(3,\)"),
+    "wide gradient of a narrow scalar": (
+        {"x": F32(3)}, {"x": np.longdouble(1)}, TypeError, r"grads\['x'\] is",
+    ),
+    "float in a read-only mapping": (
+        types.MappingProxyType({"x": 3.0}), {"x": 1.0}, TypeError, r"mappingproxy cannot be writ",
+    ),
+    "float in a tuple": ((3.0,), (1.0,), TypeError, r"tuple cannot be written"),
+    "bare array": (B, B, TypeError, r"params must be a dict or a list.*got ndarray.*\{'W': array\}"),
+    "bare gradient": ({"W": B}, B, TypeError, r"grads must be a dict or a list"),
+    "set": ({1.0}, {1.0}, TypeError, r"got set"),
+    "None": (None, None, TypeError, r"got NoneType"),
+    "list and dict": ([B], {0: B}, TypeError, r"both be dicts or both be lists"),
+    "shorter list": ([B, W], [B], ValueError, r"params has 2 arrays, grads has 1"),
+    "longer list": ([B], [B, W], ValueError, r"params has 1 arrays, grads has 2"),
+}
+
+
+def snapshot(opt, params):
+    """All that a refused call must leave alone, as bytes."""
+    arrays = params.values() if hasattr(params, "values") else params
+    if not isinstance(params, (dict, list, tuple, types.MappingProxyType)):
+        arrays = []
+    state = {
+        (slot, key): a.tobytes() for slot in opt._slots for key, a in getattr(opt, slot).items()
+    }
+    return [np.asarray(a).tobytes() for a in arrays], state, opt.iter
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@every_rule
+def test_refused_and_nothing_changed(case, row):
+    params, grads, error, text = row
+    opt = case.ours()
+    before = snapshot(opt, params)
+    with pytest.raises(error, match=text):
+        opt.update(params, grads)
+    assert snapshot(opt, params) == before
+
+
+def later_rows():
+    """Bad calls after good ones with W (2, 3) and b (3,), both float32."""
+    good = {"W": ones(2, 3, dtype=F32), "b": ones(3, dtype=F32)}
+    return {
+        "shape changed": (good | {"W": ones(3, 2, dtype=F32)}, None, ValueError,
+                          r"params\['W'\] has shape \(3, 2\), but its state has shape \(2, 3\)"),
+        "dtype changed": (good | {"W": ones(2, 3)}, None, TypeError,
+                          r"params\['W'\] is float64, but its state is float32"),
+        "became read-only": (good | {"b": read_only(ones(3, dtype=F32))}, None, ValueError,
+                             r"params\['b'\] is read-only"),
+        "new key, bad old one": ({"new": ones(2)} | good | {"b": None}, None, TypeError,
+                                 r"params\['b'\]"),
+        "last gradient bad": (good, {"W": ones(2, 3, dtype=F32), "b": ones(4, dtype=F32)},
+                              ValueError, r"grads\['b'\] has shape \(4,\)"),
+        "gradient missing": (good, {"W": ones(2, 3, dtype=F32)}, KeyError, r"no 'b'"),
+    }
+
+
+@pytest.mark.parametrize("name", later_rows())
+@every_rule
+def test_refused_in_the_middle_of_training(case, name):
+    """After a refusal training goes on as if the call had never been made."""
+    bad_params, bad_grads, error, text = later_rows()[name]
+    if not case.slots and name in ("shape changed", "dtype changed"):
+        return  # a rule without state has nothing that could not fit; see test_habits.py
+    rng = np.random.default_rng(0)
+    expected = {"W": rng.random((2, 3), F32), "b": rng.random(3, F32)}
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, oracle = case.ours(), case.oracle()
+    for step in range(6):
+        grads = {key: rng.random(p.shape, F32) for key, p in params.items()}
+        if step == 3:
+            before = snapshot(opt, params), snapshot(opt, bad_params)
+            with pytest.raises(error, match=text):
+                opt.update(bad_params, bad_grads or {
+                    key: np.ones_like(p) if p is not None else ones(3, dtype=F32)
+                    for key, p in bad_params.items()
+                })
+            assert (snapshot(opt, params), snapshot(opt, bad_params)) == before
+        opt.update(params, grads)
+        oracle.update(expected, grads)
+        assert_same_bits(opt, oracle, params, expected)
+    assert opt.iter == 6
+
+
+@every_rule
+def test_a_parameter_that_is_the_optimizers_own_state(case):
+    if not case.slots:
+        return
+    opt, params = case.ours(), {"W": ones(4)}
+    opt.update(params, {"W": ones(4)})
+    params["s"] = getattr(opt, case.slots[0])["W"]
+    before = snapshot(opt, params)
+    with pytest.raises(ValueError, match=r"the optimizer's \w+\['W'\].*share memory|params\['s'\]"):
+        opt.update(params, {"W": ones(4), "s": ones(4)})
+    assert snapshot(opt, params) == before
+
+
+def test_overlap_is_seen_when_only_the_pairing_is_new():
+    """Two arrays that overlap were each fine alone; together they are not."""
+    table, opt = ones(6), fo.SGD()
+    opt.update({"a": table[:4]}, {"a": ones(4)})
+    opt.update({"b": table[2:]}, {"b": ones(4)})
+    with pytest.raises(ValueError, match="share memory"):
+        opt.update({"a": table[:4], "b": table[2:]}, {"a": ones(4), "b": ones(4)})
+
+
+def test_overlap_is_seen_after_a_refused_call_with_the_same_arrays():
+    table, opt = ones(6), fo.SGD()
+    params = {"a": table[:4], "b": table[2:]}
+    for _ in range(2):
+        with pytest.raises(ValueError, match="share memory"):
+            opt.update(params, {"a": ones(4), "b": ones(4)})
+
+
+def test_a_frozen_twin_may_share_memory():
+    """A key without gradient is not written, so it may lie on another's memory."""
+    p = ones(3)
+    fo.SGD(lr=1).update({"a": p, "tied": p}, {"a": ones(3), "tied": None})
+    assert (p == 0).all()
+
+
+def test_shape_that_only_looks_nested_is_checked_exactly():
+    """Strides that interleave without meeting are fine; the exact check must say so."""
+    table = np.zeros(9)
+    a = np.lib.stride_tricks.as_strided(table, (2, 3), (16, 24))  # elements 0 3 6 2 5 8
+    fo.SGD(lr=1).update({"a": a}, {"a": ones(2, 3)})
+    assert table.tolist() == [-1, 0, -1, -1, 0, -1, -1, 0, -1]
+
+
+def test_key_error_lists_all_missing_keys():
+    with pytest.raises(KeyError, match=r"no 'W1', 'b1'.*'dW1' for 'W1', 'db1' for 'b1'"):
+        fo.SGD().update({"W1": B, "b1": W}, {"dW1": B, "db1": W})
+
+
+def test_default_of_a_defaultdict_is_not_a_gradient():
+    with pytest.raises(KeyError, match="no 'b'"):
+        fo.SGD().update({"W": B, "b": W}, collections.defaultdict(lambda: B, {"W": B, "c": B}))
+
+
+class Gate(collections.abc.Mapping):
+    """A mapping that waits in the middle of being read."""
+
+    def __init__(self, data, reached, go):
+        self.data, self.reached, self.go = data, reached, go
+
+    def __getitem__(self, key):
+        self.reached.set()
+        assert self.go.wait(20)
+        return self.data[key]
+
+    def __iter__(self):
+        return iter(self.data)
+
+    def __len__(self):
+        return len(self.data)
+
+
+def test_second_thread_in_update_is_refused():
+    opt, other = fo.Adam(), fo.Adam()
+    reached, go = threading.Event(), threading.Event()
+    slow = {"W": ones(4)}
+    thread = threading.Thread(target=opt.update, args=(slow, Gate({"W": ones(4)}, reached, go)))
+    thread.start()
+    try:
+        assert reached.wait(20)
+        mine = {"W": ones(4)}
+        with pytest.raises(RuntimeError, match="another thread"):
+            opt.update(mine, {"W": ones(4)})
+        assert (mine["W"] == 1).all()
+        other.update(mine, {"W": ones(4)})  # another optimizer runs beside it
+        assert (mine["W"] != 1).all()
+    finally:
+        go.set()
+        thread.join()
+    assert opt.iter == 1
+    assert np.array_equal(slow["W"], mine["W"])
+    opt.update(slow, {"W": ones(4)})  # and the first goes on afterwards
+    assert opt.iter == 2
+
+
+def test_a_mapping_that_raises_changes_nothing():
+    class Broken(Gate):
+        def __getitem__(self, key):
+            if key == "b":
+                raise OSError("disk gone")
+            return self.data[key]
+
+    params, opt = {"W": ones(2), "b": ones(2)}, fo.Adam()
+    with pytest.raises(OSError, match="disk gone"):
+        opt.update(params, Broken(params, None, None))
+    assert (params["W"] == 1).all()
+    assert opt.iter == 0
+    opt.update(params, {"W": ones(2), "b": ones(2)})
+    assert opt.iter == 1

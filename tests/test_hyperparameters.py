@@ -1,0 +1,194 @@
+"""Every hyperparameter is checked when it is given and when it is set, is live, and matters."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from registry import CASES, CLASSES, every_number
+
+import fastoptim as fo
+
+
+def outside(interval):
+    """Numbers just outside an interval, and far."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    yield from (math.nan, math.inf, -math.inf)
+    yield low if interval[0] == "(" else np.nextafter(low, -math.inf)
+    if math.isfinite(high):
+        yield high if interval[-1] == ")" else np.nextafter(high, math.inf)
+
+
+def inside(interval):
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    if interval[0] == "[":
+        yield low
+    yield 0.25 if math.isinf(high) else (low + high) / 2
+    if interval[-1] == "]":
+        yield high
+
+
+@every_number
+def test_outside_the_interval(cls, field):
+    interval = field.metadata["check"].text
+    opt = cls()
+    for value in outside(interval):
+        text = re.escape(f"{field.name} must be in {interval}, got")
+        with pytest.raises(ValueError, match=text):
+            cls(**{field.name: value})
+        with pytest.raises(ValueError, match=text):
+            setattr(opt, field.name, value)
+        assert getattr(opt, field.name) == field.default
+
+
+@every_number
+def test_inside_the_interval(cls, field):
+    for value in inside(field.metadata["check"].text):
+        opt = cls(**{field.name: value})
+        assert getattr(opt, field.name) == value
+        opt = cls()
+        setattr(opt, field.name, value)
+        assert getattr(opt, field.name) == value
+        assert len(opt.coefficients(1)) > 0
+
+
+@pytest.mark.parametrize(
+    "value", ["0.1", None, True, np.True_, 1j, [0.1], np.array([0.1]), np.array(True), object()],
+    ids=repr,
+)
+@every_number
+def test_wrong_type(cls, field, value):
+    with pytest.raises(TypeError, match=f"{field.name} must be a number in"):
+        cls(**{field.name: value})
+    opt = cls()
+    with pytest.raises(TypeError, match=f"{field.name} must be a number in"):
+        setattr(opt, field.name, value)
+    assert getattr(opt, field.name) == field.default
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array(0.5, "f4")])
+@every_number
+def test_numbers_of_numpy_become_floats(cls, field, value):
+    opt = cls(**{field.name: value})
+    assert type(getattr(opt, field.name)) is float
+    assert getattr(opt, field.name) == 0.5
+
+
+def test_integers_become_floats():
+    for value in (1, np.int32(1), np.array(1)):
+        assert type(fo.SGD(lr=value).lr) is float
+
+
+def test_an_integer_too_large_for_a_float():
+    with pytest.raises(ValueError, match=r"lr must be in \[0, inf\)"):
+        fo.SGD(lr=10**400)
+
+
+@every_number
+def test_every_hyperparameter_changes_the_result(cls, field):
+    """Given at construction or assigned: no argument is accepted and ignored."""
+
+    def trained(opt, assign=None):
+        rng, params = np.random.default_rng(0), {"x": np.ones(50)}
+        for step in range(3):
+            if step == 1 and assign is not None:
+                setattr(opt, field.name, assign)
+            opt.update(params, {"x": rng.standard_normal(50) * 1e-3})
+        return params["x"].tobytes()
+
+    default, other = trained(cls()), 0.5 * field.default
+    assert trained(cls(**{field.name: other})) != default
+    assert trained(cls(), assign=other) != default
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.options], ids=repr)
+def test_every_choice_changes_the_result(case):
+    def trained(opt):
+        params = {"x": np.ones(5)}
+        for _ in range(3):
+            opt.update(params, {"x": np.ones(5)})
+        return params["x"].tobytes()
+
+    others = [c for c in CASES if c.cls is case.cls and c.options != case.options]
+    assert others
+    for other in others:
+        assert trained(case.ours()) != trained(other.ours())
+
+
+def test_choice():
+    with pytest.raises(ValueError, match=r"form must be one of \('published', 'listing'\), got 'x'"):
+        fo.Nesterov(form="x")
+    with pytest.raises(TypeError, match="form must be one of"):
+        fo.Nesterov(form=1)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_unknown_names(cls):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+        cls(learning_rate=0.1)
+    opt = cls()
+    with pytest.raises(AttributeError, match=f"{cls.__name__} has no hyperparameter 'speed'; it has lr"):
+        opt.speed = 1
+    with pytest.raises(AttributeError, match="did you mean 'lr'"):
+        opt.LR = 1
+    with pytest.raises(AttributeError):
+        opt.iter = 0
+
+
+def test_state_cannot_be_replaced_unseen():
+    opt = fo.Momentum()
+    opt.update({"x": np.ones(2)}, {"x": np.ones(2)})
+    with pytest.raises(AttributeError, match="v cannot be replaced; write into its arrays"):
+        opt.v = {}
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        opt.v["x"] = np.ones(2)
+
+
+def test_state_can_be_written_in_place():
+    opt, params = fo.Momentum(lr=1, alpha=0.5), {"x": np.zeros(2)}
+    opt.update(params, {"x": np.zeros(2)})
+    opt.v["x"][...] = 8
+    opt.update(params, {"x": np.zeros(2)})
+    assert params["x"].tolist() == [4, 4]
+
+
+def test_order_of_arguments_and_defaults():
+    assert repr(fo.SGD(0.5)) == "SGD(lr=0.5)"
+    assert repr(fo.SGD()) == "SGD(lr=0.01)"
+    assert repr(fo.Momentum()) == "Momentum(lr=0.01, alpha=0.9)"
+    assert repr(fo.Nesterov()) == "Nesterov(lr=0.01, mu=0.9, form='published')"
+    assert repr(fo.AdaGrad()) == "AdaGrad(lr=0.01, eps=1e-07)"
+    assert repr(fo.RMSprop()) == "RMSprop(lr=0.01, decay_rate=0.99, eps=1e-07)"
+    assert repr(fo.Adam()) == "Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-07)"
+    assert repr(fo.Adam(1, 0.5, 0.25, 0.125)) == "Adam(lr=1.0, beta1=0.5, beta2=0.25, eps=0.125)"
+
+
+def test_eps_that_float32_would_round_to_nothing():
+    with pytest.raises(ValueError, match=r"eps must be 0 or at least 1.4e-45"):
+        fo.Adam(eps=1e-50)
+    fo.Adam(eps=1.5e-45)
+    fo.Adam(eps=0)
+
+
+def test_coefficient_that_float32_cannot_hold():
+    opt, params = fo.SGD(lr=1e39), {"x": np.ones(2, np.float32)}
+    with pytest.raises(ValueError, match=r"coefficient of 1e\+39, which float32 cannot hold"):
+        opt.update(params, {"x": np.ones(2, np.float32)})
+    assert (params["x"] == 1).all()
+    assert opt.iter == 0
+    wide = {"x": np.ones(2)}
+    opt.update(wide, {"x": np.ones(2)})
+    assert (wide["x"] == -1e39).all()
+
+
+def test_coefficient_that_is_not_finite():
+    opt = fo.Nesterov(lr=1.7e308, mu=0.9)
+    with pytest.raises(ValueError, match="coefficient of inf"):
+        opt.update({"x": np.ones(2)}, {"x": np.ones(2)})
+
+
+def test_base_class_is_not_a_rule():
+    from fastoptim.base import Optimizer
+
+    with pytest.raises(TypeError, match="one of them, such as fastoptim.SGD"):
+        Optimizer().coefficients(1)

@@ -1,0 +1,262 @@
+"""Any layout in memory gives the same bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from registry import CASES, assert_same_bits, every_dtype, every_rule
+
+
+def packed(a):
+    """The same values in a field of a packed record: not aligned."""
+    table = np.zeros(a.shape, np.dtype([("flag", "u1"), ("x", a.dtype)]))
+    table["x"] = a
+    return table["x"]
+
+
+def with_memory(a, order):
+    """The same values with the axes in another order of memory."""
+    return np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order))
+
+
+LAYOUTS = {
+    "C": np.copy,
+    "F": np.asfortranarray,
+    "axes 1 0 2": lambda a: with_memory(a, (1, 0, 2)),
+    "axes 2 0 1": lambda a: with_memory(a, (2, 0, 1)),
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "reversed inside": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "every other column": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "part of a table": lambda a: np.pad(a, 3)[3:-3, 3:-3, 3:-3],
+    "packed record": packed,
+    "subclass": lambda a: a.copy().view(type("Sub", (np.ndarray,), {})),
+}
+
+
+@pytest.mark.parametrize("grad_layout", LAYOUTS)
+@pytest.mark.parametrize("param_layout", LAYOUTS)
+@every_dtype
+@every_rule
+def test_every_layout_with_every_other(case, dtype, param_layout, grad_layout):
+    rng = np.random.default_rng(5)
+    expected = {"x": rng.standard_normal((4, 5, 6)).astype(dtype)}
+    params = {"x": LAYOUTS[param_layout](expected["x"])}
+    mine = params["x"]
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(3):
+        g = rng.standard_normal((4, 5, 6)).astype(dtype)
+        g_given = LAYOUTS[grad_layout](g)
+        opt.update(params, {"x": g_given})
+        oracle.update(expected, {"x": g})
+        assert np.array_equal(g_given, g)
+    assert params["x"] is mine
+    assert_same_bits(opt, oracle, params, expected)
+
+
+@every_rule
+def test_a_new_array_of_another_layout_under_an_old_key(case):
+    rng = np.random.default_rng(6)
+    expected = {"x": rng.standard_normal((4, 5, 6))}
+    params = {"x": expected["x"].copy()}
+    opt, oracle = case.ours(), case.oracle()
+    for layout in [*LAYOUTS.values(), np.copy]:
+        params["x"] = layout(params["x"])
+        g = rng.standard_normal((4, 5, 6))
+        opt.update(params, {"x": g})
+        oracle.update(expected, {"x": g})
+        assert_same_bits(opt, oracle, params, expected)
+
+
+@every_rule
+def test_columns_of_one_table_as_two_parameters(case):
+    """Interleaved in memory, but no element shared: allowed, and gradients may alternate too."""
+    rng = np.random.default_rng(7)
+    start, table = rng.random((50, 8)), None
+    table = start.copy()
+    params = {"a": table[:, :3], "b": table[:, 3:]}
+    expected = {"a": start[:, :3].copy(), "b": start[:, 3:].copy()}
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(4):
+        g = rng.standard_normal((50, 8))
+        opt.update(params, {"a": g[:, :3], "b": g[:, 3:]})
+        oracle.update(expected, {"a": g[:, :3], "b": g[:, 3:]})
+    assert_same_bits(opt, oracle, params, expected)
+
+
+@every_rule
+def test_read_only_gradient(case):
+    g = np.ones(5)
+    g.flags.writeable = False
+    params, expected = {"x": np.ones(5)}, {"x": np.ones(5)}
+    opt, oracle = case.ours(), case.oracle()
+    opt.update(params, {"x": g})
+    oracle.update(expected, {"x": g})
+    assert_same_bits(opt, oracle, params, expected)
+
+
+@every_rule
+def test_stride_0_gradient(case):
+    g = np.broadcast_to(np.float64(0.5), (30, 4))
+    params, expected = {"x": np.ones((30, 4))}, {"x": np.ones((30, 4))}
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(2):
+        opt.update(params, {"x": g})
+        oracle.update(expected, {"x": g})
+    assert_same_bits(opt, oracle, params, expected)
+
+
+def aliases():
+    """Gradients that lie on what is written: name, gradients as views of params."""
+    return {
+        "the parameter itself": lambda p: {"a": p["a"], "b": p["b"]},
+        "the other parameter": lambda p: {"a": p["b"], "b": p["a"]},
+        "itself shifted": lambda p: {"a": p["a"].base[1 : 1 + p["a"].size], "b": p["b"]},
+        "itself reversed": lambda p: {"a": p["a"][::-1], "b": p["b"]},
+        "one for both": lambda p: {"a": p["a"], "b": p["a"]},
+    }
+
+
+@pytest.mark.parametrize("name", aliases())
+@every_rule
+def test_gradient_that_overlaps_a_parameter_is_copied_first(case, name):
+    rng = np.random.default_rng(8)
+    n = 5000
+    room = rng.standard_normal(n + 2)
+    params = {"a": room[:n], "b": rng.standard_normal(n)}
+    expected = {key: p.copy() for key, p in params.items()}
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(3):
+        grads = aliases()[name](params)
+        frozen = {key: g.copy() for key, g in grads.items()}
+        oracle.update(expected, frozen)
+        opt.update(params, grads)
+        assert_same_bits(opt, oracle, params, expected)
+
+
+@every_rule
+def test_gradient_that_is_the_optimizers_state(case):
+    for slot in case.slots:
+        params, opt, twin = {"x": np.ones(3000)}, case.ours(), case.ours()
+        other = {"x": np.ones(3000)}
+        rng = np.random.default_rng(9)
+        g = rng.random(3000)
+        opt.update(params, {"x": g})
+        twin.update(other, {"x": g})
+        opt.update(params, {"x": getattr(opt, slot)["x"]})
+        twin.update(other, {"x": getattr(twin, slot)["x"].copy()})
+        assert_same_bits(opt, twin, params, other)
+
+
+@every_rule
+def test_gradients_may_lie_in_one_buffer_and_between_parameters(case):
+    rng = np.random.default_rng(10)
+    buffer = rng.standard_normal(4000)
+    params = {"a": buffer[:1000], "b": buffer[2000:3000]}
+    grads = {"a": buffer[1000:2000], "b": buffer[3000:]}
+    expected = {key: p.copy() for key, p in params.items()}
+    kept = {key: g.copy() for key, g in grads.items()}
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(3):
+        opt.update(params, grads)
+        oracle.update(expected, kept)
+    assert_same_bits(opt, oracle, params, expected)
+    for key in grads:
+        assert np.array_equal(grads[key], kept[key])
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@every_rule
+def test_matrix(case):
+    a = np.arange(6.0).reshape(2, 3)
+    params, expected = {"x": np.matrix(a)}, {"x": a.copy()}
+    opt, oracle = case.ours(), case.oracle()
+    opt.update(params, {"x": np.matrix(a + 1)})
+    oracle.update(expected, {"x": a + 1})
+    assert type(params["x"]) is np.matrix
+    assert_same_bits(opt, oracle, params, expected)
+    for slot in case.slots:
+        assert type(getattr(opt, slot)["x"]) is np.ndarray
+
+
+@every_rule
+def test_memmap_is_written_through(case, tmp_path):
+    path, a = tmp_path / "w.bin", np.arange(3000, dtype=np.float32)
+    a.tofile(path)
+    params = {"x": np.memmap(path, np.float32, mode="r+")}
+    expected = {"x": a.copy()}
+    grads = {"x": np.ones(3000, np.float32)}
+    opt, oracle = case.ours(), case.oracle()
+    opt.update(params, grads)
+    oracle.update(expected, grads)
+    params["x"].flush()
+    assert np.array_equal(np.fromfile(path, np.float32), expected["x"])
+
+
+def test_memmap_opened_for_reading_is_refused(tmp_path):
+    path = tmp_path / "w.bin"
+    np.ones(4).tofile(path)
+    with pytest.raises(ValueError, match=r"read-only.*'r\+'"):
+        CASES[0].ours().update({"x": np.memmap(path, float, mode="r")}, {"x": np.ones(4)})
+
+
+@every_rule
+def test_state_is_laid_out_like_the_parameter(case):
+    p = np.asfortranarray(np.ones((3, 4)))
+    opt = case.ours()
+    opt.update({"x": p}, {"x": p.copy(order="K")})
+    for slot in case.slots:
+        state = getattr(opt, slot)["x"]
+        assert state.shape == p.shape
+        assert state.strides == p.strides
+        assert state.flags.writeable
+
+
+@st.composite
+def views(draw, shape):
+    """A slicing that picks a view of this shape out of a larger array, and its axes' order."""
+    steps = [draw(st.sampled_from([1, 1, 2, -1, -2])) for _ in shape]
+    starts = [draw(st.integers(0, 2)) for _ in shape]
+    order = draw(st.permutations(range(len(shape))))
+    return steps, starts, order
+
+
+def lay_out(a, view):
+    """Copy an array into such a view of a larger one."""
+    steps, starts, order = view
+    room = np.full(
+        [s + max(1, n) * abs(step) + 2 for n, step, s in zip(a.shape, steps, starts, strict=True)],
+        np.nan, a.dtype,
+    )
+    room = room.transpose(order).copy(order="C").transpose(np.argsort(order))
+    index = tuple(
+        slice(s, s + n * step, step) if step > 0
+        else slice(s + (n - 1) * -step, s - 1 if s else None, step) if n else slice(0, 0)
+        for n, step, s in zip(a.shape, steps, starts, strict=True)
+    )
+    out = room[(..., *index)]
+    out[...] = a
+    return out
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_hypothesis_layouts(data):
+    case = data.draw(st.sampled_from(CASES))
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6))
+    p_view, g_view = data.draw(views(shape)), data.draw(views(shape))
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    expected = {"x": np.asarray(rng.standard_normal(shape), dtype)}
+    params = {"x": lay_out(expected["x"], p_view)}
+    assert np.array_equal(params["x"], expected["x"])
+    opt, oracle = case.ours(), case.oracle()
+    for _ in range(3):
+        g = np.asarray(rng.standard_normal(shape), dtype)
+        opt.update(params, {"x": lay_out(g, g_view)})
+        oracle.update(expected, {"x": g})
+    assert_same_bits(opt, oracle, params, expected)
+    base = params["x"].base
+    if base is not None and base.dtype == dtype:
+        assert np.isnan(base).sum() == base.size - params["x"].size  # nothing beside it is written

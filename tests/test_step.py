@@ -1,0 +1,99 @@
+"""The entry for people who have no dict."""
+
+import numpy as np
+import pytest
+from registry import assert_same_bits, every_dtype, every_rule
+
+import fastoptim as fo
+from fastoptim.kernels import RULES, step
+
+
+class State:
+    """The arrays of a step, as an optimizer would show them."""
+
+
+@pytest.mark.parametrize("n", [0, 1, 1023, 1025, 200_000])
+@every_dtype
+@every_rule
+def test_same_bits_as_the_listing(case, dtype, n):
+    rng = np.random.default_rng(0)
+    expected = {"x": rng.standard_normal(n).astype(dtype)}
+    p, opt, oracle = expected["x"].copy(), case.ours(), case.oracle()
+    state = [np.zeros_like(p) for _ in case.slots]
+    for t in (1, 2, 3):
+        g = rng.standard_normal(n).astype(dtype)
+        oracle.update(expected, {"x": g})
+        step(opt.kernel, p, g, state, opt.coefficients(t))
+    shown = type("Shown", (), {"_slots": case.slots})()
+    for slot, a in zip(case.slots, state, strict=True):
+        setattr(shown, slot, {"x": a})
+    assert_same_bits(shown, oracle, {"x": p}, expected)
+
+
+def good():
+    a = np.ones
+    return {"rule": "adam", "param": a(4), "grad": a(4), "state": (a(4), a(4)),
+            "coefficients": fo.Adam().coefficients(1)}
+
+
+def read_only():
+    a = np.ones(4)
+    a.flags.writeable = False
+    return a
+
+
+shared = np.ones(6)
+ROWS = {
+    "rule": ({"rule": "adams"}, ValueError, "rule must be one of sgd, momentum.*got 'adams'"),
+    "list": ({"param": [1.0]}, TypeError, "param must be a NumPy array, got list"),
+    "integers": ({"param": np.ones(4, int)}, TypeError, "param must be float32 or float64"),
+    "big-endian": ({"grad": np.ones(4, ">f8")}, TypeError, "grad must be float32 or float64"),
+    "mixed": ({"grad": np.ones(4, "f4")}, TypeError, "grad is float32, but param is float64"),
+    "mixed state": ({"state": (np.ones(4), np.ones(4, "f4"))}, TypeError, r"state\[1\] is float32"),
+    "masked": ({"param": np.ma.ones(4)}, TypeError, "param must be a NumPy array, got Masked"),
+    "two axes": ({"param": np.ones((2, 2))}, ValueError, r"param must be one-dim.*reshape\(-1\)"),
+    "strided": ({"grad": np.ones(8)[::2]}, ValueError, "grad must be one-dimensional and contig"),
+    "read-only": ({"param": read_only()}, ValueError, "param is read-only"),
+    "read-only state": ({"state": (read_only(), np.ones(4))}, ValueError, r"state\[0\] is read-"),
+    "short": ({"grad": np.ones(3)}, ValueError, "grad has 3 elements, but param has 4"),
+    "short state": ({"state": (np.ones(4), np.ones(9))}, ValueError, r"state\[1\] has 9 elements"),
+    "few slots": ({"state": (np.ones(4),)}, ValueError, "state of 'adam' is 2 arrays, got 1"),
+    "no tuple": ({"state": np.ones((2, 4))}, TypeError, "state must be a tuple of arrays"),
+    "few coefficients": ({"coefficients": (1.0,)}, ValueError, "'adam' has 4 coefficients, got 1"),
+    "nan": ({"coefficients": (1, 1, np.nan, 1)}, ValueError, "coefficients must be finite"),
+    "shared": ({"param": shared[:4], "grad": shared[2:]}, ValueError, "param and grad share"),
+    "shared state": ({"state": (shared[:4], shared[2:])}, ValueError, r"state\[0\] and state\[1\] s"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_refused_and_nothing_changed(row):
+    change, error, text = row
+    arguments = good() | change
+    given = [np.array(x, copy=True) for x in (arguments["param"], *arguments["state"])]
+    with pytest.raises(error, match=text):
+        step(**arguments)
+    for a, b in zip(given, (arguments["param"], *arguments["state"]), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_float32_coefficient_overflow():
+    p = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match="finite in float32"):
+        step("sgd", p, np.ones(3, np.float32), (), (1e39,))
+
+
+def test_read_only_gradient_is_fine():
+    p = np.ones(4)
+    step("sgd", p, read_only(), (), (0.5,))
+    assert (p == 0.5).all()
+
+
+def test_a_view_of_a_larger_array():
+    W = np.ones((3, 4), np.float32)
+    step("sgd", W.reshape(-1), np.ones(12, np.float32), (), (0.5,))
+    assert (W == 0.5).all()
+
+
+def test_rules_are_capsules():
+    assert all("PyCapsule" in type(capsule).__name__ for capsule in RULES.values())

@@ -1,0 +1,277 @@
+"""Threads: how many, from whom, after a fork, and in which floating-point mode."""
+
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from registry import every_rule
+from threadpoolctl import threadpool_limits
+
+import fastoptim as fo
+from fastoptim.kernels import available_isas, driver
+
+OPENMP = bool(driver.openmp_version())
+needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build is serial")
+N = 8 * driver.thread_block_and_work()[1]
+
+
+def run(code, **environment):
+    """Run Python code in a process of its own; a hang is a failure."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=60, env=os.environ | environment,
+    )
+
+
+def output(code, **environment):
+    done = run(code, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+SHOW = "import fastoptim as fo; print(fo.get_num_threads())"
+
+
+@needs_openmp
+def test_set_num_threads():
+    for n in (1, 3, np.int64(2)):
+        fo.set_num_threads(n)
+        assert fo.get_num_threads() == n
+    fo.set_num_threads(None)
+    assert fo.get_num_threads() == int(output(SHOW))
+
+
+@pytest.mark.parametrize("n", [0, -1, 10**6, 2**40])
+def test_impossible_numbers_of_threads(n):
+    with pytest.raises(ValueError, match=rf"n must be a whole number in \[1, \d+\], got {n}"):
+        fo.set_num_threads(n)
+
+
+@pytest.mark.parametrize("n", [1.0, "2", True])
+def test_what_is_no_number_of_threads(n):
+    with pytest.raises(TypeError, match="n must be a whole number"):
+        fo.set_num_threads(n)
+
+
+@needs_openmp
+def test_openmps_own_controls_are_followed_at_each_call():
+    assert output(SHOW, OMP_NUM_THREADS="3") == "3"
+    assert output(SHOW, OMP_NUM_THREADS="3", FASTOPTIM_NUM_THREADS="2") == "2"
+    before = fo.get_num_threads()
+    with threadpool_limits(limits=1, user_api="openmp"):
+        assert fo.get_num_threads() == 1
+    assert fo.get_num_threads() == before
+
+
+def test_serial_build_says_so():
+    if OPENMP:
+        return
+    assert fo.get_num_threads() == 1
+    with pytest.warns(RuntimeWarning, match="without OpenMP"):
+        fo.set_num_threads(2)
+    assert fo.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "many", "1.5", ""])
+def test_bad_environment_for_threads(text):
+    done = run("import fastoptim", FASTOPTIM_NUM_THREADS=text)
+    assert done.returncode == 1
+    assert "FASTOPTIM_NUM_THREADS must be a whole number in [1," in done.stderr
+
+
+def test_bad_environment_for_instructions():
+    done = run("import fastoptim", FASTOPTIM_ISA="nonsense")
+    assert done.returncode == 1
+    assert "FASTOPTIM_ISA must be one of baseline, avx2, avx512" in done.stderr
+    assert f"have {', '.join(available_isas())}; got 'nonsense'" in done.stderr
+
+
+def test_an_instruction_set_that_this_machine_lacks_is_an_error():
+    missing = {"baseline", "avx2", "avx512"} - set(available_isas())
+    for isa in missing:
+        assert f"got '{isa}'" in run("import fastoptim", FASTOPTIM_ISA=isa).stderr
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_environment_chooses_instructions(isa):
+    shown = output("import fastoptim as fo; fo.show_runtime()", FASTOPTIM_ISA=isa)
+    assert f"instructions: {isa} (available: {', '.join(available_isas())})" in shown
+
+
+def test_show_runtime(capsys):
+    assert fo.show_runtime() is None
+    shown = capsys.readouterr().out
+    for word in ("fastoptim:", "NumPy:", "instructions:", "OpenMP:", "threads:", "after fork:"):
+        assert word in shown
+    assert ("serial" in shown) == (not OPENMP)
+
+
+def test_the_gil_is_released():
+    """With a switch interval of a day, another thread runs only if update lets it."""
+    interval, ran = sys.getswitchinterval(), threading.Event()
+    start = threading.Lock()
+    start.acquire()
+
+    def wait():
+        start.acquire()
+        ran.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    params, grads = {"x": np.ones(5_000_000, np.float32)}, {"x": np.ones(5_000_000, np.float32)}
+    opt = fo.Adam()
+    opt.update(params, grads)
+    try:
+        sys.setswitchinterval(86_400)
+        start.release()
+        for _ in range(100):
+            opt.update(params, grads)
+            if ran.is_set():
+                break
+        assert ran.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+@every_rule
+def test_optimizers_run_side_by_side(case):
+    """Several Python threads, each with its own optimizer and its own OpenMP threads."""
+    results = {}
+
+    def train(name):
+        params, opt = {"x": np.ones(N, np.float32)}, case.ours()
+        for _ in range(5):
+            opt.update(params, {"x": np.full(N, 0.5, np.float32)})
+        results[name] = params["x"].tobytes()
+
+    workers = [threading.Thread(target=train, args=(k,)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 4
+    assert len(set(results.values())) == 1
+
+
+PREPARE = f"""
+    import os, signal, sys, threading
+    import numpy as np
+    import fastoptim as fo
+    from fastoptim.kernels import driver
+    fo.set_num_threads(2) if driver.openmp_version() else None
+    opt, n = fo.Adam(), {N}
+    params, grads = {{"x": np.ones(n, np.float32)}}, {{"x": np.ones(n, np.float32)}}
+    opt.update(params, grads)
+
+    def child():
+        signal.alarm(20)            # a hang ends the child with a signal
+        opt.update(params, grads)
+        os._exit(0 if (params["x"] != 1).all() else 3)
+
+    def wait(pid):
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code == 0, f"the child ended with {{code}}"
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@needs_fork
+def test_fork_and_update_in_both():
+    output(PREPARE + """
+    for _ in range(20):
+        pid = os.fork()
+        if not pid:
+            child()
+        opt.update(params, grads)
+        wait(pid)
+    """)
+
+
+@needs_fork
+def test_fork_in_a_thread_while_another_is_updating():
+    output(PREPARE + """
+    stop, other = threading.Event(), fo.Adam()
+    mine = {"x": np.ones(n, np.float32)}
+    def busy():
+        while not stop.is_set():
+            other.update(mine, grads)
+    def forks():
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                child()
+            wait(pid)
+    threads = [threading.Thread(target=busy), threading.Thread(target=forks)]
+    for t in threads: t.start()
+    threads[1].join()
+    stop.set()
+    threads[0].join()
+    """)
+
+
+@needs_fork
+def test_multiprocessing_fork_pool():
+    output(PREPARE + """
+    import multiprocessing
+    def work(seed):
+        signal.alarm(20)
+        p = {"x": np.full(n, seed, np.float32)}
+        fo.Adam().update(p, grads)
+        return float(p["x"][0])
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert len(pool.map(work, range(8))) == 8
+    opt.update(params, grads)
+    """)
+
+
+@needs_fork
+def test_child_that_cannot_have_threads_works_on_one():
+    """What happens where OpenMP cannot release its threads before the fork."""
+    assert output(PREPARE + """
+    pid = os.fork()
+    if not pid:
+        driver.serial_from_now_on()
+        assert fo.get_num_threads() == 1
+        child()
+    wait(pid)
+    print("done")
+    """) == "done"
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="writes x86's MXCSR"
+)
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_floating_point_mode_is_not_inherited(threads):
+    """Flush-to-zero, poisoned on the caller, and so on the threads that it starts."""
+    assert output(f"""
+    import ctypes
+    import numpy as np
+    import fastoptim as fo
+    from fastoptim import listings
+    n = {N}
+    start, g = np.full(n, 1e-39, np.float32), np.linspace(0, 1e-38, n, dtype=np.float32)
+    expected, params = ({{"x": start.copy(), "y": start.copy()}} for _ in "ab")
+    rules = [(listings.Momentum(lr=0.1), fo.Momentum(lr=0.1)),
+             (listings.AdaGrad(lr=1e-40, eps=1e-44), fo.AdaGrad(lr=1e-40, eps=1e-44))]
+    for oracle, _ in rules * 3:
+        oracle.update(expected, {{"x": g, "y": g[::-1]}})
+    libm, mode = ctypes.CDLL("libm.so.6"), (ctypes.c_uint32 * 8)()
+    libm.fegetenv(mode)
+    mode[7] |= 0x8040               # flush results, read operands as zero
+    libm.fesetenv(mode)
+    assert np.float32(1e-39) * np.float32(0.5) == 0
+    for _, opt in rules * 3:
+        opt.update(params, {{"x": g, "y": g[::-1]}})
+    assert np.float32(1e-39) * np.float32(0.5) == 0, "the caller's mode was not put back"
+    for key in params:
+        assert params[key].tobytes() == expected[key].tobytes()
+        assert rules[0][0].v[key].tobytes() == rules[0][1].v[key].tobytes()
+    print("same bits")
+    """, FASTOPTIM_NUM_THREADS=threads) == "same bits"
