@@ -12,7 +12,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 bench: .venv/installed
-	$(BIN)/python -m pytest bench --benchmark-enable
+	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-columns=median,rounds -o python_files="bench_*.py"
 
 lint: .venv/installed
 	$(BIN)/python -m pip install -q ruff cython-lint mypy

@@ -102,7 +102,7 @@ cdef extern from *:
 
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1
-    WORK_PER_THREAD = 32768     # elements; see threads_for
+    WORK_PER_THREAD = 32768    # elements; see threads_for
     SPAN_COST = 64              # what starting a span costs, in elements
     MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
 
@@ -212,7 +212,11 @@ cdef int max_threads() noexcept nogil:
 
 
 cdef int threads_for(Py_ssize_t work) noexcept nogil:
-    """How many threads earn their keep on so many elements."""
+    """How many threads earn their keep on so many elements.
+
+    Measured with two cores, one against two threads: they draw level at 32,000 elements in all
+    (SGD, Adam) when the second thread still spins from the call before, near 65,000 when it sleeps.
+    """
     return <int> max(1, min(max_threads(), work // WORK_PER_THREAD))
 
 

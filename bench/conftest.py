@@ -1,0 +1,37 @@
+"""Prints the table of ratios when the benchmarks are done."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+ROWS = pytest.StashKey[list]()
+
+
+def pytest_configure(config):
+    config.stash[ROWS] = []
+
+
+@pytest.fixture
+def table(request):
+    """Collects (title, {contestant: seconds}) for the summary."""
+    return request.config.stash[ROWS]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash[ROWS]
+    if not rows:
+        return
+    names = list(dict.fromkeys(name for _, medians in rows for name in medians))
+    others = names[1:]
+    write = terminalreporter.write_line
+    terminalreporter.section("medians of alternating rounds; ratios to fastoptim's time")
+    write("| case | fastoptim | " + " | ".join(f"vs {name}" for name in others) + " |")
+    write("|---|---|" + "---|" * len(others))
+    for title, medians in rows:
+        ours = medians["fastoptim"]
+        ratios = [f"{medians[name] / ours:.2f}×" if name in medians else "" for name in others]
+        write(f"| {title} | {ours * 1e6:,.1f} µs | " + " | ".join(ratios) + " |")
+    write("\nOver 1×: fastoptim takes less time than that contestant.")
