@@ -90,7 +90,8 @@ def assert_same_array(a, b, name):
     word = np.uint32 if a.dtype == np.float32 else np.uint64
     differ = np.ascontiguousarray(a).view(word) != np.ascontiguousarray(b).view(word)
     differ &= ~(np.isnan(a) & np.isnan(b)).reshape(differ.shape)
-    assert not differ.any(), (
-        f"{name}: {differ.sum()} of {a.size} elements differ, first {a[differ.reshape(a.shape)][:3]}"
-        f" instead of {b[differ.reshape(a.shape)][:3]}"
+    where = differ.reshape(a.shape)
+    assert not where.any(), (
+        f"{name}: {where.sum()} of {a.size} elements differ, first {a[where][:3]} "
+        f"instead of {b[where][:3]}"
     )

@@ -32,12 +32,12 @@ def test_every_class_shows_its_objective_falling(name):
     assert printed == sorted(printed, reverse=True)
 
 
-@pytest.mark.parametrize("path", ["README.md", "bench/README.md"])
+@pytest.mark.parametrize("path", ["README.md"])
 def test_readme(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(ROOT / path), module_relative=False)
     assert result.failed == 0
-    assert result.attempted > 0 or path != "README.md"
+    assert result.attempted > 20
 
 
 def test_first_example_is_short():

@@ -40,7 +40,7 @@ def ld(a):
 W, B = ones(2, 3), ones(3)
 ROWS = {
     "missing key": ({"W": W, "b": B}, {"W": W}, KeyError, r"grads has no 'b'"),
-    "missing, other name": ({"W1": B}, {"dW1": B}, KeyError, r"did you mean 'dW1' for 'W1'\?"),
+    "missing, other name": ({"W1": B}, {"dW1": B}, KeyError, r"Did you mean 'dW1' for 'W1'\?"),
     "unknown key": ({"W": W}, {"W": W, "c": B}, KeyError, r"grads has 'c', which params has not"),
     "as many keys, another": (
         {"W": W, "b": B}, {"W": W, "c": B}, KeyError, r"no 'b'.*has 'c'",
@@ -116,7 +116,7 @@ ROWS = {
         types.MappingProxyType({"x": 3.0}), {"x": 1.0}, TypeError, r"mappingproxy cannot be writ",
     ),
     "float in a tuple": ((3.0,), (1.0,), TypeError, r"tuple cannot be written"),
-    "bare array": (B, B, TypeError, r"params must be a dict or a list.*got ndarray.*\{'W': array\}"),
+    "bare array": (B, B, TypeError, r"params must be a dict.*got ndarray.*\{'W': array\}"),
     "bare gradient": ({"W": B}, B, TypeError, r"grads must be a dict or a list"),
     "set": ({1.0}, {1.0}, TypeError, r"got set"),
     "None": (None, None, TypeError, r"got NoneType"),

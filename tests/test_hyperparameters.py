@@ -66,7 +66,9 @@ def test_wrong_type(cls, field, value):
     assert getattr(opt, field.name) == field.default
 
 
-@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array(0.5, "f4")])
+@pytest.mark.parametrize(
+    "value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array(0.5, "f4")]
+)
 @every_number
 def test_numbers_of_numpy_become_floats(cls, field, value):
     opt = cls(**{field.name: value})
@@ -116,7 +118,7 @@ def test_every_choice_changes_the_result(case):
 
 
 def test_choice():
-    with pytest.raises(ValueError, match=r"form must be one of \('published', 'listing'\), got 'x'"):
+    with pytest.raises(ValueError, match=r"form must be one of \('published', 'listing'\), got 'x"):
         fo.Nesterov(form="x")
     with pytest.raises(TypeError, match="form must be one of"):
         fo.Nesterov(form=1)
@@ -127,7 +129,7 @@ def test_unknown_names(cls):
     with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
         cls(learning_rate=0.1)
     opt = cls()
-    with pytest.raises(AttributeError, match=f"{cls.__name__} has no hyperparameter 'speed'; it has lr"):
+    with pytest.raises(AttributeError, match=f"{cls.__name__} has no .* 'speed'; it has lr"):
         opt.speed = 1
     with pytest.raises(AttributeError, match="did you mean 'lr'"):
         opt.LR = 1

@@ -62,7 +62,7 @@ ROWS = {
     "few coefficients": ({"coefficients": (1.0,)}, ValueError, "'adam' has 4 coefficients, got 1"),
     "nan": ({"coefficients": (1, 1, np.nan, 1)}, ValueError, "coefficients must be finite"),
     "shared": ({"param": shared[:4], "grad": shared[2:]}, ValueError, "param and grad share"),
-    "shared state": ({"state": (shared[:4], shared[2:])}, ValueError, r"state\[0\] and state\[1\] s"),
+    "shared state": ({"state": (shared[:4], shared[2:])}, ValueError, r"state\[0\] and state\[1\]"),
 }
 
 

@@ -20,7 +20,8 @@ positive.__name__ = "whole number of at least 1"  # argparse quotes it
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    top = argparse.ArgumentParser(prog="fastoptim", description=(fastoptim.__doc__ or "").split("\n")[0])
+    first_line = (fastoptim.__doc__ or "").split("\n")[0]
+    top = argparse.ArgumentParser(prog="fastoptim", description=first_line)
     top.add_argument("--version", action="version", version=f"fastoptim {fastoptim.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(

@@ -115,8 +115,8 @@ def main(epochs: int, output: Path, quiet: bool) -> int:
             if not same_bits(theirs, ours):
                 differing.append(name)
     print(
-        f"64-100-10 perceptron, float32, on {len(data[0]):,} handwritten digits, batches of {BATCH},"
-        f" {epochs} epochs; default hyperparameters; medians\n"
+        f"64-100-10 perceptron, float32, on {len(data[0]):,} handwritten digits, batches of "
+        f"{BATCH}, {epochs} epochs; default hyperparameters; medians\n"
     )
     print(HEADER, *rows, sep="\n")
     path = output / "loss.png"

@@ -34,6 +34,7 @@ class Epsilon(Interval):
     """An interval whose small numbers must survive float32, where eps guards a division."""
 
     def __call__(self, name: str, value: object) -> float:
+        """Return a value as a float, or say why it cannot be this hyperparameter."""
         x = super().__call__(name, value)
         if x != 0.0 and float(np.float32(x)) == 0.0:
             raise ValueError(

@@ -4,6 +4,8 @@ Copy this file to start a network of your own. Parameters live in one dict, grad
 another with the same keys, and ``optimizer.update(params, grads)`` is all there is to training.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ def init(sizes: list[int], seed: int) -> dict[str, Array]:
     """Return weights W1, b1, W2, b2, … for layers of these sizes (He's initialisation)."""
     rng = np.random.default_rng(seed)
     params = {}
-    for k, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for k, (rows, columns) in enumerate(pairwise(sizes), start=1):
         W = rng.standard_normal((rows, columns), dtype=np.float32)  # noqa: N806 the usual letter
         params[f"W{k}"] = W * np.float32((2 / rows) ** 0.5)
         params[f"b{k}"] = np.zeros(columns, np.float32)

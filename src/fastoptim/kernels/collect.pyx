@@ -261,11 +261,12 @@ cdef object keys_error(dict params, dict grads):
         (key, other[0]) for key in missing if isinstance(key, str)
         for other in [get_close_matches(key, [u for u in unknown if isinstance(u, str)], 1)] if other
     ]
+    text = "; ".join(parts)
     if close:
-        parts.append("did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?")
-    if missing:
-        parts.append("to leave a parameter as it is, give None as its gradient")
-    return KeyError("; ".join(parts))
+        text += ". Did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?"
+    elif missing:
+        text += ". To leave a parameter as it is, give None as its gradient"
+    return KeyError(text)
 
 
 # ---------------------------------------------------------------- overlaps
