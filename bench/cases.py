@@ -23,11 +23,11 @@ def arrays(shapes, seed):
     return {f"k{i}": rng.standard_normal(shape, dtype=np.float32) for i, shape in enumerate(shapes)}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Stream(Optimizer):
     """The least that can be done with Adam's arrays: one addition for each that is written."""
 
-    kernels = ("_stream",)
+    kernels = {"_stream": ("m", "v")}
     m = Slot()
     v = Slot()
 

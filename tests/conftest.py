@@ -4,7 +4,7 @@ import pytest
 
 import fastoptim
 from fastoptim import base
-from fastoptim.kernels import available_isas, module_name
+from fastoptim.kernels import RULES, available_isas, module_name, set_stages
 
 
 @pytest.fixture(autouse=True)
@@ -26,5 +26,8 @@ def threads(request):
 @pytest.fixture(params=available_isas())
 def isa(request, monkeypatch):
     """Run with the rules of one instruction set that this machine has."""
-    monkeypatch.setattr(base, "RULES", import_module(module_name(request.param)).RULES)
-    return request.param
+    rules = import_module(module_name(request.param)).RULES
+    monkeypatch.setattr(base, "RULES", rules)
+    set_stages(rules)
+    yield request.param
+    set_stages(RULES)

@@ -9,7 +9,7 @@ from reference import ORACLES
 
 import fastoptim
 from fastoptim.base import Optimizer
-from fastoptim.hyperparameters import Choice, Interval
+from fastoptim.hyperparameters import Choice, Flag, Interval
 
 CLASSES = [
     x
@@ -18,10 +18,16 @@ CLASSES = [
 ]
 
 
+def own_fields(cls):
+    """A rule's own hyperparameters, without the options that all rules have."""
+    shared = {f.name for f in dataclasses.fields(Optimizer)}
+    return [f for f in dataclasses.fields(cls) if f.name not in shared]
+
+
 def choices(cls):
     """Every combination of the named choices of a class, as keyword arguments."""
-    fields = [f for f in dataclasses.fields(cls) if isinstance(f.metadata["check"], Choice)]
-    for values in product(*(f.metadata["check"].names for f in fields)):
+    fields = [f for f in own_fields(cls) if isinstance(f.metadata["check"], (Choice, Flag))]
+    for values in product(*(getattr(f.metadata["check"], "names", (False, True)) for f in fields)):
         yield dict(zip((f.name for f in fields), values, strict=True))
 
 
@@ -32,7 +38,8 @@ class Case:
         self.cls, self.options = cls, options
 
     def __repr__(self):
-        return "-".join([self.cls.__name__, *self.options.values()])
+        options = (f"{k}={v}" if isinstance(v, bool) else v for k, v in self.options.items())
+        return "-".join([self.cls.__name__, *options])
 
     def ours(self, **hyper):
         return self.cls(**self.options, **hyper)
@@ -42,7 +49,7 @@ class Case:
 
     @property
     def slots(self):
-        return self.cls._slots
+        return self.cls.kernels[self.ours().kernel]
 
 
 CASES = [Case(cls, options) for cls in CLASSES for options in choices(cls)]
@@ -55,7 +62,7 @@ every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f
 NUMBERS = [
     (cls, f)
     for cls in CLASSES
-    for f in dataclasses.fields(cls)
+    for f in own_fields(cls)
     if isinstance(f.metadata["check"], Interval)
 ]
 every_number = pytest.mark.parametrize(
@@ -76,7 +83,7 @@ def assert_same_bits(ours, oracle, params, expected):
     assert set(params) == set(expected)
     for key in expected:
         assert_same_array(params[key], expected[key], f"params[{key!r}]")
-    for slot in type(ours)._slots:
+    for slot in ours.kernels[ours.kernel]:
         theirs = getattr(oracle, slot)
         assert set(getattr(ours, slot)) == set(theirs)
         for key in theirs:

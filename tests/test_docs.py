@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from registry import CLASSES
 
 import fastoptim
 
@@ -22,9 +23,9 @@ def test_docstrings(name):
     assert doctest.testmod(import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("name", [n for n in fastoptim.__all__ if n[0].isupper()])
-def test_every_class_shows_its_objective_falling(name):
-    doc = getattr(fastoptim, name).__doc__
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_class_shows_its_objective_falling(cls):
+    doc = cls.__doc__
     for heading in ("Parameters", "References", "Examples", ".. math::"):
         assert heading in doc
     printed = [float(x) for x in re.findall(r"^    (\d+\.\d{3})$", doc, re.MULTILINE)]

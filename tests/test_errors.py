@@ -132,7 +132,9 @@ def snapshot(opt, params):
     if not isinstance(params, (dict, list, tuple, types.MappingProxyType)):
         arrays = []
     state = {
-        (slot, key): a.tobytes() for slot in opt._slots for key, a in getattr(opt, slot).items()
+        (slot, key): a.tobytes()
+        for slot in opt.kernels[opt.kernel]
+        for key, a in getattr(opt, slot).items()
     }
     return [np.asarray(a).tobytes() for a in arrays], state, opt.iter
 

@@ -24,7 +24,7 @@ def test_same_bits_as_the_listing(case, dtype, n):
         g = rng.standard_normal(n).astype(dtype)
         oracle.update(expected, {"x": g})
         step(opt.kernel, p, g, state, opt.coefficients(t))
-    shown = type("Shown", (), {"_slots": case.slots})()
+    shown = type("Shown", (), {"kernels": {"": case.slots}, "kernel": ""})()
     for slot, a in zip(case.slots, state, strict=True):
         setattr(shown, slot, {"x": a})
     assert_same_bits(shown, oracle, {"x": p}, expected)

@@ -10,6 +10,7 @@ array([0.9, 0.9, 0.9])
 
 from importlib.metadata import version as _version
 
+from fastoptim.groups import Group
 from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
 
@@ -19,6 +20,7 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "Group",
     "Momentum",
     "Nesterov",
     "RMSprop",

@@ -1,4 +1,4 @@
-"""What every optimizer has: checked attributes, state by name, and ``update``."""
+"""What every optimizer has: checked attributes, options, state by name, and ``update``."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,20 +9,42 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastoptim.kernels import RULES, Collector
+from fastoptim import groups as grouping
+from fastoptim.groups import Group
+from fastoptim.hyperparameters import (
+    Choice,
+    Flag,
+    Interval,
+    OrNone,
+    evaluate,
+    hyper,
+    may_be_schedule,
+)
+from fastoptim.kernels import RULES, Collector, Line, driver
 
-type_of_array = NDArray[np.float32] | NDArray[np.float64]
 Arrays = Mapping[Any, Any] | Sequence[Any]
+Check = Callable[[str, object], object]
+Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
 
 
 class Slot:
-    """A state array per key: ``opt.v["W1"]``, shaped like the parameter, zeros at first.
+    """A state array per key: ``opt.v["W1"]``, shaped like the parameter.
 
+    Parameters
+    ----------
+    start : str, optional
+        The hyperparameter that fresh state is filled with; zeros without.
+
+    Notes
+    -----
     The arrays are the live state and may be read and written in place; the mapping itself is
     read-only, since the update goes on with the arrays that it knows.
     """
 
     name: str
+
+    def __init__(self, start: str | None = None) -> None:
+        self.start = start
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -36,7 +58,7 @@ class Slot:
     def __get__(self, optimizer: "Optimizer | None", owner: type) -> Any:
         if optimizer is None:
             return self
-        return MappingProxyType(optimizer._collector.slots[self.name])
+        return MappingProxyType(optimizer._collector.slots.get(self.name, {}))
 
     def __set__(self, optimizer: "Optimizer", value: object) -> None:
         raise AttributeError(
@@ -45,42 +67,146 @@ class Slot:
         )
 
 
-@dataclasses.dataclass(eq=False)
+class Groups:
+    """What the groups of an optimizer may be: a list of `Group`."""
+
+    def __call__(self, name: str, value: object) -> tuple[Group, ...]:
+        """Return groups as a tuple, or say what is none."""
+        if isinstance(value, Group) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} must be a list of fastoptim.Group, got {value!r}")
+        for one in value:
+            if not isinstance(one, Group):
+                raise TypeError(f"{name} must be a list of fastoptim.Group, got {one!r} in it")
+        return tuple(value)
+
+
+class Denormals(Choice):
+    """What becomes of subnormal numbers, where the processor leaves a choice."""
+
+    def __call__(self, name: str, value: object) -> str:
+        """Return a value if it is one of the names and can be had."""
+        choice = super().__call__(name, value)
+        if choice == "flush" and not driver.can_flush():
+            raise ValueError(f"{name}='flush' is not available on this kind of processor")
+        return choice
+
+
+def checks_of(cls: type["Optimizer"]) -> dict[str, Check]:
+    """Return the hyperparameters of an optimizer class, its own first, and what each may be."""
+    checks: dict[str, Check] | None = vars(cls).get("_checks")
+    if checks is None:
+        fields = sorted(dataclasses.fields(cls), key=lambda f: f.kw_only is True)
+        checks = {f.name: f.metadata["check"] for f in fields}
+        cls._checks = checks
+    return checks
+
+
+@dataclasses.dataclass(eq=False, repr=False)
 class Optimizer:
     """The part that all rules share; use one of its subclasses.
 
-    A subclass is a dataclass that says: its hyperparameters (`hyper`), its state (`Slot`s, in
-    the kernel's order), the kernels it may use, and its `coefficients`.
+    A subclass is a dataclass that says: its hyperparameters (`hyper`), its state (`Slot`), the
+    kernels it may use with the slots that each takes, in the kernel's order, and its
+    `coefficients`.
+
+    Parameters
+    ----------
+    weight_decay : float in [0, inf), default 0.0
+        λ. L2 decay: the rule sees g + λp.
+    decoupled : bool, default False
+        The decay multiplies the parameter by 1 − lr·λ before the rule instead, which sees g alone.
+    clip_value : float in (0, inf) or None
+        Every element of the gradient is brought into [−clip_value, clip_value].
+    clip_norm : float in (0, inf) or None
+        If the norm of all gradients together is larger, all are multiplied by clip_norm / norm.
+        The norm is summed in float64 in an order that depends on the keys' and elements' order
+        alone. Not together with clip_value.
+    maximize : bool, default False
+        Go up instead of down: the rule sees −g.
+    zero_grads : bool, default False
+        Set the gradients to zero in the same pass.
+    average : float in [0, 1) or None
+        Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
+        `average_of`; it starts at the weights before the first update that averages.
+    nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+        What to do when a gradient has a NaN or an infinity: go on, as NumPy would (with
+        clip_norm every parameter then becomes NaN); leave the update out, count it in `skipped`
+        and change nothing else; or raise a FloatingPointError that names key and index.
+    denormals : {"keep", "flush"}, default "keep"
+        "flush" lets the kernels take numbers below 1.2e-38 (float64: 2.2e-308) for zero. Some
+        processors are many times slower with them, and state that decays towards zero ends there.
+        "keep" gives the listing's bits.
+    groups : list of Group
+        Other hyperparameters for some keys; the first group that a key matches counts. A pattern
+        that matches no key is an error at the first update.
+
+    Notes
+    -----
+    The gradient's way: sign, clipping, weight decay, rule. Every hyperparameter that is a number
+    may also be a schedule: a callable from the number of completed updates to a number.
     """
 
-    kernels: ClassVar[tuple[str, ...]] = ()
-    _checks: ClassVar[dict[str, Callable[[str, object], object]]] = {}
-    _slots: ClassVar[tuple[str, ...]] = ()
+    kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
+    _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
+    _prepared: ClassVar[tuple[Any, ...] | None]
+    _checks: ClassVar[dict[str, Check]]
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls._slots = tuple(name for name, x in vars(cls).items() if isinstance(x, Slot))
-        cls._checks = cls._checks | {
-            name: field.metadata["check"]
-            for name, field in vars(cls).items()
-            if isinstance(field, dataclasses.Field)
-        }
+    weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
+    decoupled: bool = hyper(False, Flag(), kw_only=True)
+    clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
+    clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
+    maximize: bool = hyper(False, Flag(), kw_only=True)
+    zero_grads: bool = hyper(False, Flag(), kw_only=True)
+    average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
+    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
+    denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
+    groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_collector", Collector(self._slots))
-
-    _collector: ClassVar[Collector]  # of each instance; a ClassVar only to dataclass's eyes
+        collector = Collector(
+            RULES,
+            lambda key: grouping.index_of(self.groups, key),
+            lambda keys: grouping.check_keys(self.groups, keys),
+        )
+        object.__setattr__(self, "_collector", collector)
 
     def __setattr__(self, name: str, value: object) -> None:
-        check = self._checks.get(name)
-        if check is not None:
-            object.__setattr__(self, name, check(name, value))
-        elif isinstance(getattr(type(self), name, None), (Slot, property)):
-            object.__setattr__(self, name, value)  # which refuses
-        else:
-            close = get_close_matches(name.lower(), self._checks, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self._checks)}"
+        check = checks_of(type(self)).get(name)
+        if check is None:
+            if isinstance(getattr(type(self), name, None), (Slot, property)):
+                object.__setattr__(self, name, value)  # which refuses
+            names = checks_of(type(self))
+            close = get_close_matches(name.lower(), names, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
             raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
+        if not (callable(value) and may_be_schedule(check)):
+            value = check(name, value)
+        other = {"clip_value": "clip_norm", "clip_norm": "clip_value"}.get(name)
+        if other and value is not None and getattr(self, other) is not None:
+            raise ValueError(f"clip_value and clip_norm cannot both be set; set {other}=None first")
+        if name == "groups":
+            value = self._bound(value)
+        object.__setattr__(self, name, value)
+        self._forget()
+
+    def _bound(self, value: Any) -> tuple[Group, ...]:
+        """Return groups that check their hyperparameters as this optimizer does."""
+        if hasattr(self, "_collector") and self._collector.entries:
+            raise ValueError("groups cannot change after the first update; their values can")
+        return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
+
+    def _forget(self) -> None:
+        """Let the next update look at the hyperparameters anew."""
+        object.__setattr__(self, "_prepared", None)
+
+    def __repr__(self) -> str:
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        shown = [
+            f"{name}={getattr(self, name)!r}"
+            for name in checks_of(type(self))
+            if not fields[name].kw_only or getattr(self, name) != fields[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def iter(self) -> int:
@@ -88,13 +214,63 @@ class Optimizer:
         return self._collector.iter
 
     @property
+    def skipped(self) -> int:
+        """Number of updates left out because a gradient was not finite."""
+        return self._collector.skipped
+
+    @property
+    def average_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
+        """The weights' moving averages by key, where `average` asks for them."""
+        return MappingProxyType(self._collector.averages)
+
+    @property
     def kernel(self) -> str:
         """Name of the kernel that the next update runs."""
-        return self.kernels[0]
+        return next(iter(self.kernels))
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise TypeError("Optimizer is what the rules share; use one of them, such as fastoptim.SGD")
+
+    def _values(self, overrides: Mapping[str, Any]) -> Self:
+        """Return a copy whose hyperparameters are all numbers: a group's, at the present step."""
+        view = object.__new__(type(self))
+        for name, check in checks_of(type(self)).items():
+            value = overrides.get(name, getattr(self, name))
+            if may_be_schedule(check) and callable(value):
+                value = evaluate(name, check, value, self.iter)
+            vars(view)[name] = value
+        return view
+
+    def _line(self, of: "Optimizer") -> Line:
+        """Return what the parameters of a group pass through, from its values."""
+        slots = self.kernels[of.kernel]
+        starts = (getattr(type(self), slot).start for slot in slots)
+        if of.clip_value is not None and of.clip_norm is not None:
+            raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
+        return Line(
+            RULES[of.kernel],
+            slots,
+            tuple(0.0 if start is None else getattr(of, start) for start in starts),
+            of.coefficients,
+            maximize=of.maximize,
+            clip_value=of.clip_value,
+            weight_decay=0.0 if of.decoupled else of.weight_decay,
+            shrink=1.0 - vars(of)["lr"] * of.weight_decay if of.decoupled else 1.0,
+            average=of.average,
+            zero_grads=of.zero_grads,
+        )
+
+    def _prepare(self) -> tuple[Any, ...]:
+        """Return what the collector must know of the hyperparameters; kept until one changes."""
+        views = [self._values(group) for group in ({}, *(g.hyperparameters for g in self.groups))]
+        lines = [self._line(view) for view in views]
+        flush = self.denormals == "flush"
+        prepared = lines, views[0].clip_norm, self.nonfinite, flush
+        of_groups = (value for g in self.groups for value in g.hyperparameters.values())
+        if not any(callable(value) for value in (*vars(self).values(), *of_groups)):
+            object.__setattr__(self, "_prepared", prepared)
+        return prepared
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Update every parameter in place, in one pass over memory.
@@ -118,6 +294,8 @@ class Optimizer:
         TypeError
             Something is not an array of float32 or float64 of this machine's byte order, or a
             gradient has another dtype than its parameter.
+        FloatingPointError
+            A gradient is not finite, and `nonfinite` is "raise".
         RuntimeError
             Another thread is in the middle of an update with this optimizer.
 
@@ -126,4 +304,38 @@ class Optimizer:
         All is checked before anything is written: a call that raises has changed no parameter,
         no state and no counter.
         """
-        self._collector.update(params, grads, RULES[self.kernel], self.coefficients)
+        self._collector.update(params, grads, *(self._prepared or self._prepare()))
+
+    def step(self, params: Arrays, fn: Callable[[Any], Any]) -> Any:
+        """Evaluate a function and update with the gradients it gives.
+
+        Parameters
+        ----------
+        params : dict or list
+            As for `update`.
+        fn : callable
+            fn(params) returns the gradients, or the loss and the gradients.
+
+        Returns
+        -------
+        The loss, or None if `fn` gives only gradients.
+
+        Examples
+        --------
+        >>> import numpy as np, fastoptim as fo
+        >>> opt, params = fo.SGD(lr=0.25), {"x": np.array(4.0)}
+        >>> def square(params):
+        ...     return float(params["x"] ** 2), {"x": 2 * params["x"]}
+        >>> [opt.step(params, square) for _ in range(3)]
+        [16.0, 4.0, 1.0]
+        """
+        loss, grads = loss_and_grads(fn(params))
+        self.update(params, grads)
+        return loss
+
+
+def loss_and_grads(result: Any) -> tuple[Any, Any]:
+    """Return what a function gave as loss (None if it gave none) and gradients."""
+    if isinstance(result, tuple) and len(result) == 2 and not isinstance(result[1], np.ndarray):
+        return result
+    return None, result

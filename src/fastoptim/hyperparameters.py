@@ -59,6 +59,45 @@ class Choice:
         return value
 
 
+class Flag:
+    """True or False."""
+
+    def __call__(self, name: str, value: object) -> bool:
+        """Return a value if it is True or False."""
+        if not isinstance(value, (bool, np.bool)):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+        return bool(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrNone:
+    """A number in an interval, or None, which turns an option off."""
+
+    interval: Interval
+
+    def __call__(self, name: str, value: object) -> float | None:
+        """Return a value as a float, or None."""
+        return None if value is None else self.interval(name, value)
+
+
+def may_be_schedule(check: object) -> bool:
+    """Whether a hyperparameter is a number, which may also be given as a function of the step."""
+    return isinstance(check, (Interval, OrNone))
+
+
+def evaluate(name: str, check: Callable[[str, object], object], schedule: Any, step: int) -> object:
+    """Return what a schedule gives at a step, checked as an assignment would be."""
+    value = schedule(step)
+    if not isinstance(value, (str, bytes, bool)) and hasattr(value, "__float__"):
+        value = np.asarray(value)[()] if hasattr(value, "shape") else value
+        value = value if isinstance(value, (int, float)) else float(value)
+    try:
+        return check(name, value)
+    except (TypeError, ValueError) as problem:
+        problem.add_note(f"{name} is a schedule: {schedule!r} gave {value!r} at step {step}")
+        raise
+
+
 def real_number(name: str, value: object, expected: str) -> float:
     """Return a number of Python or NumPy, or a 0-d array of one, as a float."""
     if isinstance(value, np.ndarray) and value.shape == ():
@@ -74,6 +113,6 @@ def real_number(name: str, value: object, expected: str) -> float:
     return x
 
 
-def hyper(default: Any, check: Callable[[str, object], object]) -> Any:
+def hyper(default: Any, check: Callable[[str, object], object], *, kw_only: bool = False) -> Any:
     """Declare a hyperparameter of an optimizer class: its default and what it may be."""
-    return dataclasses.field(default=default, metadata={"check": check})
+    return dataclasses.field(default=default, metadata={"check": check}, kw_only=kw_only)

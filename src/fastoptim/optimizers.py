@@ -8,7 +8,7 @@ of this parameter's updates; products of arrays are element by element. State st
 import math
 from dataclasses import dataclass
 
-from fastoptim.base import Optimizer, Slot
+from fastoptim.base import Number, Optimizer, Slot
 from fastoptim.hyperparameters import Choice, Epsilon, Interval, hyper
 
 RATE = Interval("[0, inf)")
@@ -16,7 +16,7 @@ DECAY = Interval("[0, 1)")
 EPS = Epsilon("[0, inf)")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SGD(Optimizer):
     r"""Gradient descent.
 
@@ -50,14 +50,14 @@ class SGD(Optimizer):
     25.257
     """
 
-    kernels = ("sgd",)
-    lr: float = hyper(0.01, RATE)
+    kernels = {"sgd": ()}
+    lr: Number = hyper(0.01, RATE)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return (self.lr,)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Momentum(Optimizer):
     r"""Gradient descent with momentum: a ball that rolls with friction.
 
@@ -102,16 +102,16 @@ class Momentum(Optimizer):
     23.771
     """
 
-    kernels = ("momentum",)
-    lr: float = hyper(0.01, RATE)
-    alpha: float = hyper(0.9, DECAY)
+    kernels = {"momentum": ("v",)}
+    lr: Number = hyper(0.01, RATE)
+    alpha: Number = hyper(0.9, DECAY)
     v = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.alpha, self.lr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Nesterov(Optimizer):
     r"""Nesterov's accelerated gradient, with the gradient taken at p.
 
@@ -165,9 +165,9 @@ class Nesterov(Optimizer):
     23.608
     """
 
-    kernels = ("nesterov", "nesterov_listing")
-    lr: float = hyper(0.01, RATE)
-    mu: float = hyper(0.9, DECAY)
+    kernels = {"nesterov": ("v",), "nesterov_listing": ("v",)}
+    lr: Number = hyper(0.01, RATE)
+    mu: Number = hyper(0.9, DECAY)
     form: str = hyper("published", Choice(("published", "listing")))
     v = Slot()
 
@@ -180,7 +180,7 @@ class Nesterov(Optimizer):
         return self.mu, self.lr, self.mu * self.mu, (1.0 + self.mu) * self.lr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AdaGrad(Optimizer):
     r"""AdaGrad: each element's steps shrink with the sum of its squared gradients.
 
@@ -220,16 +220,16 @@ class AdaGrad(Optimizer):
     21.171
     """
 
-    kernels = ("adagrad",)
-    lr: float = hyper(0.01, RATE)
-    eps: float = hyper(1e-7, EPS)
+    kernels = {"adagrad": ("h",)}
+    lr: Number = hyper(0.01, RATE)
+    eps: Number = hyper(1e-7, EPS)
     h = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.lr, self.eps
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class RMSprop(Optimizer):
     r"""RMSprop: AdaGrad with a moving average in place of the sum.
 
@@ -273,17 +273,17 @@ class RMSprop(Optimizer):
     49.517
     """
 
-    kernels = ("rmsprop",)
-    lr: float = hyper(0.01, RATE)
-    decay_rate: float = hyper(0.99, DECAY)
-    eps: float = hyper(1e-7, EPS)
+    kernels = {"rmsprop": ("h",)}
+    lr: Number = hyper(0.01, RATE)
+    decay_rate: Number = hyper(0.99, DECAY)
+    eps: Number = hyper(1e-7, EPS)
     h = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.decay_rate, 1.0 - self.decay_rate, self.lr, self.eps
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Adam(Optimizer):
     r"""Adam: momentum and RMSprop together, both averages corrected for their start at zero.
 
@@ -328,11 +328,11 @@ class Adam(Optimizer):
     55.074
     """
 
-    kernels = ("adam",)
-    lr: float = hyper(0.001, RATE)
-    beta1: float = hyper(0.9, DECAY)
-    beta2: float = hyper(0.999, DECAY)
-    eps: float = hyper(1e-7, EPS)
+    kernels = {"adam": ("m", "v")}
+    lr: Number = hyper(0.001, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-7, EPS)
     m = Slot()
     v = Slot()
 

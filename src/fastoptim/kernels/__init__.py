@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from fastoptim.kernels import arrays, cpu
 from fastoptim.kernels.collect import Collector
+from fastoptim.kernels.pipeline import Line, set_stages
 
-__all__ = ["ISA", "RULES", "Collector", "available_isas", "step"]
+__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "step"]
 
 
 def module_name(isa: str) -> str:
@@ -43,6 +44,7 @@ def chosen_isa() -> str:
 
 ISA: str = chosen_isa()
 RULES: dict[str, object] = import_module(module_name(ISA)).RULES
+set_stages(RULES)
 
 Array = NDArray[np.float32] | NDArray[np.float64]
 

@@ -27,6 +27,11 @@ cdef int one_span(
     cdef int k, other
     if g.shape[0] != n:
         raise ValueError(f"grad has {g.shape[0]} elements, but param has {n}")
+    if n == 0:
+        for slot in state:
+            if slot.shape[0] != 0:
+                raise ValueError(f"a state has {slot.shape[0]} elements, but param has 0")
+        return 0
     place[0] = <Py_ssize_t> &p[0]
     place[1] = <Py_ssize_t> &g[0]
     for k in range(rule.slots):
@@ -43,10 +48,7 @@ cdef int one_span(
                     f"{label(other)} and {label(k)} share memory; each needs its own"
                 )
     line.rule = rule
-    line.prepare32 = NULL
-    line.prepare64 = NULL
-    line.finish32 = NULL
-    line.finish64 = NULL
+    line.n_grad = line.n_param = line.average = line.zero = 0
     row[0].p = place[0]
     row[0].g = place[1]
     for k in range(rule.slots):
@@ -54,9 +56,10 @@ cdef int one_span(
     row[0].n = n
     row[0].first = 0
     row[0].c = 0
+    row[0].line = <Py_ssize_t> &line
     row[0].wide = floating is double
     with nogil:
-        run(&line, table, 1, c32, c64)
+        run(table, 1, c32, c64, False)
     return 0
 
 

@@ -1,16 +1,39 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from numpy.typing import NDArray
 
+from fastoptim.kernels.pipeline import Line
+
+class Param:
+    key: Any
+    state: dict[str, NDArray[Any]]
+    average: NDArray[Any] | None
+    t: int
+    group: int
+
 class Collector:
     iter: int
+    skipped: int
+    entries: dict[Any, Param]
     slots: dict[str, dict[Any, NDArray[Any]]]
-    def __init__(self, slots: tuple[str, ...]) -> None: ...
+    averages: dict[Any, NDArray[Any]]
+    def __init__(
+        self,
+        rules: dict[str, object],
+        group_of: Callable[[object], int] | None = None,
+        check_keys: Callable[[Iterable[object]], None] | None = None,
+    ) -> None: ...
     def update(
         self,
         params: object,
         grads: object,
-        capsule: object,
-        coefficients: Callable[[int], tuple[float, ...]],
-    ) -> None: ...
+        lines: list[Line],
+        clip_norm: float | None = None,
+        nonfinite: str = "propagate",
+        flush: bool = False,
+        *,
+        factor: float = 1.0,
+        zero: bool = False,
+        dry: bool = False,
+    ) -> bool: ...

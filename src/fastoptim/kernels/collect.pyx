@@ -22,11 +22,12 @@ cimport cython
 cimport numpy as cnp
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy
 
-from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run
+from fastoptim.kernels.driver cimport Span, blocks_of, new_table, rounded, run, survey
+from fastoptim.kernels.pipeline cimport Line
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
 cnp.import_array()
@@ -49,9 +50,12 @@ cdef int FLAT_GRAD = cnp.NPY_ARRAY_ALIGNED
 cdef class Param:
     """What is kept for one key: its layout, its state, its step count."""
 
-    cdef object key
-    cdef readonly tuple state               # one array per slot, shaped like the parameter
-    cdef readonly Py_ssize_t t              # completed updates of this parameter
+    cdef readonly object key
+    cdef readonly dict state                # slot name → array, shaped like the parameter
+    cdef readonly object average            # of the weights, or None
+    cdef public Py_ssize_t t                # completed updates of this parameter
+    cdef readonly int group                 # the Line that it passes through
+    cdef tuple slots                        # those that s points to
     cdef cnp.dtype dtype
     cdef tuple shape
     cdef int type_num
@@ -109,12 +113,13 @@ cdef class Param:
         )
 
 
-cdef Param new_param(object key, cnp.ndarray a, int slots):
-    """Return the record of a key, with fresh state in the layout of its first array."""
+cdef Param new_param(object key, cnp.ndarray a, int group):
+    """Return the record of a key, in the layout of its first array, without state."""
     cdef Param one = Param.__new__(Param)
     cdef cnp.ndarray pattern = np.empty_like(a, order="K", subok=False)
-    cdef int k
     one.key = key
+    one.group = group
+    one.state = {}
     one.dtype = np.dtype(a.dtype.type)
     one.type_num = cnp.PyArray_TYPE(a)
     one.shape = (<object> a).shape
@@ -125,9 +130,6 @@ cdef Param new_param(object key, cnp.ndarray a, int slots):
     )
     memcpy(one.dims, cnp.PyArray_DIMS(a), one.ndim * sizeof(cnp.npy_intp))
     memcpy(one.strides, cnp.PyArray_STRIDES(pattern), one.ndim * sizeof(cnp.npy_intp))
-    one.state = tuple([one.like(k + 1) for k in range(slots)])
-    for k in range(slots):
-        one.s[k] = <Py_ssize_t> cnp.PyArray_DATA(one.state[k])
     return one
 
 
@@ -298,81 +300,123 @@ cdef class Collector:
 
     Parameters
     ----------
-    slots : tuple of str
-        Names of the rule's state arrays, in the kernel's order.
+    rules : dict
+        The capsules of the chosen instruction set.
+    group_of : callable, key → int, or None
+        Which of the lines a key passes through; None: the first.
+    check_keys : callable, keys → None, or None
+        Called with the keys of the first update; may refuse them.
     """
 
-    cdef tuple slot_names
+    cdef const Rule *surveyor
+    cdef object group_of, check_keys
+    cdef readonly dict entries              # key → Param
     cdef readonly dict slots                # slot name → {key: array}
-    cdef readonly Py_ssize_t iter           # completed updates
-    cdef dict entries                       # key → Param
+    cdef readonly dict averages             # key → array
+    cdef public Py_ssize_t iter             # completed updates
+    cdef public Py_ssize_t skipped          # updates left out for a gradient that is not finite
     cdef bint busy
     cdef list active                        # the Params of this call, in the table's order
     cdef list last                          # and of the call before
     cdef list fresh                         # of these, the ones seen for the first time
+    cdef list bound                         # (Param, names of slots that it got in this call)
+    cdef list averaged                      # Params whose average starts with this call
     cdef bint copies                        # whether any Param of this call is copied
+    cdef bint zeroing                       # whether any gradient will be zeroed
     cdef bint moved                         # whether what is written differs from the call before
     cdef bint grads_moved
     cdef Span[::1] spans
     cdef float[:, ::1] c32
     cdef double[:, ::1] c64
+    cdef double[:, ::1] partial             # of each block: sum of squares, and 0 or NaN
     cdef Extent[::1] written                # by start; an end is the furthest up to there
     cdef Py_ssize_t n_written
 
-    def __cinit__(self, tuple slots):
-        if len(slots) > MAX_SLOTS:
-            raise ValueError(f"a rule can have {MAX_SLOTS} state slots, got {len(slots)}")
-        self.slot_names = slots
-        self.slots = {name: {} for name in slots}
+    def __cinit__(self, dict rules, object group_of=None, object check_keys=None):
+        self.surveyor = <const Rule *> PyCapsule_GetPointer(rules["_survey"], "fastoptim.Rule")
+        self.group_of, self.check_keys = group_of, check_keys
+        self.slots = {}
         self.entries = {}
+        self.averages = {}
         self.last = []
         self.moved = True
         self.spans = new_table(8)
         self.written = new_extents(8)
         self.c32 = np.zeros((1, 1), np.float32)
         self.c64 = np.zeros((1, 1), np.float64)
+        self.partial = np.zeros((1, 2))
 
-    def update(self, object params, object grads, object capsule, object coefficients):
-        """Apply one update of a rule to params, in place.
+    def update(
+        self, object params, object grads, list lines, object clip_norm=None,
+        str nonfinite="propagate", bint flush=False, *, double factor=1.0, bint zero=False,
+        bint dry=False,
+    ):
+        """Apply one update to params, in place; return whether it was applied.
 
         Parameters
         ----------
         params, grads : mapping or list
-        capsule : the rule
-        coefficients : callable, t → tuple of float
-            The rule's scalars at a parameter's t-th update.
+        lines : list of Line
+            What the parameters of each group pass through.
+        clip_norm : float or None
+        nonfinite : {"propagate", "skip", "raise"}
+        flush : bool
+            Whether subnormals are flushed to zero.
+        factor : float
+            What every gradient is multiplied by first.
+        zero : bool
+            Zero every gradient, whatever the lines say.
+        dry : bool
+            Do all but write.
         """
         if self.busy:
             raise RuntimeError(
                 "this optimizer is in the middle of an update in another thread; "
                 "give each thread its own optimizer, or a lock around update"
             )
-        cdef Pipeline line
         cdef Param one
+        cdef Line line
         cdef Py_ssize_t count
-        line.rule = <const Rule *> PyCapsule_GetPointer(capsule, "fastoptim.Rule")
-        line.prepare32 = NULL
-        line.prepare64 = NULL
-        line.finish32 = NULL
-        line.finish64 = NULL
+        cdef double norm_factor = 1.0
+        cdef bint applied = True
         self.busy = True
         self.active = []
         self.fresh = []
+        self.bound = []
+        self.averaged = []
         self.copies = False
         self.grads_moved = False
+        for line in lines:
+            line.prepare(factor, 1.0, zero)
         try:
-            count = self.collect(params, grads)
-            self.set_coefficients(line.rule, coefficients)
+            count = self.collect(params, grads, lines)
+            self.set_coefficients(lines)
             self.check_overlaps()
             if self.copies:
                 self.copy_in()
+            if clip_norm is not None or nonfinite != "propagate":
+                applied = self.survey_grads(count, factor, nonfinite)
+                if applied and clip_norm is not None:
+                    norm_factor = self.clipping(count, clip_norm)
+            if not applied:
+                self.skipped += 1
+                self.withdraw(True)
+                return False
+            if dry:
+                self.withdraw(True)
+                return True
+            if norm_factor != 1.0:
+                for line in lines:
+                    line.prepare(factor, norm_factor, zero)
+            self.start_averages()
             with nogil:
-                run(&line, self.spans, count, self.c32, self.c64)
+                run(self.spans, count, self.c32, self.c64, flush)
             self.commit()
             if self.copies:
-                self.copy_out(params)
+                self.copy_out(params, grads)
+            return True
         except BaseException:
-            self.moved = True       # the table holds rows that were never checked as a whole
+            self.withdraw(False)
             raise
         finally:
             for one in self.active:
@@ -382,15 +426,17 @@ cdef class Collector:
 
     # ------------------------------------------------ table
 
-    cdef Py_ssize_t collect(self, object given_params, object given_grads) except -1:
+    cdef Py_ssize_t collect(self, object given_params, object given_grads, list lines) except -1:
         """Check every key and write its row of the table; return how many."""
         cdef dict params = as_dict("params", given_params)
         cdef dict grads = as_dict("grads", given_grads)
         cdef Py_ssize_t count = 0, first = 0, n_last = len(self.last)
         cdef Param one
+        cdef Line line
         cdef Span *row
         cdef void *found
         cdef Py_ssize_t p_address, g_address
+        cdef bint zeroing = False
         cdef object key, p, g
         if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
             raise TypeError(
@@ -404,6 +450,8 @@ cdef class Collector:
                     f"to leave as it is, put None in its place"
                 )
             raise keys_error(params, grads)
+        if self.check_keys is not None and self.iter == 0:
+            self.check_keys(params.keys())
         if len(params) > self.spans.shape[0]:
             self.spans = new_table(2 * len(params))
             self.moved = True
@@ -430,6 +478,12 @@ cdef class Collector:
             one.param = p
             one.grad = g
             self.active.append(one)
+            line = <Line> lines[one.group]
+            if one.slots is not line.slots:
+                self.bind(one, line)
+            if line.c.average and one.average is None:
+                self.averaged.append(one)
+                one.average = one.like(MAX_SLOTS + 2)
             if not (
                 type(g) is cnp.ndarray and cnp.PyArray_TYPE(g) == one.type_num
                 and one.fits(g) and one.lies_flat(g, FLAT_GRAD)
@@ -437,6 +491,9 @@ cdef class Collector:
                 self.unusual_grad(key, g, one)
             else:
                 one.copied_grad = False
+            if line.c.zero:
+                zeroing = True
+                check_may_zero(given_grads, key, g)
             p_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_param if one.copied_param else p)
             g_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad if one.copied_grad else g)
             row = &self.spans[count]
@@ -447,33 +504,29 @@ cdef class Collector:
             row.p = p_address
             row.g = g_address
             row.s = one.s
+            row.a = 0 if one.average is None else <Py_ssize_t> cnp.PyArray_DATA(one.average)
             row.n = one.size
             row.first = first
+            row.line = <Py_ssize_t> &line.c
             row.wide = one.type_num == cnp.NPY_DOUBLE
             first += blocks_of(one.size)
             count += 1
         if count == 0 and len(params) > 0:
             raise ValueError("every gradient is None: there is nothing to update")
-        if count != n_last:
+        if count != n_last or zeroing != self.zeroing:
             self.moved = True
+        self.zeroing = zeroing
         return count
 
     cdef Param unusual_param(self, object params, object key, object p, Param one):
         """Admit a parameter that is new or does not lie flat, or say why not."""
         a = checked_param(key, p)
-        if a is not p and not isinstance(p, np.ndarray):
-            if isinstance(params, tuple) or not hasattr(params, "__setitem__"):
-                raise TypeError(
-                    f"params[{key!r}] is a {type(p).__name__}, whose new value must be written "
-                    f"back, but {type(params).__name__} cannot be written; use a dict, a list, or "
-                    f"0-d arrays"
-                )
-        if one is not None and not self.slot_names and (
-            one.shape != a.shape or one.dtype != a.dtype
-        ):
+        if not isinstance(p, np.ndarray):
+            check_write_back("params", params, key, p)
+        if one is not None and not one.state and (one.shape != a.shape or one.dtype != a.dtype):
             one = None              # without state there is nothing that could not fit
         if one is None:
-            one = new_param(key, a, len(self.slot_names))
+            one = new_param(key, a, self.group_of(key) if self.group_of is not None else 0)
             self.fresh.append(one)
             self.moved = True
         elif one.shape != a.shape:
@@ -521,24 +574,44 @@ cdef class Collector:
             one.own_grad = one.like(MAX_SLOTS + 1)
         return 0
 
+    cdef int bind(self, Param one, Line line) except -1:
+        """Point a parameter's row at the state of a line's rule; make what is not there yet."""
+        cdef int k
+        made = [name for name in line.slots if name not in one.state]
+        self.bound.append((one, line, made))
+        self.moved = True
+        for k, (name, start) in enumerate(zip(line.slots, line.starts, strict=True)):
+            if name in made:
+                one.state[name] = one.like(k + 1)
+                if start != 0.0:
+                    one.state[name].fill(start)
+            one.s[k] = <Py_ssize_t> cnp.PyArray_DATA(one.state[name])
+        one.slots = line.slots
+        return 0
+
     # ------------------------------------------------ coefficients
 
-    cdef int set_coefficients(self, const Rule *rule, object coefficients) except -1:
-        """Let each row point at the coefficients of its parameter's step count."""
+    cdef int set_coefficients(self, list lines) except -1:
+        """Let each row point at the coefficients of its group and its parameter's step count."""
         cdef Py_ssize_t k, t, last_t = -1, last_row = -1
+        cdef int last_group = -1
         cdef dict rows = {}
         cdef Param one
         for k in range(len(self.active)):
             one = <Param> self.active[k]
             t = one.t + 1
-            if t != last_t:
-                if t not in rows:
-                    rows[t] = self.coefficient_row(len(rows), rule, coefficients(t))
-                last_t, last_row = t, rows[t]
+            if t != last_t or one.group != last_group:
+                last_t, last_group = t, one.group
+                place = (last_group, t)
+                if place not in rows:
+                    rows[place] = self.coefficient_row(len(rows), lines[last_group], t)
+                last_row = rows[place]
             self.spans[k].c = last_row
         return 0
 
-    cdef Py_ssize_t coefficient_row(self, Py_ssize_t row, const Rule *rule, tuple values) except -1:
+    cdef Py_ssize_t coefficient_row(self, Py_ssize_t row, Line line, Py_ssize_t t) except -1:
+        cdef const Rule *rule = line.c.rule
+        cdef tuple values = line.coefficients(t)
         cdef int k
         cdef double x
         if len(values) != rule.coefs:
@@ -546,11 +619,10 @@ cdef class Collector:
                 f"the rule {rule.name.decode()!r} has {rule.coefs} coefficients, got {len(values)}"
             )
         if row >= self.c64.shape[0] or rule.coefs > self.c64.shape[1]:
-            shape = (2 * row + 1, max(1, rule.coefs))
+            shape = (2 * row + 1, max(1, rule.coefs, self.c64.shape[1]))
             c32, c64 = np.zeros(shape, np.float32), np.zeros(shape)
-            if rule.coefs <= self.c64.shape[1]:
-                c32[:row] = self.c32[:row]
-                c64[:row] = self.c64[:row]
+            c32[:row, :self.c32.shape[1]] = self.c32[:row]
+            c64[:row, :self.c64.shape[1]] = self.c64[:row]
             self.c32, self.c64 = c32, c64
         for k in range(rule.coefs):
             x = values[k]
@@ -575,21 +647,22 @@ cdef class Collector:
         cdef Param one
         cdef Span *row
         cdef Py_ssize_t k
-        if self.moved:
+        if self.moved or (self.zeroing and self.grads_moved):
             self.list_written()
-        if self.moved or self.grads_moved:
-            for k in range(len(self.active)):
-                one = <Param> self.active[k]
-                row = &self.spans[k]
-                if not one.copied_grad and self.is_written(row.g, row.g + bytes_of(one)):
-                    self.copy_grad(one)
-                    row.g = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad)
+        if self.zeroing or not (self.moved or self.grads_moved):
+            return 0
+        for k in range(len(self.active)):
+            one = <Param> self.active[k]
+            row = &self.spans[k]
+            if not one.copied_grad and self.is_written(row.g, row.g + bytes_of(one)):
+                self.copy_grad(one)
+                row.g = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad)
         return 0
 
     cdef int list_written(self) except -1:
         """Sort all that will be written by address; refuse overlaps."""
         cdef Param one
-        cdef Py_ssize_t k = 0, n, i, most = len(self.active) * (1 + len(self.slot_names))
+        cdef Py_ssize_t k = 0, n, i, most = len(self.active) * (MAX_SLOTS + 3)
         cdef bint doubtful = False
         if most > self.written.shape[0]:
             self.written = new_extents(2 * most)
@@ -597,15 +670,14 @@ cdef class Collector:
             one = <Param> self.active[i]
             if one.size == 0:
                 continue
-            if not one.copied_param:
-                self.written[k] = Extent(self.spans[i].p, self.spans[i].p + bytes_of(one))
-                k += 1
-            elif isinstance(one.param, np.ndarray):
-                low, high = byte_bounds(one.param)
-                self.written[k] = Extent(low, high)
-                k += 1
-            for n in range(len(one.state)):
+            k = self.list_one(k, one.param, one.copied_param, self.spans[i].p, bytes_of(one))
+            if self.zeroing:
+                k = self.list_one(k, one.grad, one.copied_grad, self.spans[i].g, bytes_of(one))
+            for n in range(len(one.slots)):
                 self.written[k] = Extent(one.s[n], one.s[n] + bytes_of(one))
+                k += 1
+            if one.average is not None:
+                self.written[k] = Extent(self.spans[i].a, self.spans[i].a + bytes_of(one))
                 k += 1
         self.n_written = k
         if k == 0:
@@ -619,25 +691,46 @@ cdef class Collector:
             self.refuse_shared_memory()
         return 0
 
+    cdef Py_ssize_t list_one(
+        self, Py_ssize_t k, object a, bint copied, Py_ssize_t address, Py_ssize_t n_bytes
+    ) except -1:
+        """Add one of the caller's arrays to the extents; a float lies nowhere."""
+        if not copied:
+            self.written[k] = Extent(address, address + n_bytes)
+            return k + 1
+        if isinstance(a, np.ndarray):
+            low, high = byte_bounds(a)
+            self.written[k] = Extent(low, high)
+            return k + 1
+        return k
+
     cdef int refuse_shared_memory(self) except -1:
         """Where extents overlap, see exactly whether elements do (columns of one table do not)."""
         cdef Param one
         arrays = []
         for one in self.active:
-            if isinstance(one.param, np.ndarray):
-                arrays.append((f"params[{one.key!r}]", one.param))
-            for name, a in zip(self.slot_names, one.state, strict=True):
-                arrays.append((f"the optimizer's {name}[{one.key!r}]", a))
+            arrays.append((f"params[{one.key!r}]", one.param))
+            if self.zeroing:
+                arrays.append((f"grads[{one.key!r}]", one.grad))
+            arrays += [(f"the optimizer's {s}[{one.key!r}]", a) for s, a in one.state.items()]
+            arrays.append((f"the optimizer's average_of[{one.key!r}]", one.average))
+        arrays = [(name, a) for name, a in arrays if isinstance(a, np.ndarray)]
         reached = []                # those that end beyond the start of the one looked at
         for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
             low = byte_bounds(a)[0]
             reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
             for other, b in reached:
-                if share_memory(a, b):
+                if not share_memory(a, b):
+                    continue
+                if "grads[" in name + other:
                     raise ValueError(
-                        f"{other} and {name} share memory, which would be updated twice; keep one "
-                        f"key per array (for tied weights: one key, the sum of the gradients)"
+                        f"{other} and {name} share memory, and zero_grads=True would wipe both; "
+                        f"pass a copy as the gradient"
                     )
+                raise ValueError(
+                    f"{other} and {name} share memory, which would be updated twice; keep one "
+                    f"key per array (for tied weights: one key, the sum of the gradients)"
+                )
             reached.append((name, a))
         return 0
 
@@ -652,6 +745,44 @@ cdef class Collector:
                 beyond = middle
         return k > 0 and self.written[k - 1].high > low
 
+    # ------------------------------------------------ the gradients as a whole
+
+    cdef Py_ssize_t n_blocks(self, Py_ssize_t count) noexcept:
+        return self.spans[count - 1].first + blocks_of(self.spans[count - 1].n) if count else 0
+
+    cdef bint survey_grads(self, Py_ssize_t count, double factor, str nonfinite) except -1:
+        """Read all gradients once; return whether the update may go on."""
+        cdef Py_ssize_t k, i, total = self.n_blocks(count)
+        if total > self.partial.shape[0]:
+            self.partial = np.zeros((2 * total, 2))
+        with nogil:
+            survey(self.surveyor, factor, self.spans, count, self.partial)
+        if nonfinite == "propagate":
+            return True
+        for k in range(total):
+            if self.partial[k, 1] != 0:     # a NaN
+                if nonfinite == "skip":
+                    return False
+                for i in range(count):
+                    if self.spans[i].first + blocks_of(self.spans[i].n) > k:
+                        raise not_finite(self.active[i])
+        return True
+
+    cdef double clipping(self, Py_ssize_t count, double most) except? -1:
+        """Return what brings the global norm down to at most this, 1 if it is there."""
+        cdef double squares = 0, zeros = 0
+        cdef Py_ssize_t k
+        for k in range(self.n_blocks(count)):
+            squares += self.partial[k, 0]
+            zeros += self.partial[k, 1]
+        if squares == INFINITY and zeros == 0:
+            raise FloatingPointError(
+                "the gradients are finite, but their squares are too large for the norm of "
+                "clip_norm; scale the loss down"
+            )
+        cdef double norm = sqrt(squares)
+        return 1.0 if norm <= most else most / norm
+
     # ------------------------------------------------ before and after
 
     cdef int copy_in(self) except -1:
@@ -663,28 +794,87 @@ cdef class Collector:
                 one.own_grad[...] = one.grad
         return 0
 
-    cdef int copy_out(self, object params) except -1:
+    cdef int start_averages(self) except -1:
+        cdef Param one
+        for one in self.averaged:
+            one.average[...] = one.own_param if one.copied_param else one.param
+        return 0
+
+    cdef int copy_out(self, object params, object grads) except -1:
         cdef Param one
         for one in self.active:
-            if not one.copied_param:
-                continue
-            if isinstance(one.param, np.ndarray):
-                one.param.view(np.ndarray)[...] = one.own_param
-            elif type(one.param) is float:
-                params[one.key] = one.own_param.item()
-            else:
-                params[one.key] = one.own_param[()]
+            if one.copied_param:
+                write_back(params, one.key, one.param, one.own_param)
+            if one.copied_grad and self.zeroing:
+                write_back(grads, one.key, one.grad, one.own_grad)
+        return 0
+
+    cdef int withdraw(self, bint checked) except -1:
+        """Undo what a call prepared: it was refused, or it was found good but not carried out."""
+        cdef Param one
+        for one, _, made in self.bound:
+            one.slots = None
+            for name in made:
+                del one.state[name]
+        for one in self.averaged:
+            one.average = None
+        if checked and not (self.fresh or self.bound or self.averaged):
+            self.last = self.active
+            self.moved = False
+        else:
+            self.moved = True       # the table holds rows that were never checked as a whole
         return 0
 
     cdef int commit(self) except -1:
         cdef Param one
         for one in self.fresh:
             self.entries[one.key] = one
-            for name, a in zip(self.slot_names, one.state, strict=True):
-                self.slots[name][one.key] = a
+        for one, _, made in self.bound:
+            for name in made:
+                self.slots.setdefault(name, {})[one.key] = one.state[name]
+        for one in self.averaged:
+            self.averages[one.key] = one.average
         for one in self.active:
             one.t += 1
         self.iter += 1
         self.last = self.active
         self.moved = False
         return 0
+
+
+cdef int check_write_back(str name, object container, object key, object value) except -1:
+    if isinstance(container, tuple) or not hasattr(container, "__setitem__"):
+        raise TypeError(
+            f"{name}[{key!r}] is a {type(value).__name__}, whose new value must be written back, "
+            f"but {type(container).__name__} cannot be written; use a dict, a list, or 0-d arrays"
+        )
+    return 0
+
+
+cdef int check_may_zero(object grads, object key, object g) except -1:
+    if not isinstance(g, np.ndarray):
+        check_write_back("grads", grads, key, g)
+    elif not g.flags.writeable:
+        raise ValueError(f"grads[{key!r}] is read-only, and zero_grads=True writes it; pass a copy")
+    elif overlaps_itself(g):
+        raise ValueError(f"grads[{key!r}] overlaps itself, and zero_grads=True writes it")
+    return 0
+
+
+cdef int write_back(object container, object key, object old, object new) except -1:
+    """Put a new value where the old one is: into the array, or in place of the number."""
+    if isinstance(old, np.ndarray):
+        old.view(np.ndarray)[...] = new
+    else:
+        container[key] = type(old)(new[()])
+    return 0
+
+
+cdef object not_finite(Param one):
+    """Return the error for a gradient with a NaN or an infinity."""
+    g = np.asarray(one.grad)
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
+    place = f"[{', '.join(map(str, where))}]" if where else ""
+    return FloatingPointError(
+        f"grads[{one.key!r}]{place} is {g[where]}; nothing was updated"
+    )

@@ -2,26 +2,36 @@
 
 from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
 
+# A loop with its scalars, rounded once to either dtype.
+cdef struct Stage:
+    rule_f32 f32
+    rule_f64 f64
+    float c32
+    double c64
+
+# What a block passes through: stages that nobody asked for are not in it.
+cdef struct Pipeline:
+    const Rule *rule
+    int n_grad
+    int n_param
+    int average         # whether the weights are averaged, and by which stage
+    int zero
+    Stage[4] grad       # make the gradient that the rule sees, one out of the other
+    Stage[1] param      # change the parameter before the rule
+    Stage averager
+    Stage zeroer
+
 # Addresses are integers, so that the table can be a typed memoryview.
 cdef struct Span:
     Py_ssize_t p
     Py_ssize_t g
     Py_ssize_t[6] s     # MAX_SLOTS of rule.pxd
+    Py_ssize_t a        # the average, where the pipeline has one
     Py_ssize_t n        # elements
     Py_ssize_t first    # blocks in the spans before this one
     Py_ssize_t c        # row of the coefficient tables
+    Py_ssize_t line     # its Pipeline
     Py_ssize_t wide     # 0: float32, 1: float64
-
-# What a block passes through. A stage that no option asks for is NULL.
-ctypedef const float *(*prepare_f32)(float *p, const float *g, float *scratch, Py_ssize_t n) noexcept nogil
-ctypedef const double *(*prepare_f64)(double *p, const double *g, double *scratch, Py_ssize_t n) noexcept nogil
-
-cdef struct Pipeline:
-    const Rule *rule
-    prepare_f32 prepare32   # before the rule: returns the gradient that the rule shall see
-    prepare_f64 prepare64
-    rule_f32 finish32       # after the rule
-    rule_f64 finish64
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 
@@ -30,6 +40,9 @@ cdef float rounded(double x) noexcept nogil
 cdef Span[::1] new_table(Py_ssize_t capacity)
 
 cdef void run(
-    const Pipeline *line, Span[::1] spans, Py_ssize_t count,
-    const float[:, ::1] c32, const double[:, ::1] c64,
+    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush
+) noexcept nogil
+
+cdef void survey(
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[:, ::1] out
 ) noexcept nogil

@@ -53,18 +53,19 @@ cdef extern from *:
     #if defined(__x86_64__) || defined(_M_X64)
       #include <xmmintrin.h>
       typedef unsigned int fo_float_mode;
-      static fo_float_mode fo_ieee(void) {
+      static fo_float_mode fo_set_mode(int flush) {
           fo_float_mode before = _mm_getcsr();
-          _mm_setcsr(0x1F80);  /* round to nearest, subnormals kept, no traps */
+          /* round to nearest, no traps; subnormals kept, or results and operands flushed */
+          _mm_setcsr(flush ? 0x9FC0 : 0x1F80);
           return before;
       }
       static void fo_put_back(fo_float_mode before) { _mm_setcsr(before); }
     #elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
       typedef unsigned long fo_float_mode;
-      static fo_float_mode fo_ieee(void) {
+      static fo_float_mode fo_set_mode(int flush) {
           fo_float_mode before;
           __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
-          __asm__ __volatile__("msr fpcr, %0" : : "r"(0UL));
+          __asm__ __volatile__("msr fpcr, %0" : : "r"(flush ? 1UL << 24 : 0UL));
           return before;
       }
       static void fo_put_back(fo_float_mode before) {
@@ -73,15 +74,20 @@ cdef extern from *:
     #else
       #include <fenv.h>
       typedef fenv_t fo_float_mode;
-      static fo_float_mode fo_ieee(void) {
-          fenv_t before; fegetenv(&before); fesetenv(FE_DFL_ENV); return before;
+      #define FO_CANNOT_FLUSH 1
+      static fo_float_mode fo_set_mode(int flush) {
+          fenv_t before; (void) flush; fegetenv(&before); fesetenv(FE_DFL_ENV); return before;
       }
       static void fo_put_back(fo_float_mode before) { fesetenv(&before); }
     #endif
 
+    #ifndef FO_CANNOT_FLUSH
+      #define FO_CANNOT_FLUSH 0
+    #endif
+
     /* volatile keeps the conversion between the two changes of mode */
     static float fo_rounded(double x) {
-        fo_float_mode before = fo_ieee();
+        fo_float_mode before = fo_set_mode(0);
         volatile double wide = x;
         volatile float narrow = (float) wide;
         fo_put_back(before);
@@ -92,11 +98,12 @@ cdef extern from *:
         pass
     const int FO_OPENMP
     const int FO_HANGS_AFTER_FORK
+    const int FO_CANNOT_FLUSH
     int fo_can_pause() nogil
     void fo_pause() nogil
     int fo_max_threads() nogil
     int fo_thread_limit() nogil
-    fo_float_mode fo_ieee() nogil
+    fo_float_mode fo_set_mode(bint flush) nogil
     void fo_put_back(fo_float_mode before) nogil
     float fo_rounded(double x) nogil
 
@@ -116,12 +123,13 @@ cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
     return (n + BLOCK - 1) // BLOCK
 
 
-cdef void blocks(
-    const Pipeline *line, const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end
-) noexcept nogil:
-    """Send elements i to end of one span through the stages, a block at a time."""
-    cdef floating[BLOCK] scratch
+cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    """Send elements i to end of one span through its pipeline, a block at a time."""
+    cdef const Pipeline *line = <const Pipeline *> span.line
+    cdef floating[2][BLOCK] scratch
     cdef floating *p
+    cdef floating *a
+    cdef floating *x
     cdef floating *s[MAX_SLOTS]
     cdef const floating *g
     cdef Py_ssize_t k, n
@@ -131,66 +139,130 @@ cdef void blocks(
         g = <const floating *> span.g + i
         for k in range(line.rule.slots):
             s[k] = <floating *> span.s[k] + i
+        for k in range(line.n_grad):
+            x = scratch[k % 2]
+            stage(&line.grad[k], p, g, &x, n)
+            g = x
+        for k in range(line.n_param):
+            stage(&line.param[k], p, g, NULL, n)
         if floating is float:
-            if line.prepare32 != NULL:
-                g = line.prepare32(p, g, scratch, n)
             line.rule.f32(p, g, s, c, n)
-            if line.finish32 != NULL:
-                line.finish32(p, g, s, c, n)
         else:
-            if line.prepare64 != NULL:
-                g = line.prepare64(p, g, scratch, n)
             line.rule.f64(p, g, s, c, n)
-            if line.finish64 != NULL:
-                line.finish64(p, g, s, c, n)
+        if line.average:
+            a = <floating *> span.a + i
+            stage(&line.averager, p, g, &a, n)
+        if line.zero:
+            stage(&line.zeroer, <floating *> span.g + i, g, NULL, n)
         i += n
 
 
-cdef void walk(
-    const Pipeline *line, const Span *spans, Py_ssize_t count,
-    const float[:, ::1] c32, const double[:, ::1] c64,
-    Py_ssize_t block, Py_ssize_t end,
+cdef inline void stage(
+    const Stage *one, floating *p, const floating *g, floating **s, Py_ssize_t n
 ) noexcept nogil:
-    """Send the table's blocks from block to end through the stages."""
-    cdef Py_ssize_t k = 0, beyond = count, middle, last
-    cdef const Span *span
-    while beyond - k > 1:               # the last span that starts at or before block
+    if floating is float:
+        one.f32(p, g, s, &one.c32, n)
+    else:
+        one.f64(p, g, s, &one.c64, n)
+
+
+cdef Py_ssize_t span_with(const Span *spans, Py_ssize_t count, Py_ssize_t block) noexcept nogil:
+    """Return the last span that starts at or before a block."""
+    cdef Py_ssize_t k = 0, beyond = count, middle
+    while beyond - k > 1:
         middle = (k + beyond) // 2
         if spans[middle].first <= block:
             k = middle
         else:
             beyond = middle
-    cdef fo_float_mode before = fo_ieee()
+    return k
+
+
+cdef void walk(
+    const Span *spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64,
+    bint flush, Py_ssize_t block, Py_ssize_t end,
+) noexcept nogil:
+    """Send the table's blocks from block to end through their pipelines."""
+    cdef Py_ssize_t k = span_with(spans, count, block), last, i, stop
+    cdef const Span *span
+    cdef fo_float_mode before = fo_set_mode(flush)
     while block < end:
         span = &spans[k]
         last = min(end, span.first + blocks_of(span.n))
+        i = (block - span.first) * BLOCK
+        stop = min(span.n, (last - span.first) * BLOCK)
         if span.wide:
-            blocks(line, span, &c64[span.c, 0], (block - span.first) * BLOCK,
-                   min(span.n, (last - span.first) * BLOCK))
+            blocks(span, &c64[span.c, 0], i, stop)
         else:
-            blocks(line, span, &c32[span.c, 0], (block - span.first) * BLOCK,
-                   min(span.n, (last - span.first) * BLOCK))
+            blocks(span, &c32[span.c, 0], i, stop)
         block = last
         k += 1
     fo_put_back(before)
 
 
 cdef void run(
-    const Pipeline *line, Span[::1] spans, Py_ssize_t count,
-    const float[:, ::1] c32, const double[:, ::1] c64,
+    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush
 ) noexcept nogil:
-    cdef Py_ssize_t k, work = count * SPAN_COST, total
+    """Update every span of a table."""
     if count == 0:
         return
-    for k in range(count):
-        work += spans[k].n
-    total = spans[count - 1].first + blocks_of(spans[count - 1].n)
-    cdef int part, team = threads_for(work)
+    cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
+    cdef int part, team = threads_for(work_of(&spans[0], count))
     if team == 1:                       # no region at all: cheaper, and safe in any forked child
-        walk(line, &spans[0], count, c32, c64, 0, total)
+        walk(&spans[0], count, c32, c64, flush, 0, total)
         return
     for part in prange(team, num_threads=team, schedule="static", chunksize=1):
-        walk(line, &spans[0], count, c32, c64, total * part // team, total * (part + 1) // team)
+        walk(&spans[0], count, c32, c64, flush, total * part // team, total * (part + 1) // team)
+
+
+cdef void survey_part(
+    const Rule *rule, double factor, const Span *spans, Py_ssize_t count, double[:, ::1] out,
+    Py_ssize_t block, Py_ssize_t end,
+) noexcept nogil:
+    """Survey the gradients' blocks from block to end, a row of out for each."""
+    cdef Py_ssize_t k = span_with(spans, count, block), i, n
+    cdef const Span *span
+    cdef fo_float_mode before = fo_set_mode(False)
+    cdef float narrow = rounded(factor)
+    cdef void *place
+    while block < end:
+        span = &spans[k]
+        i = (block - span.first) * BLOCK
+        if i >= span.n:
+            k += 1
+            continue
+        n = min(BLOCK, span.n - i)
+        place = &out[block, 0]
+        if span.wide:
+            rule.f64(NULL, <const double *> span.g + i, <double **> &place, &factor, n)
+        else:
+            rule.f32(NULL, <const float *> span.g + i, <float **> &place, &narrow, n)
+        block += 1
+    fo_put_back(before)
+
+
+cdef void survey(
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[:, ::1] out
+) noexcept nogil:
+    """Run a reduction over the gradients: what each block comes to, in a row of out."""
+    if count == 0:
+        return
+    cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
+    cdef int part, team = threads_for(work_of(&spans[0], count))
+    if team == 1:
+        survey_part(rule, factor, &spans[0], count, out, 0, total)
+        return
+    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+        survey_part(
+            rule, factor, &spans[0], count, out, total * part // team, total * (part + 1) // team
+        )
+
+
+cdef Py_ssize_t work_of(const Span *spans, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t k, work = count * SPAN_COST
+    for k in range(count):
+        work += spans[k].n
+    return work
 
 
 cdef float rounded(double x) noexcept nogil:
@@ -260,6 +332,11 @@ def serial_from_now_on():
     """In a forked child whose OpenMP would hang: never enter a parallel region."""
     global orphaned
     orphaned = True
+
+
+def can_flush():
+    """Whether this processor's subnormals can be flushed to zero."""
+    return not FO_CANNOT_FLUSH
 
 
 def thread_block_and_work():

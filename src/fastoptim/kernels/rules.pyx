@@ -23,6 +23,10 @@ from libc.math cimport sqrt, sqrtf
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
 
+cdef enum:
+    LANES = 8
+
+
 cdef inline floating root(floating x) noexcept nogil:
     if floating is float:
         return sqrtf(x)
@@ -97,8 +101,96 @@ cdef void adam(floating *p, const floating *g, floating **s, const floating *c, 
         p[i] -= lr_t * m[i] / (root(v[i]) + eps)
 
 
-# Not a rule but the bar for one: the least that can be done with the arrays of a two-slot rule
-# (read four, write three). The benchmarks divide by it; no optimizer has this name.
+# ---------------------------------------------------------------- stages
+# What any rule may have around it, a block at a time. Not rules, hence the underscore: no optimizer
+# has these names. Those that make a gradient write it to s[0], so that the caller's stays as it is.
+
+cdef void _scale(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *x = s[0]
+    cdef floating factor = c[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] = factor * g[i]
+
+
+cdef void _clip(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *x = s[0]
+    cdef floating most = c[0], y
+    cdef Py_ssize_t i
+    for i in range(n):              # a NaN passes both comparisons, as it does np.clip
+        y = most if g[i] > most else g[i]
+        x[i] = -most if y < -most else y
+
+
+cdef void _l2(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *x = s[0]
+    cdef floating weight_decay = c[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] = g[i] + weight_decay * p[i]
+
+
+cdef void _shrink(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating one_minus_lr_weight_decay = c[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] *= one_minus_lr_weight_decay
+
+
+cdef void _average(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *a = s[0]
+    cdef floating one_minus_decay = c[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        a[i] += one_minus_decay * (p[i] - a[i])
+
+
+cdef void _zero(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = 0
+
+
+# One block's share of the global norm, and whether all of it is finite: s[0] is two doubles, the
+# sum of squares and a sum of g − g, which is 0 or NaN. Eight lanes, added in this order, make it
+# the same sum on every instruction set. c[0] is 1, or what the gradient is scaled by first.
+cdef void _survey(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef double *out = <double *> s[0]
+    cdef double[LANES] squares, zeros
+    cdef floating factor = c[0], y
+    cdef double x
+    cdef Py_ssize_t i, j, k, whole = n - n % LANES
+    for k in range(LANES):
+        squares[k] = zeros[k] = 0
+    for j in range(n // LANES):
+        i = j * LANES
+        for k in range(LANES):
+            y = factor * g[i + k]
+            x = y
+            squares[k] += x * x
+            zeros[k] += x - x
+    for k in range(n - whole):
+        y = factor * g[whole + k]
+        x = y
+        squares[k] += x * x
+        zeros[k] += x - x
+    out[0] = out[1] = 0
+    for k in range(LANES):
+        out[0] += squares[k]
+        out[1] += zeros[k]
+
+
+# ---------------------------------------------------------------- passes of their own
+
+# Adds a gradient to those gathered before it.
+cdef void _add(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] += g[i]
+
+
+# The bar for a rule: the least that can be done with the arrays of one with two slots (read four,
+# write three). The benchmarks divide by it.
 cdef void _stream(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *m = s[0]
     cdef floating *v = s[1]
@@ -109,21 +201,35 @@ cdef void _stream(floating *p, const floating *g, floating **s, const floating *
         p[i] += g[i]
 
 
-cdef Rule[8] TABLE
-#                         name          slots coefs
-TABLE[0] = Rule(RULE_ABI, b"sgd",           0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
-TABLE[1] = Rule(RULE_ABI, b"momentum",      1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
-TABLE[2] = Rule(RULE_ABI, b"nesterov",      1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
-TABLE[3] = Rule(
-    RULE_ABI, b"nesterov_listing",          1, 4,
-    <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double],
-)
-TABLE[4] = Rule(RULE_ABI, b"adagrad",       1, 2, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
-TABLE[5] = Rule(RULE_ABI, b"rmsprop",       1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
-TABLE[6] = Rule(RULE_ABI, b"adam",          2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
-TABLE[7] = Rule(RULE_ABI, b"_stream",       2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+cdef Rule[64] TABLE
+cdef int rows = 0
+
+
+cdef int row(const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64) except -1:
+    global rows
+    TABLE[rows] = Rule(RULE_ABI, name, slots, coefs, f32, f64)
+    RULES[name.decode()] = PyCapsule_New(&TABLE[rows], "fastoptim.Rule", NULL)
+    rows += 1
+    return 0
+
 
 # name → capsule "fastoptim.Rule" around its row
 RULES = {}
-for row in range(sizeof(TABLE) // sizeof(Rule)):
-    RULES[TABLE[row].name.decode()] = PyCapsule_New(&TABLE[row], "fastoptim.Rule", NULL)
+#   name               slots coefs
+row(b"sgd",              0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
+row(b"momentum",         1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
+row(b"nesterov",         1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
+row(b"nesterov_listing", 1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
+row(b"adagrad",          1, 2, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
+row(b"rmsprop",          1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
+row(b"adam",             2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
+
+row(b"_scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
+row(b"_clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])
+row(b"_l2",              1, 1, <rule_f32> _l2[float], <rule_f64> _l2[double])
+row(b"_shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shrink[double])
+row(b"_average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
+row(b"_zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
+row(b"_survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
+row(b"_add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
+row(b"_stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])

@@ -1,0 +1,14 @@
+"""What the parameters of one group pass through."""
+
+from fastoptim.kernels.driver cimport Pipeline
+
+cdef class Line:
+    cdef Pipeline c
+    cdef readonly tuple slots       # names of the rule's state, in the kernel's order
+    cdef readonly tuple starts      # what fresh state is filled with
+    cdef readonly object coefficients
+    cdef double sign
+    cdef object clip_value, weight_decay
+    cdef bint zero_grads
+
+    cdef int prepare(self, double factor, double norm_factor, bint zero) except -1

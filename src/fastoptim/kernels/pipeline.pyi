@@ -1,0 +1,22 @@
+from collections.abc import Callable
+
+def set_stages(rules: dict[str, object]) -> None: ...
+
+class Line:
+    slots: tuple[str, ...]
+    starts: tuple[float, ...]
+    coefficients: Callable[[int], tuple[float, ...]]
+    def __init__(
+        self,
+        rule: object,
+        slots: tuple[str, ...],
+        starts: tuple[float, ...],
+        coefficients: Callable[[int], tuple[float, ...]],
+        *,
+        maximize: bool = False,
+        clip_value: float | None = None,
+        weight_decay: float = 0.0,
+        shrink: float = 1.0,
+        average: float | None = None,
+        zero_grads: bool = False,
+    ) -> None: ...

@@ -1,0 +1,86 @@
+"""A rule and the stages around it, for one group of parameters.
+
+Stages that nobody asks for are not in the pipeline at all, so an option that is off costs nothing
+and changes no bit: g + 0·p is not g where p is infinite or g is −0.
+"""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from fastoptim.kernels.driver cimport Stage, rounded
+from fastoptim.kernels.rule cimport Rule
+
+cdef dict STAGES = {}
+
+
+def set_stages(dict rules):
+    """Take the stages from the rules of the chosen instruction set."""
+    STAGES.update({name: capsule for name, capsule in rules.items() if name.startswith("_")})
+
+
+cdef int put(Stage *one, str name, double value) except -1:
+    cdef const Rule *rule = <const Rule *> PyCapsule_GetPointer(STAGES[name], "fastoptim.Rule")
+    one.f32 = rule.f32
+    one.f64 = rule.f64
+    one.c64 = value
+    one.c32 = rounded(value)
+    return 0
+
+
+cdef class Line:
+    """A rule, its state's names and scalars, and its stages.
+
+    Parameters
+    ----------
+    rule : capsule
+    slots, starts : tuple
+        Names of the rule's state arrays, and the number each is filled with at first.
+    coefficients : callable, t → tuple of float
+    maximize : bool
+    clip_value : float or None
+    weight_decay : float
+        Added to the gradient, times the parameter.
+    shrink : float
+        What the parameter is multiplied by before the rule.
+    average : float or None
+        Decay of the weights' moving average.
+    zero_grads : bool
+    """
+
+    def __init__(
+        self, rule, tuple slots, tuple starts, coefficients, *, bint maximize=False,
+        clip_value=None, double weight_decay=0.0, double shrink=1.0, average=None,
+        bint zero_grads=False,
+    ):
+        self.c.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
+        self.slots, self.starts, self.coefficients = slots, starts, coefficients
+        self.sign = -1.0 if maximize else 1.0
+        self.clip_value, self.weight_decay = clip_value, weight_decay
+        self.zero_grads = zero_grads
+        self.c.n_param = 0
+        if shrink != 1.0:
+            put(&self.c.param[0], "_shrink", shrink)
+            self.c.n_param = 1
+        self.c.average = average is not None
+        if self.c.average:
+            put(&self.c.averager, "_average", 1.0 - average)
+        put(&self.c.zeroer, "_zero", 0.0)
+        self.prepare(1.0, 1.0, False)
+
+    cdef int prepare(self, double factor, double norm_factor, bint zero) except -1:
+        """Set what is known only at the update: the factors of the gradient, in their order."""
+        cdef int k = 0
+        if factor != 1.0:               # of a soft batch: its mean comes before all else
+            put(&self.c.grad[k], "_scale", factor)
+            k += 1
+        if self.sign * norm_factor != 1.0:
+            put(&self.c.grad[k], "_scale", self.sign * norm_factor)
+            k += 1
+        if self.clip_value is not None:
+            put(&self.c.grad[k], "_clip", self.clip_value)
+            k += 1
+        if self.weight_decay != 0.0:
+            put(&self.c.grad[k], "_l2", self.weight_decay)
+            k += 1
+        self.c.n_grad = k
+        self.c.zero = zero or self.zero_grads
+        return 0
