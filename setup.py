@@ -63,6 +63,8 @@ class Build(build_ext):
             if extension.name in variants:
                 compile_flags += variants[extension.name]
             elif module.startswith("rules_"):
+                # an older build's would be packed into the wheel
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
                 continue
             if module == "driver" and openmp:
                 compile_flags += openmp[0]

@@ -73,7 +73,7 @@ def test_bad_epochs(epochs, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["demo", "--epochs", epochs])
     assert stop.value.code == 2
-    assert f"invalid whole number of at least 1 value: '{epochs}'" in capsys.readouterr().err
+    assert f"must be a whole number of at least 1, got '{epochs}'" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):

@@ -28,7 +28,7 @@ def test_every_class_shows_its_objective_falling(cls):
     doc = cls.__doc__
     for heading in ("Parameters", "References", "Examples", ".. math::"):
         assert heading in doc
-    printed = [float(x) for x in re.findall(r"^    (\d+\.\d{3})$", doc, re.MULTILINE)]
+    printed = [float(x) for x in re.findall(r"^\s*(\d+\.\d{3})$", doc, re.MULTILINE)]
     assert len(printed) >= 3
     assert printed == sorted(printed, reverse=True)
 

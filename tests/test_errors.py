@@ -277,7 +277,7 @@ def test_second_thread_in_update_is_refused():
     try:
         assert reached.wait(20)
         mine = {"W": ones(4)}
-        with pytest.raises(RuntimeError, match="another thread"):
+        with pytest.raises(RuntimeError, match="in the middle of an update, in another thread"):
             opt.update(mine, {"W": ones(4)})
         assert (mine["W"] == 1).all()
         other.update(mine, {"W": ones(4)})  # another optimizer runs beside it
@@ -305,3 +305,166 @@ def test_a_mapping_that_raises_changes_nothing():
     assert opt.iter == 0
     opt.update(params, {"W": ones(2), "b": ones(2)})
     assert opt.iter == 1
+
+
+def test_a_dict_that_changes_while_it_is_read():
+    """A key's own __eq__ can put other keys in place of those already read."""
+    rest = 3000
+
+    class Same:
+        def __hash__(self):
+            return 7
+
+    class Replacing(Same):
+        __hash__ = Same.__hash__
+
+        def __eq__(self, other):
+            nonlocal rest, present
+            if rest:
+                rest -= 1
+                del params[present]
+                present = Same()
+                params[present] = np.ones(2)
+            return True
+
+    params = dict.fromkeys(range(10_000))
+    for i in range(10_000):
+        del params[i]
+    present = Same()
+    params[present] = np.ones(2)
+    opt = fo.SGD()
+    with pytest.raises((RuntimeError, ValueError, KeyError)):
+        opt.update(params, {Replacing(): np.ones(2)})
+    assert opt.iter == 0
+
+
+@pytest.mark.parametrize("kind", ["npz", "builds"])
+def test_a_mapping_that_makes_its_arrays_when_asked(kind, tmp_path):
+    class Builds(Gate):
+        def __getitem__(self, key):
+            return self.data[key].copy()
+
+    np.savez(tmp_path / "p.npz", W=np.ones(3))
+    with np.load(tmp_path / "p.npz") as stored:
+        params = stored if kind == "npz" else Builds({"W": np.ones(3)}, None, None)
+        opt = fo.Adam()
+        with pytest.raises(TypeError, match=r"params\['W'\] is a new array each time"):
+            opt.update(params, {"W": np.ones(3)})
+    assert opt.iter == 0
+
+
+def test_a_mapping_that_refuses_the_new_value_does_so_before_anything_changes():
+    class Sealed(collections.UserDict):
+        def __setitem__(self, key, value):
+            if key in self.data:
+                raise OSError("sealed")
+            super().__setitem__(key, value)
+
+    params, opt = Sealed({"W": ones(3), "x": 1.0}), fo.Adam()
+    with pytest.raises(OSError, match="sealed"):
+        opt.update(params, {"W": ones(3), "x": 1.0})
+    assert (params["W"] == 1).all()
+    assert opt.iter == 0
+    assert dict(opt.m) == {}
+
+
+def test_a_key_that_raises_when_it_is_entered():
+    class Key:
+        fine = 3  # params' own, the look-up in grads, the look-up of its record
+
+        def __hash__(self):
+            if self.fine == 0:
+                raise OSError("no hash")
+            self.fine -= 1
+            return 1
+
+    key = Key()
+    params = {key: ones(3)}
+    key.fine = 10
+    grads = {key: ones(3)}
+    for fine in range(6):
+        opt, key.fine = fo.Adam(), fine
+        try:
+            opt.update(params, grads)
+        except OSError:
+            key.fine = 10
+            assert opt.iter == 0
+            assert (params[key] == 1).all()
+        else:
+            break
+    else:
+        pytest.fail("the key is hashed more often than this test allows for")
+
+
+def test_an_error_over_thousands_of_keys_is_short_and_quick():
+    params = {f"layer{i}.W": ones(2) for i in range(5000)}
+    with pytest.raises(KeyError, match=r"and 4992 more") as caught:
+        fo.SGD().update(params, {f"d{key}": ones(2) for key in params})
+    assert len(str(caught.value)) < 1500
+
+
+def test_a_huge_stride_0_parameter_is_refused_before_memory_is_asked_for():
+    huge = np.lib.stride_tricks.as_strided(np.ones(1), (10**11,), (0,))
+    with pytest.raises(ValueError, match="overlaps itself"):
+        fo.Adam().update({"x": huge}, {"x": huge})
+
+
+def test_a_refused_call_keeps_no_memory():
+    import tracemalloc
+
+    params, grads = {"x": np.ones(10**6), "y": ones(2)}, {"x": np.ones(10**6), "y": ones(3)}
+    opt = fo.Adam()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="shape"):
+            opt.update(params, grads)
+        assert tracemalloc.get_traced_memory()[0] < 10**5
+    finally:
+        tracemalloc.stop()
+
+
+def test_overlap_is_seen_after_a_float_took_the_place():
+    room, opt = np.zeros(64, np.uint8), fo.SGD(lr=1.0)
+    odd = room[1:9].view(np.float64).reshape(())  # not aligned: copied in and out
+    opt.update({"a": odd, "b": 1.0}, {"a": 1.0, "b": 1.0})
+    opt.update({"a": 1.0, "b": odd}, {"a": 1.0, "b": 1.0})
+    with pytest.raises(ValueError, match="share memory"):
+        opt.update({"a": odd, "b": odd}, {"a": 1.0, "b": 1.0})
+
+
+def test_gradients_that_the_dtype_cannot_hold():
+    for p, g in [(np.float32(1), 1e300), (np.array(1, F32), 1e300), (1.0, 10**400)]:
+        params = {"x": p}
+        with pytest.raises(ValueError, match=r"grads\['x'\] is 1.*cannot hold"):
+            fo.SGD().update(params, {"x": g})
+        assert params["x"] == 1
+
+
+def test_interrupts_leave_a_whole_update_or_none():
+    """An alarm every fraction of a millisecond, as Ctrl-C would come."""
+    import signal
+
+    if not hasattr(signal, "setitimer"):
+        return
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    opt, done = fo.Momentum(lr=1.0, alpha=0.0), 0
+    params = {k: np.zeros(50) for k in range(20)}
+    grads = {k: np.ones(50) for k in range(20)}
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
+                while True:
+                    opt.update(params, grads)
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            done = opt.iter
+            assert all((p == -done).all() for p in params.values())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert done > 300

@@ -192,5 +192,33 @@ def test_coefficient_that_is_not_finite():
 def test_base_class_is_not_a_rule():
     from fastoptim.base import Optimizer
 
-    with pytest.raises(TypeError, match="one of them, such as fastoptim.SGD"):
-        Optimizer().coefficients(1)
+    with pytest.raises(TypeError, match="use one, such as fastoptim.SGD"):
+        Optimizer()
+
+
+def test_a_subclass_of_a_rule_is_that_rule():
+    class Mine(fo.Adam):
+        def coefficients(self, t):
+            return super().coefficients(1)
+
+    a, b = {"x": np.ones(5)}, {"x": np.ones(5)}
+    mine, adam = Mine(lr=0.1), fo.Adam(lr=0.1)
+    for opt, params in ((mine, a), (adam, b)):
+        opt.update(params, {"x": np.ones(5)})
+    assert np.array_equal(a["x"], b["x"])
+    assert np.array_equal(mine.v["x"], adam.v["x"])
+    assert repr(mine) == "Mine(lr=0.1, beta1=0.9, beta2=0.999, eps=1e-07)"
+
+
+def test_attributes_stay_and_optimizers_are_not_shared():
+    import copy
+    import pickle
+
+    opt = fo.SGD(lr=0.5)
+    with pytest.raises(AttributeError, match="lr cannot be deleted"):
+        del opt.lr
+    assert opt.lr == 0.5
+    with pytest.raises(TypeError, match=r"use copy.deepcopy\(opt\)"):
+        copy.copy(opt)
+    with pytest.raises(TypeError, match=r"use opt.save\(path\)"):
+        pickle.dumps(opt)

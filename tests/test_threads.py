@@ -77,11 +77,16 @@ def test_serial_build_says_so():
     assert fo.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "many", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "-3", "many", "1.5"])
 def test_bad_environment_for_threads(text):
     done = run("import fastoptim", FASTOPTIM_NUM_THREADS=text)
     assert done.returncode == 1
-    assert "FASTOPTIM_NUM_THREADS must be a whole number in [1," in done.stderr
+    assert "ValueError: FASTOPTIM_NUM_THREADS must be a whole number in [1," in done.stderr
+    assert f"got '{text}'" in done.stderr
+
+
+def test_empty_environment_is_none():
+    assert output("import fastoptim", FASTOPTIM_NUM_THREADS="", FASTOPTIM_ISA="") == ""
 
 
 def test_bad_environment_for_instructions():
@@ -213,6 +218,33 @@ def test_fork_in_a_thread_while_another_is_updating():
     stop.set()
     threads[0].join()
     """)
+
+
+@needs_fork
+def test_fork_during_another_threads_first_update():
+    """Nothing is imported lazily in an update: the child would inherit the import's lock."""
+    for _ in range(5):
+        output("""
+        import os, signal, threading
+        import numpy as np
+        import fastoptim as fo
+        p, stop = {"W": np.ones(400_000, np.float32)}, threading.Event()
+        opt = fo.Adam()
+        def busy():
+            while not stop.is_set():
+                opt.update(p, {"W": np.ones(400_000, np.float32)})
+        thread = threading.Thread(target=busy)
+        thread.start()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            fo.Adam().update({"W": np.ones(9)}, {"W": np.ones(9)})
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        stop.set()
+        thread.join()
+        assert code == 0, code
+        """)
 
 
 @needs_fork

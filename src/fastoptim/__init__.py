@@ -10,6 +10,8 @@ array([0.9, 0.9, 0.9])
 
 from importlib.metadata import version as _version
 
+from fastoptim import schedules
+from fastoptim.accumulate import SoftBatch
 from fastoptim.groups import Group
 from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
@@ -24,7 +26,9 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "RMSprop",
+    "SoftBatch",
     "get_num_threads",
+    "schedules",
     "set_num_threads",
     "show_runtime",
 ]

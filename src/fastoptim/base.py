@@ -1,14 +1,16 @@
 """What every optimizer has: checked attributes, options, state by name, and ``update``."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim import checkpoint, state
 from fastoptim import groups as grouping
 from fastoptim.groups import Group
 from fastoptim.hyperparameters import (
@@ -163,12 +165,17 @@ class Optimizer:
     groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
 
     def __post_init__(self) -> None:
-        collector = Collector(
-            RULES,
-            lambda key: grouping.index_of(self.groups, key),
-            lambda keys: grouping.check_keys(self.groups, keys),
-        )
+        if not self.kernels:
+            raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
+        collector = Collector(RULES, self._group_of, self._check_keys)
         object.__setattr__(self, "_collector", collector)
+
+    def _group_of(self, key: object) -> int:
+        """Return which view a key's parameter is updated with."""
+        return grouping.index_of(self.groups, key)
+
+    def _check_keys(self, keys: Iterable[object]) -> None:
+        grouping.check_keys(self.groups, keys)
 
     def __setattr__(self, name: str, value: object) -> None:
         check = checks_of(type(self)).get(name)
@@ -188,6 +195,9 @@ class Optimizer:
             value = self._bound(value)
         object.__setattr__(self, name, value)
         self._forget()
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted")
 
     def _bound(self, value: Any) -> tuple[Group, ...]:
         """Return groups that check their hyperparameters as this optimizer does."""
@@ -230,7 +240,7 @@ class Optimizer:
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
-        raise TypeError("Optimizer is what the rules share; use one of them, such as fastoptim.SGD")
+        raise NotImplementedError
 
     def _values(self, overrides: Mapping[str, Any]) -> Self:
         """Return a copy whose hyperparameters are all numbers: a group's, at the present step."""
@@ -241,6 +251,10 @@ class Optimizer:
                 value = evaluate(name, check, value, self.iter)
             vars(view)[name] = value
         return view
+
+    def _views(self) -> list[Self]:
+        """Return the values for the keys of no group, then those of each group."""
+        return [self._values(g) for g in ({}, *(group.hyperparameters for group in self.groups))]
 
     def _line(self, of: "Optimizer") -> Line:
         """Return what the parameters of a group pass through, from its values."""
@@ -263,7 +277,7 @@ class Optimizer:
 
     def _prepare(self) -> tuple[Any, ...]:
         """Return what the collector must know of the hyperparameters; kept until one changes."""
-        views = [self._values(group) for group in ({}, *(g.hyperparameters for g in self.groups))]
+        views = self._views()
         lines = [self._line(view) for view in views]
         flush = self.denormals == "flush"
         prepared = lines, views[0].clip_norm, self.nonfinite, flush
@@ -332,6 +346,77 @@ class Optimizer:
         loss, grads = loss_and_grads(fn(params))
         self.update(params, grads)
         return loss
+
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on: plain dicts, numbers, and copies of the arrays.
+
+        Hyperparameters, groups, `iter`, `skipped`, and for every key its step count, state and
+        average. A schedule is code and is not in it: its place holds None, and "schedules" its
+        repr.
+        """
+        return state.of(self, copy=True)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; the arrays are copied.
+
+        Parameters
+        ----------
+        saved : dict
+            Of an optimizer of the same class with the same groups.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            It is of another rule, format or set of groups; a number is not what it may be; an array
+            has another shape or dtype than its parameter; or this optimizer already has
+            parameters and they are not the same. Nothing is replaced then.
+
+        Warns
+        -----
+        UserWarning
+            A hyperparameter was a schedule when it was saved, and is none here.
+        """
+        state.load(self, saved)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the state to a file, in the safetensors format, with a digest of its content.
+
+        A crash at any moment leaves the old file or the new one. Needs ``pip install
+        'fastoptim[checkpoint]'``.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; an old file is still there.
+        TypeError
+            A key is not a text, a number, None, a bool or a tuple of these.
+        """
+        checkpoint.save(path, state.of(self, copy=False))
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
+
+        Raises
+        ------
+        ValueError
+            It is damaged, not a checkpoint, or not of this optimizer; nothing is replaced then.
+        OSError
+            It cannot be read.
+        """
+        state.load(self, checkpoint.load(path))
+
+    def __copy__(self) -> Self:
+        raise TypeError("a shallow copy would share the state; use copy.deepcopy(opt)")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self)(**{name: getattr(self, name) for name in checks_of(type(self))})
+        state.load(twin, state.of(self, copy=False))
+        memo[id(self)] = twin
+        return twin
 
 
 def loss_and_grads(result: Any) -> tuple[Any, Any]:

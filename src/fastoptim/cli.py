@@ -9,13 +9,9 @@ import fastoptim
 
 def positive(text: str) -> int:
     """Return a whole number of at least 1."""
-    n = int(text)
-    if n < 1:
-        raise ValueError
-    return n
-
-
-positive.__name__ = "whole number of at least 1"  # argparse quotes it
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         return demo.main(arguments.epochs, arguments.output, arguments.quiet)
+    except BrokenPipeError:  # whoever read the table has had enough
+        sys.stderr.close()
+        return 1
     except OSError as problem:
         print(f"fastoptim demo: cannot write to {arguments.output}: {problem}", file=sys.stderr)
         return 1

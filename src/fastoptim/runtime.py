@@ -69,13 +69,16 @@ def show_runtime() -> None:
 def read_environment() -> None:
     """Apply FASTOPTIM_NUM_THREADS, as set_num_threads would."""
     text = os.environ.get("FASTOPTIM_NUM_THREADS")
-    if text is None:
+    if not text:
         return
     try:
-        n: object = int(text)
+        n = int(text)
     except ValueError:
-        n = text
-    driver.set_num_threads(n, "FASTOPTIM_NUM_THREADS")
+        n = 0  # refused, with the interval, like any other that is none
+    try:
+        driver.set_num_threads(n, "FASTOPTIM_NUM_THREADS")
+    except ValueError as problem:
+        raise ValueError(str(problem).rpartition(", got")[0] + f", got {text!r}") from None
 
 
 read_environment()

@@ -33,7 +33,7 @@ def available_isas() -> list[str]:
 def chosen_isa() -> str:
     """Return the instruction set to use: the best, or what FASTOPTIM_ISA says."""
     isas = available_isas()
-    isa = os.environ.get("FASTOPTIM_ISA", isas[-1])
+    isa = os.environ.get("FASTOPTIM_ISA") or isas[-1]
     if isa not in isas:
         raise ValueError(
             f"FASTOPTIM_ISA must be one of baseline, avx2, avx512, of which this machine and "
@@ -50,7 +50,7 @@ Array = NDArray[np.float32] | NDArray[np.float64]
 
 
 def step(
-    rule: str, param: Array, grad: Array, state: Sequence[Array], coefficients: Sequence[float]
+    rule: object, param: Array, grad: Array, state: Sequence[Array], coefficients: Sequence[float]
 ) -> None:
     """Apply a rule once to one array, in place.
 
@@ -85,7 +85,7 @@ def step(
     >>> p
     array([0.8000011, 0.8000011, 0.8000011], dtype=float32)
     """
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         names = ", ".join(name for name in RULES if not name.startswith("_"))
         raise ValueError(f"rule must be one of {names}, got {rule!r}")
     arrays.step(RULES[rule], param, grad, state, coefficients)

@@ -1,5 +1,7 @@
 """One update of one array, for people who have no dict: typed memoryviews in, the same loops."""
 
+import sys
+
 import numpy as np
 
 cimport numpy as cnp
@@ -79,6 +81,8 @@ def step(capsule, param, grad, state, coefficients):
         raise TypeError(f"state must be a tuple of arrays, got {type(state).__name__}")
     if len(state) != rule.slots:
         raise ValueError(f"the state of {name!r} is {rule.slots} arrays, got {len(state)}")
+    if not isinstance(coefficients, (list, tuple, np.ndarray)):
+        raise TypeError(f"coefficients must be a tuple of floats, got {coefficients!r}")
     if len(coefficients) != rule.coefs:
         raise ValueError(f"{name!r} has {rule.coefs} coefficients, got {len(coefficients)}")
     check_array("param", param, param)
@@ -101,7 +105,8 @@ def step(capsule, param, grad, state, coefficients):
 
 cdef int check_array(str name, object a, object param) except -1:
     """Say in words what a memoryview would refuse in fewer."""
-    if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
+    ma = sys.modules.get("numpy.ma")        # see is_masked in collect.pyx
+    if not isinstance(a, np.ndarray) or isinstance(a, getattr(ma, "MaskedArray", ())):
         raise TypeError(f"{name} must be a NumPy array, got {type(a).__name__}")
     if cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) or not a.dtype.isnative:
         raise TypeError(f"{name} must be float32 or float64, got {a.dtype.str}")

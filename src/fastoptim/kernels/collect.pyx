@@ -12,6 +12,7 @@
     C API, because acquiring a memoryview costs 0.3 µs and there are four arrays per key.
 """
 
+import sys
 from difflib import get_close_matches
 from collections.abc import Mapping
 
@@ -69,7 +70,7 @@ cdef class Param:
     cdef object param, grad                 # the caller's, held for the length of one call
     cdef object own_param, own_grad         # copies in the state's layout, where one was needed
     cdef bint copied_param, copied_grad     # whether this call uses them
-    cdef object seen                        # where a copied parameter lay: address and strides
+    cdef object seen                        # where a copied parameter lay: address, strides, shape
 
     cdef bint fits(self, cnp.ndarray a):
         """Whether an array has this parameter's shape."""
@@ -135,9 +136,19 @@ cdef Param new_param(object key, cnp.ndarray a, int group):
 
 # ---------------------------------------------------------------- checks of one array
 
+cdef bint is_masked(object a):
+    """Whether a is a masked array.
+
+    np.ma is imported when it is first touched; an import here, in the middle of an update, would
+    leave its lock held in a child that another thread forks at that moment.
+    """
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(a, getattr(ma, "MaskedArray", ()))
+
+
 cdef object checked_array(str name, object a):
     """Return a as a plain ndarray of float32 or float64, or say what it should have been."""
-    if isinstance(a, np.ma.MaskedArray):
+    if is_masked(a):
         raise TypeError(
             f"{name} is a masked array, and whether masked elements shall move is not said; "
             f"pass {name}.filled(0) or {name}.data"
@@ -190,7 +201,11 @@ cdef object checked_grad(object key, object g, object dtype, tuple shape):
     if shape == () and is_scalar(g):
         if isinstance(g, np.floating) and type(g) is not np.float64 and g.dtype != dtype:
             raise TypeError(f"{name} is {g.dtype}, params[{key!r}] is {dtype}: convert one of them")
-        return np.array(g, dtype=dtype)
+        try:
+            with np.errstate(over="raise"):
+                return np.array(g, dtype=dtype)
+        except (OverflowError, FloatingPointError):
+            raise ValueError(f"{name} is {g!r}, which {dtype} cannot hold") from None
     a = checked_array(name, g)
     if a.shape != shape:
         hint = "reshape it" if a.size == np.prod(shape) else "gradients are never broadcast"
@@ -207,8 +222,10 @@ cdef object checked_grad(object key, object g, object dtype, tuple shape):
 
 cdef bint overlaps_itself(object a):
     """Whether two elements of an array lie in the same place."""
-    if a.size < 2:
+    if a.size < 2 or a.flags.c_contiguous or a.flags.f_contiguous:
         return False
+    if any(stride == 0 and n > 1 for stride, n in zip(a.strides, a.shape, strict=True)):
+        return True
     axes = sorted((abs(stride), n) for stride, n in zip(a.strides, a.shape, strict=True) if n > 1)
     reach = a.itemsize
     for stride, n in axes:
@@ -250,25 +267,48 @@ cdef dict as_dict(str name, object x):
     )
 
 
+cdef int check_keeps(object params, dict arrays) except -1:
+    """Refuse a mapping that makes its arrays when asked: what is written to them would be lost."""
+    if isinstance(params, (dict, list, tuple)):
+        return 0
+    for key, a in arrays.items():
+        again = params[key]
+        if isinstance(a, np.ndarray) and again is not a and not (
+            isinstance(again, np.ndarray) and share_memory(a, again)
+        ):
+            raise TypeError(
+                f"params[{key!r}] is a new array each time {type(params).__name__} is asked for it, "
+                f"so an update in place would be lost; pass dict(params) and keep that"
+            )
+    return 0
+
+
 cdef object keys_error(dict params, dict grads):
     """Return the KeyError for two dicts whose keys differ."""
     missing = [key for key in params if key not in grads]
     unknown = [key for key in grads if key not in params]
     parts = []
     if missing:
-        parts.append(f"grads has no {', '.join(map(repr, missing))}, which params has")
+        parts.append(f"grads has no {listed(missing)}, which params has")
     if unknown:
-        parts.append(f"grads has {', '.join(map(repr, unknown))}, which params has not")
-    close = [
-        (key, other[0]) for key in missing if isinstance(key, str)
-        for other in [get_close_matches(key, [u for u in unknown if isinstance(u, str)], 1)] if other
-    ]
+        parts.append(f"grads has {listed(unknown)}, which params has not")
     text = "; ".join(parts)
+    texts = [key for key in unknown[:1000] if isinstance(key, str)]
+    close = [
+        (key, other[0]) for key in missing[:3] if isinstance(key, str)
+        for other in [get_close_matches(key, texts, 1)] if other
+    ]
     if close:
         text += ". Did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?"
     elif missing:
         text += ". To leave a parameter as it is, give None as its gradient"
     return KeyError(text)
+
+
+cdef str listed(list keys):
+    """Return the first few keys as text."""
+    more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    return ", ".join(map(repr, keys[:8])) + more
 
 
 # ---------------------------------------------------------------- overlaps
@@ -331,6 +371,7 @@ cdef class Collector:
     cdef double[:, ::1] partial             # of each block: sum of squares, and 0 or NaN
     cdef Extent[::1] written                # by start; an end is the furthest up to there
     cdef Py_ssize_t n_written
+    cdef set apart                          # arrays last seen not to overlap although extents do
 
     def __cinit__(self, dict rules, object group_of=None, object check_keys=None):
         self.surveyor = <const Rule *> PyCapsule_GetPointer(rules["_survey"], "fastoptim.Rule")
@@ -340,6 +381,7 @@ cdef class Collector:
         self.averages = {}
         self.last = []
         self.moved = True
+        self.apart = set()
         self.spans = new_table(8)
         self.written = new_extents(8)
         self.c32 = np.zeros((1, 1), np.float32)
@@ -371,8 +413,8 @@ cdef class Collector:
         """
         if self.busy:
             raise RuntimeError(
-                "this optimizer is in the middle of an update in another thread; "
-                "give each thread its own optimizer, or a lock around update"
+                "this optimizer is in the middle of an update, in another thread or further up in "
+                "this one; give each thread its own optimizer, or a lock around update"
             )
         cdef Param one
         cdef Line line
@@ -409,9 +451,10 @@ cdef class Collector:
                 for line in lines:
                     line.prepare(factor, norm_factor, zero)
             self.start_averages()
+            self.enter()
             with nogil:
                 run(self.spans, count, self.c32, self.c64, flush)
-            self.commit()
+            self.count_up()
             if self.copies:
                 self.copy_out(params, grads)
             return True
@@ -422,7 +465,46 @@ cdef class Collector:
             for one in self.active:
                 one.param = None
                 one.grad = None
+            self.active = self.fresh = self.bound = self.averaged = None
             self.busy = False
+
+    def records(self):
+        """Return what is kept for each key, the arrays themselves."""
+        cdef Param one
+        return {
+            key: {
+                "updates": one.t, "shape": one.shape, "dtype": one.dtype.name,
+                "order": "C" if one.order & cnp.NPY_ARRAY_C_CONTIGUOUS else "F",
+                "state": dict(one.state), "average": one.average,
+            }
+            for key, one in self.entries.items()
+        }
+
+    def restore(self, dict records, Py_ssize_t iter, Py_ssize_t skipped):
+        """Replace all that is kept by copies of such records, which have been checked."""
+        cdef Param one
+        cdef int k
+        entries = {}
+        for key, record in records.items():
+            like = np.empty(record["shape"], record["dtype"], order=record["order"])
+            one = new_param(key, like, self.group_of(key) if self.group_of is not None else 0)
+            one.t = record["updates"]
+            for k, (name, a) in enumerate(record["state"].items()):
+                one.state[name] = one.like(k + 1)
+                one.state[name][...] = a
+            if record["average"] is not None:
+                one.average = one.like(MAX_SLOTS + 2)
+                one.average[...] = record["average"]
+            entries[key] = one
+        if self.busy:
+            raise RuntimeError("this optimizer is in the middle of an update")
+        self.entries, self.iter, self.skipped = entries, iter, skipped
+        self.slots, self.averages, self.last, self.moved = {}, {}, [], True
+        for one in entries.values():
+            for name, a in one.state.items():
+                self.slots.setdefault(name, {})[one.key] = a
+            if one.average is not None:
+                self.averages[one.key] = one.average
 
     # ------------------------------------------------ table
 
@@ -450,12 +532,15 @@ cdef class Collector:
                     f"to leave as it is, put None in its place"
                 )
             raise keys_error(params, grads)
+        check_keeps(given_params, params)
         if self.check_keys is not None and self.iter == 0:
             self.check_keys(params.keys())
         if len(params) > self.spans.shape[0]:
             self.spans = new_table(2 * len(params))
             self.moved = True
         for key, p in params.items():
+            if count >= self.spans.shape[0]:    # a key's own __eq__ may do anything
+                raise RuntimeError("params changed while it was being read")
             found = <void *> PyDict_GetItemWithError(grads, key)
             if found == NULL:
                 raise keys_error(params, grads)
@@ -521,8 +606,16 @@ cdef class Collector:
     cdef Param unusual_param(self, object params, object key, object p, Param one):
         """Admit a parameter that is new or does not lie flat, or say why not."""
         a = checked_param(key, p)
+        where = None
         if not isinstance(p, np.ndarray):
             check_write_back("params", params, key, p)
+        else:
+            where = (<Py_ssize_t> cnp.PyArray_DATA(a), a.strides, a.shape)
+            if (one is None or one.seen != where) and overlaps_itself(a):
+                raise ValueError(
+                    f"params[{key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): "
+                    f"an element would be updated more than once; pass a copy"
+                )
         if one is not None and not one.state and (one.shape != a.shape or one.dtype != a.dtype):
             one = None              # without state there is nothing that could not fit
         if one is None:
@@ -539,20 +632,10 @@ cdef class Collector:
                 f"params[{key!r}] is {a.dtype}, but its state is {one.dtype} from earlier "
                 f"updates; convert the parameter or use a new optimizer"
             )
-        if isinstance(p, np.ndarray):
-            one.copied_param = not one.lies_flat(a, FLAT_PARAM)
-            if one.copied_param:
-                where = (<Py_ssize_t> cnp.PyArray_DATA(a), a.strides)
-                if one.seen != where:
-                    if overlaps_itself(a):
-                        raise ValueError(
-                            f"params[{key!r}] overlaps itself (strides {a.strides}, shape "
-                            f"{a.shape}): an element would be updated more than once; pass a copy"
-                        )
-                    one.seen = where
-                    self.moved = True
-        else:
-            one.copied_param = True
+        one.copied_param = not isinstance(p, np.ndarray) or not one.lies_flat(a, FLAT_PARAM)
+        if one.copied_param and one.seen != where:
+            one.seen = where
+            self.moved = True
         if one.copied_param:
             self.copies = True
             if one.own_param is None:
@@ -715,6 +798,9 @@ cdef class Collector:
             arrays += [(f"the optimizer's {s}[{one.key!r}]", a) for s, a in one.state.items()]
             arrays.append((f"the optimizer's average_of[{one.key!r}]", one.average))
         arrays = [(name, a) for name, a in arrays if isinstance(a, np.ndarray)]
+        places = {(a.__array_interface__["data"][0], a.strides, a.shape, a.itemsize) for _, a in arrays}
+        if len(places) == len(arrays) and places <= self.apart:
+            return 0
         reached = []                # those that end beyond the start of the one looked at
         for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
             low = byte_bounds(a)[0]
@@ -732,6 +818,7 @@ cdef class Collector:
                     f"key per array (for tied weights: one key, the sum of the gradients)"
                 )
             reached.append((name, a))
+        self.apart = places
         return 0
 
     cdef bint is_written(self, Py_ssize_t low, Py_ssize_t high) noexcept:
@@ -809,23 +896,8 @@ cdef class Collector:
                 write_back(grads, one.key, one.grad, one.own_grad)
         return 0
 
-    cdef int withdraw(self, bint checked) except -1:
-        """Undo what a call prepared: it was refused, or it was found good but not carried out."""
-        cdef Param one
-        for one, _, made in self.bound:
-            one.slots = None
-            for name in made:
-                del one.state[name]
-        for one in self.averaged:
-            one.average = None
-        if checked and not (self.fresh or self.bound or self.averaged):
-            self.last = self.active
-            self.moved = False
-        else:
-            self.moved = True       # the table holds rows that were never checked as a whole
-        return 0
-
-    cdef int commit(self) except -1:
+    cdef int enter(self) except -1:
+        """Enter what is new under its keys. The last that can fail, so it comes before the run."""
         cdef Param one
         for one in self.fresh:
             self.entries[one.key] = one
@@ -834,6 +906,30 @@ cdef class Collector:
                 self.slots.setdefault(name, {})[one.key] = one.state[name]
         for one in self.averaged:
             self.averages[one.key] = one.average
+        return 0
+
+    cdef int withdraw(self, bint checked) except -1:
+        """Undo what a call prepared: it was refused, or it was found good but not carried out."""
+        cdef Param one
+        for one, _, made in self.bound:
+            one.slots = None
+            for name in made:
+                del one.state[name]
+                self.slots.get(name, {}).pop(one.key, None)
+        for one in self.averaged:
+            one.average = None
+            self.averages.pop(one.key, None)
+        for one in self.fresh:
+            self.entries.pop(one.key, None)
+        if checked and not (self.fresh or self.bound or self.averaged):
+            self.last = self.active
+            self.moved = False
+        else:
+            self.moved = True       # the table holds rows that were never checked as a whole
+        return 0
+
+    cdef int count_up(self) except -1:
+        cdef Param one
         for one in self.active:
             one.t += 1
         self.iter += 1
@@ -848,6 +944,8 @@ cdef int check_write_back(str name, object container, object key, object value) 
             f"{name}[{key!r}] is a {type(value).__name__}, whose new value must be written back, "
             f"but {type(container).__name__} cannot be written; use a dict, a list, or 0-d arrays"
         )
+    if type(container) is not dict and type(container) is not list:
+        container[key] = value      # a rehearsal: if it raises, let it be before anything changes
     return 0
 
 

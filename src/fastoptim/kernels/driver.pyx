@@ -280,7 +280,7 @@ cdef Span[::1] new_table(Py_ssize_t capacity):
 cdef int max_threads() noexcept nogil:
     if orphaned or FO_OPENMP == 0:
         return 1
-    return chosen_threads or fo_max_threads()
+    return chosen_threads or min(fo_max_threads(), MOST_THREADS)
 
 
 cdef int threads_for(Py_ssize_t work) noexcept nogil:

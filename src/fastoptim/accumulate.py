@@ -1,0 +1,213 @@
+"""Soft batches: gradients of several small batches, applied as one."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+
+from fastoptim import checkpoint, state
+from fastoptim.base import Arrays, Optimizer
+from fastoptim.hyperparameters import Choice
+from fastoptim.kernels import RULES, Collector, Line
+
+
+class SoftBatch:
+    r"""Gather gradients over several calls, then update once with their mean.
+
+    .. math:: p \leftarrow \mathrm{rule}\left(p, \tfrac1k \sum_{i=1}^k g_i\right)
+
+    Parameters
+    ----------
+    opt : Optimizer
+        Clipping, weight decay, schedules and step counts see the whole batch, once.
+    every : int of at least 1, default 4
+        How many calls make a batch.
+    reduce : {"mean", "sum"}, default "mean"
+        "mean" divides the sum by the number of calls.
+
+    Attributes
+    ----------
+    pending : int
+        How many calls wait to be applied.
+
+    Notes
+    -----
+    The k-th call gives, to the bit, one update with the mean gradient, the sum taken in the order
+    of the calls in the parameter's dtype. A gradient of None adds nothing; a parameter that had
+    none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients are
+    not finite is left out, counted in ``opt.skipped``, and does not count towards the batch.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.zeros(1)}
+    >>> soft = fo.SoftBatch(fo.SGD(lr=1.0), every=2)
+    >>> [soft.update(params, {"x": np.array([g])}) for g in (1.0, 3.0, 5.0)]
+    [False, True, False]
+    >>> params["x"], soft.pending
+    (array([-2.]), 1)
+    >>> soft.flush()
+    True
+    >>> params["x"]
+    array([-7.])
+    """
+
+    def __init__(self, opt: Optimizer, every: int = 4, reduce: str = "mean") -> None:
+        if not isinstance(opt, Optimizer):
+            raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+        if isinstance(every, bool) or not isinstance(every, (int, np.integer)):
+            raise TypeError(f"every must be a whole number of at least 1, got {every!r}")
+        if every < 1:
+            raise ValueError(f"every must be a whole number of at least 1, got {every}")
+        self.opt = opt
+        self.every = int(every)
+        self.reduce = Choice(("mean", "sum"))("reduce", reduce)
+        self.pending = 0
+        self._sums: dict[Any, Any] = {}  # key → array, zeros between batches
+        self._with: set[Any] = set()  # keys that had a gradient in this batch
+        self._params: Arrays | None = None
+        self._adder = Collector(RULES, opt._group_of)
+
+    def __repr__(self) -> str:
+        return f"SoftBatch({self.opt!r}, every={self.every}, reduce={self.reduce!r})"
+
+    def update(self, params: Arrays, grads: Arrays) -> bool:
+        """Add gradients to the batch; with the last of it, update `params`.
+
+        Takes and raises what the optimizer's `update` does, at every call: what it would refuse
+        is refused here, and changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether an update was applied.
+        """
+        if self.pending >= self.every:
+            raise RuntimeError(
+                "a whole batch waits, whose update was refused; mend the cause, then call flush()"
+            )
+        lines, _, nonfinite, _ = self.opt._prepared or self.opt._prepare()
+        if not self.opt._collector.update(params, grads, lines, None, nonfinite, dry=True):
+            return False
+        keyed_params, keyed_grads = by_key(params), by_key(grads)
+        given = {key: g for key, g in keyed_grads.items() if g is not None}
+        self._check_keys(given, keyed_params)
+        for key in given.keys() - self._sums.keys():
+            self._sums[key] = np.zeros_like(np.asarray(keyed_params[key]), subok=False)
+        add = [
+            Line(RULES["_add"], (), (), no_coefficients, zero_grads=view.zero_grads)
+            for view in self.opt._views()
+        ]
+        written = grads if isinstance(grads, (dict, list)) and len(given) == len(grads) else given
+        sums = {key: self._sums[key] for key in given}
+        self._adder.update(list(sums.values()) if isinstance(written, list) else sums, written, add)
+        self._with |= given.keys()
+        self._params = params
+        self.pending += 1
+        return self.flush() if self.pending == self.every else False
+
+    def _check_keys(self, given: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
+        gone = self._with - params.keys()
+        if gone:
+            raise KeyError(
+                f"params has no {', '.join(map(repr, gone))}, which had gradients earlier in this "
+                f"batch; flush() before going on with other parameters"
+            )
+        for key in given.keys() & self._with:
+            now, before = np.asarray(params[key]), self._sums[key]
+            if now.shape != before.shape or now.dtype != before.dtype:
+                raise ValueError(
+                    f"params[{key!r}] is {now.dtype} {now.shape}, but was {before.dtype} "
+                    f"{before.shape} earlier in this batch"
+                )
+        for key in given.keys() & self._sums.keys() - self._with:
+            now, before = np.asarray(params[key]), self._sums[key]
+            if now.shape != before.shape or now.dtype != before.dtype:
+                del self._sums[key]
+
+    def flush(self, params: Arrays | None = None) -> bool:
+        """Update with what is there, as at an epoch's end; return whether there was anything.
+
+        Parameters
+        ----------
+        params : dict or list, optional
+            Those of the last call, unless given; after `load` they must be given.
+        """
+        if self.pending == 0:
+            return False
+        params = self._params if params is None else params
+        if params is None:
+            raise ValueError("after loading, flush(params) must be told the parameters")
+        means = {key: self._sums[key] if key in self._with else None for key in by_key(params)}
+        applied = self.opt._collector.update(
+            params,
+            list(means.values()) if isinstance(params, (list, tuple)) else means,
+            *(self.opt._prepared or self.opt._prepare()),
+            factor=1.0 / self.pending if self.reduce == "mean" else 1.0,
+            zero=True,
+        )
+        if not applied:  # finite gradients whose sum is not: the batch is left out
+            for a in self._sums.values():
+                a.fill(0)
+        self.pending, self._params = 0, None
+        self._with.clear()
+        return applied
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizer's state and what waits, as plain dicts and copies of arrays."""
+        return self._state(copy=True)
+
+    def _state(self, *, copy: bool) -> dict[str, Any]:
+        sums = {key: a.copy() if copy else a for key, a in self._sums.items() if key in self._with}
+        return {
+            "every": self.every, "reduce": self.reduce, "pending": self.pending, "sums": sums,
+            "optimizer": state.of(self.opt, copy=copy),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; all is checked before anything is replaced."""
+        if not isinstance(saved, Mapping):
+            raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
+        for name in ("every", "reduce"):
+            if state.part(saved, name) != getattr(self, name):
+                raise ValueError(
+                    f"the state has {name}={saved[name]!r}, this SoftBatch {getattr(self, name)!r}"
+                )
+        pending = state.whole(saved, "pending")
+        if pending > self.every:
+            raise ValueError(f"pending must be in [0, {self.every}], got {pending}")
+        sums = dict(state.part(saved, "sums"))
+        for key, a in sums.items():
+            if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
+                raise ValueError(f"the sum of {key!r} must be an array of float32 or float64")
+        state.load(self.opt, state.part(saved, "optimizer"))
+        self._sums = {key: a.copy() for key, a in sums.items()}
+        self._with = set(sums)
+        self.pending, self._params = pending, None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the optimizer's state and what waits to a file; see the optimizer's `save`."""
+        checkpoint.save(path, self._state(copy=False))
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read a file that `save` wrote; see the optimizer's `load`."""
+        self.load_state_dict(checkpoint.load(path))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self)(self.opt.__deepcopy__(memo), self.every, self.reduce)
+        saved = self._state(copy=True)
+        twin._sums, twin._with = saved["sums"], set(self._with)
+        twin.pending, twin._params = self.pending, self._params
+        memo[id(self)] = twin
+        return twin
+
+
+def no_coefficients(t: int) -> tuple[float, ...]:
+    """Return the scalars of a rule that has none."""
+    return ()
+
+
+def by_key(x: Arrays) -> Mapping[Any, Any]:
+    """Return a list of arrays as a dict by position; a mapping as it is."""
+    return x if isinstance(x, Mapping) or not isinstance(x, Sequence) else dict(enumerate(x))

@@ -1,0 +1,176 @@
+"""An optimizer's state as plain dicts and arrays, and back; all is checked, then replaced."""
+
+import copy as copying
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastoptim.hyperparameters import may_be_schedule
+
+if TYPE_CHECKING:
+    from fastoptim.base import Check, Optimizer
+
+FORMAT = 1
+
+
+def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
+    """Return an optimizer's state, its arrays copied or not."""
+    from fastoptim import __version__
+    from fastoptim.base import checks_of
+
+    names = [name for name in checks_of(type(opt)) if name != "groups"]
+    parameters = opt._collector.records()
+    return {
+        "format": FORMAT,
+        "fastoptim": __version__,
+        "rule": type(opt).__name__,
+        "iter": opt.iter,
+        "skipped": opt.skipped,
+        **numbers({name: getattr(opt, name) for name in names}),
+        "groups": [
+            {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
+        ],
+        "parameters": copying.deepcopy(parameters) if copy else parameters,
+    }
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return hyperparameters, a schedule as None, and the schedules' reprs."""
+    return {
+        "hyperparameters": {name: None if callable(v) else v for name, v in values.items()},
+        "schedules": {name: repr(v) for name, v in values.items() if callable(v)},
+    }
+
+
+def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """Check a saved state as a whole, then take it over."""
+    from fastoptim.base import checks_of
+
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
+    if part(saved, "format") != FORMAT:
+        raise ValueError(
+            f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
+            f"saved by fastoptim {saved.get('fastoptim')}"
+        )
+    if part(saved, "rule") != type(opt).__name__:
+        raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+    checks = checks_of(type(opt))
+    iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
+    present = {name: getattr(opt, name) for name in checks if name != "groups"}
+    if set(part(saved, "hyperparameters")) != set(present):
+        raise ValueError(
+            f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
+            f"optimizer's are {sorted(present)}"
+        )
+    values, lost = merged(saved, present, checks, "")
+    patterns = [part(group, "pattern") for group in part(saved, "groups")]
+    if patterns != [group.pattern for group in opt.groups]:
+        raise ValueError(
+            f"the state's groups are {patterns}, this optimizer's are "
+            f"{[group.pattern for group in opt.groups]}"
+        )
+    of_groups = []
+    for group, theirs in zip(opt.groups, saved["groups"], strict=True):
+        inside, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
+        of_groups.append(inside)
+        lost += gone
+    records = {key: record(opt, key, r) for key, r in part(saved, "parameters").items()}
+    check_present(opt, records)
+
+    opt._collector.restore(records, iter_, skipped)
+    for name, value in values.items():
+        object.__setattr__(opt, name, value)
+    for group, inside in zip(opt.groups, of_groups, strict=True):
+        group.hyperparameters.update(inside)
+    opt._forget()
+    for line in lost:
+        warnings.warn(line, UserWarning, stacklevel=3)
+
+
+def part(saved: Mapping[str, Any], name: str) -> Any:
+    """Return a part of a state that must be there."""
+    if name not in saved:
+        raise ValueError(f"the state has no {name!r}; it must be one that state_dict gave")
+    return saved[name]
+
+
+def whole(saved: Mapping[str, Any], name: str) -> int:
+    """Return a count of a state."""
+    n = part(saved, name)
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, got {n!r}")
+    return n
+
+
+def merged(
+    saved: Mapping[str, Any], present: Mapping[str, Any], checks: "Mapping[str, Check]", where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return hyperparameters to go on with, and what to warn of.
+
+    A schedule is code: one that is here stays; one that was in use and is not here is missed.
+    """
+    values, lost = {}, []
+    for name, value in part(saved, "hyperparameters").items():
+        if name not in checks:
+            raise ValueError(f"{where}{name} is no hyperparameter of this optimizer")
+        here = present.get(name)
+        if callable(here) and may_be_schedule(checks[name]):
+            values[name] = here
+        elif name in part(saved, "schedules"):
+            values[name] = here
+            lost.append(
+                f"{where}{name} was a schedule when this state was saved, "
+                f"{saved['schedules'][name]}, and is {here!r} now; a schedule is code and is not "
+                f"saved: assign it again"
+            )
+        else:
+            values[name] = checks[name](name, value)
+    if values.get("clip_value") is not None and values.get("clip_norm") is not None:
+        raise ValueError("the state has both clip_value and clip_norm")
+    return values, lost
+
+
+def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was saved of one key, checked."""
+    name = f"the state of {key!r}"
+    shape, dtype = tuple(part(saved, "shape")), part(saved, "dtype")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"{name} has dtype {dtype!r}, not float32 or float64")
+    if part(saved, "order") not in ("C", "F"):
+        raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
+    known = {slot for slots in type(opt).kernels.values() for slot in slots}
+    arrays = dict(part(saved, "state"))
+    if not set(arrays) <= known:
+        raise ValueError(f"{name} has slots {sorted(arrays)}, this rule has {sorted(known)}")
+    for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
+        if slot == "average" and a is None:
+            continue
+        if not isinstance(a, np.ndarray) or a.dtype != dtype or a.shape != shape:
+            got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
+            raise ValueError(f"{name} should have {dtype} {shape} as its {slot}, got {got}")
+    return {
+        "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
+        "order": saved["order"], "state": arrays, "average": saved["average"],
+    }
+
+
+def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) -> None:
+    """Refuse a state whose parameters are not those that this optimizer has been updating."""
+    here = opt._collector.records()
+    if not here:
+        return
+    if set(here) != set(records):
+        raise KeyError(
+            f"the state is of the parameters {list(records)}, this optimizer has {list(here)}; "
+            f"load into a new optimizer"
+        )
+    for key, now in here.items():
+        then = records[key]
+        if (now["shape"], now["dtype"]) != (then["shape"], then["dtype"]):
+            raise ValueError(
+                f"params[{key!r}] is {now['dtype']} {now['shape']}, the state's is "
+                f"{then['dtype']} {then['shape']}"
+            )

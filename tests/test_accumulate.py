@@ -1,0 +1,242 @@
+"""Soft batches: k calls are one update with the mean gradient, to the bit."""
+
+import copy
+
+import numpy as np
+import pytest
+from reference import Staged
+from registry import arrays, assert_same_array, assert_same_bits, every_dtype, every_rule
+
+import fastoptim as fo
+
+SHAPES = {"W": (30, 41), "b": (7,), "e": (0,), "s": ()}
+OPTIONS = [
+    {}, {"weight_decay": 0.1}, {"clip_value": 0.5}, {"clip_norm": 2.0, "maximize": True},
+    {"average": 0.5},
+]
+
+
+def summed(batch, factor):
+    """The sum in the order of the calls, from zero, times a factor."""
+    total = {key: np.zeros_like(g) for key, g in batch[0].items()}
+    for grads in batch:
+        for key, g in grads.items():
+            total[key] += g
+    return {key: np.asarray(g * factor) for key, g in total.items()} if factor != 1 else total
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@pytest.mark.parametrize("every", [1, 3])
+@every_dtype
+@every_rule
+def test_a_batch_is_one_update(case, dtype, every, reduce, options):
+    rng = np.random.default_rng(0)
+    expected = arrays(rng, SHAPES, dtype)
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, oracle = case.ours(**options), Staged(case.oracle(), **options)
+    soft = fo.SoftBatch(opt, every=every, reduce=reduce)
+    for batch_number in range(3):
+        batch = [arrays(rng, SHAPES, dtype) for _ in range(every)]
+        for k, grads in enumerate(batch):
+            kept = {key: g.copy() for key, g in grads.items()}
+            assert soft.update(params, grads) is (k == every - 1)
+            assert soft.pending == (k + 1) % every
+            for key in grads:
+                assert_same_array(grads[key], kept[key], key)
+        oracle.update(expected, summed(batch, 1.0 / every if reduce == "mean" else 1.0))
+        assert_same_bits(opt, oracle, params, expected)
+        assert opt.iter == batch_number + 1
+
+
+def test_large_arrays_on_all_threads(threads):
+    rng = np.random.default_rng(0)
+    p = {"x": np.zeros(200_001, np.float32)}
+    batch = [{"x": rng.standard_normal(200_001, dtype=np.float32)} for _ in range(4)]
+    soft = fo.SoftBatch(fo.SGD(lr=1.0))
+    for grads in batch:
+        soft.update(p, grads)
+    assert_same_array(p["x"], -summed(batch, 0.25)["x"], "x")
+
+
+@every_rule
+def test_flush_takes_the_mean_of_what_is_there(case):
+    rng = np.random.default_rng(1)
+    expected = arrays(rng, SHAPES, np.float64)
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, oracle = case.ours(), case.oracle()
+    soft = fo.SoftBatch(opt, every=5)
+    assert soft.flush() is False
+    for size in (2, 5, 3):
+        batch = [arrays(rng, SHAPES, np.float64) for _ in range(size)]
+        for grads in batch:
+            soft.update(params, grads)
+        assert soft.flush() is (size != 5)
+        assert soft.pending == 0
+        oracle.update(expected, summed(batch, 1.0 / size))
+        assert_same_bits(opt, oracle, params, expected)
+
+
+def test_lists_and_floats_and_odd_layouts():
+    params = [np.zeros((3, 4))[:, ::2], 2.0]
+    soft = fo.SoftBatch(fo.SGD(lr=1.0), every=2)
+    for g in (1.0, 3.0):
+        soft.update(params, [np.full((2, 3), g).T, g])
+    assert (params[0] == -2).all()
+    assert params[1] == 0.0
+
+
+def test_none_adds_nothing():
+    params = {"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2)}
+    opt = fo.Momentum(lr=1.0)
+    soft, one = fo.SoftBatch(opt, every=2), np.ones(2)
+    soft.update(params, {"a": one, "b": None, "c": None})
+    soft.update(params, {"a": one, "b": one, "c": None})
+    assert {key: p[0] for key, p in params.items()} == {"a": -1.0, "b": -0.5, "c": 0.0}
+    assert set(opt.v) == {"a", "b"}
+
+
+def test_zero_grads_at_every_call():
+    params, soft = {"x": np.zeros(2)}, fo.SoftBatch(fo.SGD(lr=1.0, zero_grads=True), every=2)
+    g = np.ones(2)
+    soft.update(params, {"x": g})
+    assert (g == 0).all()
+    g[:] = 3
+    assert soft.update(params, {"x": g})
+    assert (g == 0).all()
+    assert (params["x"] == -2).all()
+
+
+def test_one_buffer_for_all_gradients():
+    params, soft, g = {"x": np.zeros(2)}, fo.SoftBatch(fo.SGD(lr=1.0), every=2), np.ones(2)
+    soft.update(params, {"x": g})
+    g[:] = 3
+    soft.update(params, {"x": g})
+    assert (params["x"] == -2).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@every_rule
+def test_a_bad_call_under_skip_poisons_nothing(case, bad):
+    rng = np.random.default_rng(2)
+    expected = arrays(rng, SHAPES, np.float32)
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, oracle = case.ours(nonfinite="skip", clip_norm=5.0), Staged(case.oracle(), clip_norm=5.0)
+    soft = fo.SoftBatch(opt, every=2)
+    batch = [arrays(rng, SHAPES, np.float32) for _ in range(2)]
+    wrong = {key: g.copy() for key, g in batch[0].items()}
+    wrong["b"][3] = bad
+    assert [soft.update(params, g) for g in (wrong, batch[0], wrong, batch[1])] == [
+        False, False, False, True,
+    ]
+    assert opt.skipped == 2
+    assert opt.iter == 1
+    oracle.update(expected, summed(batch, 0.5))
+    assert_same_bits(opt, oracle, params, expected)
+
+
+def test_a_bad_call_under_raise_changes_nothing():
+    params, soft = {"x": np.zeros(2)}, fo.SoftBatch(fo.SGD(lr=1.0, nonfinite="raise"), every=2)
+    soft.update(params, {"x": np.ones(2)})
+    with pytest.raises(FloatingPointError, match=r"grads\['x'\]\[1\] is nan"):
+        soft.update(params, {"x": np.array([0, np.nan])})
+    assert soft.pending == 1
+    assert soft.update(params, {"x": np.full(2, 3.0)})
+    assert (params["x"] == -2).all()
+
+
+def test_a_sum_that_overflows_is_left_out_under_skip():
+    params = {"x": np.zeros(2, np.float32)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0, nonfinite="skip"), every=2)
+    huge = np.full(2, 3e38, np.float32)
+    assert [soft.update(params, {"x": huge}) for _ in range(2)] == [False, False]
+    assert soft.opt.skipped == 1
+    assert soft.pending == 0
+    for _ in range(2):
+        soft.update(params, {"x": np.ones(2, np.float32)})
+    assert (params["x"] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("grads", "error"),
+    [
+        ({"x": np.ones(3)}, ValueError), ({"y": np.ones(2)}, KeyError), ({}, KeyError),
+        ({"x": np.ones(2, np.float32)}, TypeError), ({"x": None}, ValueError), (3, TypeError),
+    ],
+)
+def test_refused_and_nothing_changed(grads, error):
+    params, soft = {"x": np.zeros(2)}, fo.SoftBatch(fo.SGD(lr=1.0), every=2)
+    soft.update(params, {"x": np.ones(2)})
+    with pytest.raises(error):
+        soft.update(params, grads)
+    assert soft.pending == 1
+    soft.update(params, {"x": np.full(2, 3.0)})
+    assert (params["x"] == -2).all()
+
+
+def test_an_update_refused_at_the_end_of_a_batch_is_not_lost():
+    rates = [0.5, -1.0]
+    params = {"x": np.zeros(2)}
+    soft = fo.SoftBatch(fo.SGD(lr=lambda step: rates[0]), every=2)
+    soft.update(params, {"x": np.ones(2)})
+    rates[0] = np.nan
+    with pytest.raises(ValueError, match="lr must be"):
+        soft.update(params, {"x": np.ones(2)})
+    assert soft.pending == 1
+    rates[0] = 1.0
+    assert soft.update(params, {"x": np.ones(2)})
+    assert (params["x"] == -1).all()
+
+
+def test_other_parameters_in_the_middle_of_a_batch():
+    soft = fo.SoftBatch(fo.SGD(), every=2)
+    soft.update({"x": np.zeros(2)}, {"x": np.ones(2)})
+    with pytest.raises(KeyError, match="params has no 'x', which had gradients earlier"):
+        soft.update({"y": np.zeros(2)}, {"y": np.ones(2)})
+    with pytest.raises(ValueError, match=r"params\['x'\] is float64 \(3,\), but was float64"):
+        soft.update({"x": np.zeros(3)}, {"x": np.ones(3)})
+    assert soft.pending == 1
+    assert soft.flush()
+    soft.update({"x": np.zeros(3)}, {"x": np.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((fo.SGD(), 0), ValueError, "every must be a whole number of at least 1, got 0"),
+        ((fo.SGD(), 2.0), TypeError, "every must be a whole number"),
+        ((fo.SGD(), True), TypeError, "every must be a whole number"),
+        ((fo.SGD(), 2, "max"), ValueError, r"reduce must be one of \('mean', 'sum'\)"),
+        ((fo.SGD, 2), TypeError, "opt must be an optimizer"),
+    ],
+)
+def test_bad_arguments(arguments, error, text):
+    with pytest.raises(error, match=text):
+        fo.SoftBatch(*arguments)
+
+
+@every_rule
+def test_state_resumes_in_the_middle_of_a_batch(case):
+    rng = np.random.default_rng(3)
+    params = arrays(rng, SHAPES, np.float32)
+    soft = fo.SoftBatch(case.ours(), every=3)
+    for _ in range(4):
+        soft.update(params, arrays(rng, SHAPES, np.float32))
+    other, twin = fo.SoftBatch(case.ours(), every=3), copy.deepcopy(soft)
+    other.load_state_dict(soft.state_dict())
+    copies = [{key: p.copy() for key, p in params.items()} for _ in range(2)]
+    assert other.pending == twin.pending == 1
+    for _ in range(3):
+        grads = arrays(rng, SHAPES, np.float32)
+        done = {soft.update(params, grads), other.update(copies[0], grads)}
+        done.add(twin.update(copies[1], grads))
+        assert len(done) == 1
+    for mine in copies:
+        for key in params:
+            assert_same_array(mine[key], params[key], key)
+    fresh = fo.SoftBatch(case.ours(), every=3)
+    fresh.load_state_dict(soft.state_dict())
+    with pytest.raises(ValueError, match=r"flush\(params\) must be told"):
+        fresh.flush()
+    with pytest.raises(ValueError, match="the state has every=3, this SoftBatch 2"):
+        fo.SoftBatch(case.ours(), every=2).load_state_dict(soft.state_dict())

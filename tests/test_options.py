@@ -1,0 +1,527 @@
+"""Every option with every rule, bit for bit against plain NumPy around the listing."""
+
+import math
+
+import numpy as np
+import pytest
+from reference import Staged, global_norm
+from registry import CASES, arrays, assert_same_array, assert_same_bits, every_dtype, every_rule
+
+import fastoptim as fo
+from fastoptim.kernels import driver
+
+OPTIONS = {
+    "L2": {"weight_decay": 0.03},
+    "decoupled": {"weight_decay": 0.03, "decoupled": True},
+    "clip_value": {"clip_value": 0.7},
+    "clip_norm": {"clip_norm": 3.0},
+    "clip_norm that does nothing": {"clip_norm": 1e6},
+    "maximize": {"maximize": True},
+    "zero_grads": {"zero_grads": True},
+    "average": {"average": 0.9},
+    "all with clip_value": {
+        "weight_decay": 0.03, "clip_value": 0.7, "maximize": True, "zero_grads": True,
+        "average": 0.5,
+    },
+    "all with clip_norm": {
+        "weight_decay": 0.03, "decoupled": True, "clip_norm": 3.0, "maximize": True,
+        "zero_grads": True, "average": 0.5,
+    },
+}
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+SHAPES = {"W": (30, 41), "b": (7,), "c": (1025,), "e": (0,), "s": ()}
+
+
+def pair(case, options, dtype, shapes=SHAPES, seed=0):
+    rng = np.random.default_rng(seed)
+    expected = arrays(rng, shapes, dtype)
+    params = {key: p.copy() for key, p in expected.items()}
+    return rng, case.ours(**options), Staged(case.oracle(), **options), params, expected
+
+
+def assert_same_averages(ours, oracle):
+    assert set(ours.average_of) == set(oracle.average_of)
+    for key, a in oracle.average_of.items():
+        assert_same_array(ours.average_of[key], a, f"average_of[{key!r}]")
+
+
+@every_option
+@every_dtype
+@every_rule
+def test_option(case, dtype, options, isa):
+    rng, ours, oracle, params, expected = pair(case, options, dtype)
+    for _ in range(4):
+        grads = arrays(rng, SHAPES, dtype)
+        theirs = {key: g.copy() for key, g in grads.items()}
+        oracle.update(expected, theirs)
+        ours.update(params, grads)
+        assert_same_bits(ours, oracle, params, expected)
+        assert_same_averages(ours, oracle)
+        for key in grads:
+            assert_same_array(grads[key], theirs[key], f"grads[{key!r}]")
+
+
+@every_option
+@every_rule
+def test_option_past_the_thread_threshold(case, options, threads):
+    shapes = {"W": (400, 401), "b": (3,)}
+    rng, ours, oracle, params, expected = pair(case, options, np.float32, shapes)
+    for _ in range(2):
+        grads = arrays(rng, shapes, np.float32)
+        oracle.update(expected, {key: g.copy() for key, g in grads.items()})
+        ours.update(params, grads)
+    assert_same_bits(ours, oracle, params, expected)
+    assert_same_averages(ours, oracle)
+
+
+@every_option
+@every_rule
+def test_option_with_strided_arrays(case, options):
+    """Copied parameters and gradients pass the same stages; zeroed gradients are the caller's."""
+    shapes = {"W": (20, 11), "b": (7,)}
+    rng, ours, oracle, params, expected = pair(case, options, np.float64, shapes)
+    params = {key: np.repeat(p, 2, axis=-1)[..., ::2] for key, p in params.items()}
+    for _ in range(3):
+        grads = arrays(rng, shapes, np.float64)
+        oracle.update(expected, {key: g.copy() for key, g in grads.items()})
+        given = {key: np.repeat(g, 3, axis=-1)[..., ::3] for key, g in grads.items()}
+        ours.update(params, given)
+        if ours.zero_grads:
+            assert all((g == 0).all() for g in given.values())
+            assert all((g.base != 0).any() for g in given.values())
+    assert_same_bits(ours, oracle, params, expected)
+    assert_same_averages(ours, oracle)
+
+
+@every_option
+@every_rule
+def test_option_set_on_a_running_optimizer(case, options):
+    """On after two steps and off again after two more."""
+    rng, ours, oracle, params, expected = pair(case, {}, np.float64)
+    default = {name: getattr(ours, name) for name in options}
+    for step in range(6):
+        values = options if step in (2, 3) else default
+        for name in sorted(values, key=lambda name: values[name] is not None):
+            setattr(ours, name, values[name])
+            setattr(oracle, name, values[name])
+        grads = arrays(rng, SHAPES, np.float64)
+        oracle.update(expected, {key: g.copy() for key, g in grads.items()})
+        ours.update(params, grads)
+        assert_same_bits(ours, oracle, params, expected)
+
+
+@every_option
+def test_special_numbers_pass_the_stages_as_in_numpy(options, isa):
+    values = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, 1.0], np.float32)
+    p, g = (a.ravel() for a in np.meshgrid(values, values))
+    if "clip_norm" in options:
+        g = np.where(np.isfinite(g), g, 1)
+        g = np.where(abs(g) > 1e30, 5, g)
+    expected, params = {"x": p.copy()}, {"x": p.copy()}
+    ours, oracle = fo.SGD(**options), Staged(CASES[0].oracle(), **options)
+    if CASES[0].cls is not fo.SGD:
+        oracle = Staged(next(c for c in CASES if c.cls is fo.SGD).oracle(), **options)
+    with np.errstate(all="ignore"):
+        oracle.update(expected, {"x": g.copy()})
+    ours.update(params, {"x": g.copy()})
+    assert_same_array(params["x"], expected["x"], "x")
+
+
+# ---------------------------------------------------------------- clipping
+
+
+def test_global_norm_is_the_norm():
+    rng = np.random.default_rng(0)
+    grads = arrays(rng, SHAPES, np.float64)
+    assert global_norm(grads) == pytest.approx(
+        math.sqrt(sum((g**2).sum() for g in grads.values())), rel=1e-14
+    )
+
+
+@pytest.mark.parametrize(
+    "layout", [np.copy, np.asfortranarray, lambda a: np.repeat(a, 2, 1)[:, ::2]]
+)
+def test_clip_norm_brings_the_norm_to_the_bound(layout):
+    g = layout(np.full((300, 300), 2.0))
+    params = {"x": layout(np.zeros((300, 300)))}
+    fo.SGD(lr=1.0, clip_norm=6.0).update(params, {"x": g})
+    assert np.allclose(params["x"], -6.0 / 300, rtol=1e-15)
+
+
+def test_clip_norm_spans_the_whole_dict_and_both_dtypes():
+    params = {"a": np.zeros(4), "b": np.zeros(5, np.float32)}
+    fo.SGD(lr=1.0, clip_norm=1.0).update(params, {"a": np.ones(4), "b": np.ones(5, np.float32)})
+    assert params["a"][0] == -1 / 3
+    assert params["b"][0] == np.float32(-1 / 3)
+
+
+def test_norm_too_large_for_float64():
+    opt, params = fo.SGD(clip_norm=1.0), {"x": np.ones(3)}
+    with pytest.raises(FloatingPointError, match="too large for the norm"):
+        opt.update(params, {"x": np.full(3, 1e200)})
+    assert (params["x"] == 1).all()
+    assert opt.iter == 0
+
+
+def test_both_clips_are_an_error():
+    with pytest.raises(ValueError, match="clip_value and clip_norm cannot both be set"):
+        fo.SGD(clip_value=1.0, clip_norm=1.0)
+    opt = fo.SGD(clip_value=1.0)
+    with pytest.raises(ValueError, match="set clip_value=None first"):
+        opt.clip_norm = 1.0
+    assert opt.clip_norm is None
+    opt.clip_value = None
+    opt.clip_norm = 1.0
+
+
+def test_clip_value_of_a_group_beside_clip_norm():
+    opt, params = fo.SGD(clip_norm=1.0, groups=[fo.Group("x", clip_value=1.0)]), {"x": np.ones(3)}
+    with pytest.raises(ValueError, match="cannot go with clip_norm"):
+        opt.update(params, {"x": np.ones(3)})
+    assert (params["x"] == 1).all()
+
+
+# ---------------------------------------------------------------- values that are refused
+
+BAD = [
+    ("weight_decay", -0.1, ValueError, r"weight_decay must be in \[0, inf\)"),
+    ("weight_decay", math.nan, ValueError, r"weight_decay must be in \[0, inf\)"),
+    ("weight_decay", "0.1", TypeError, r"weight_decay must be a number in"),
+    ("weight_decay", None, TypeError, r"weight_decay must be a number in"),
+    ("decoupled", 1, TypeError, "decoupled must be True or False, got 1"),
+    ("clip_value", 0, ValueError, r"clip_value must be in \(0, inf\), got 0"),
+    ("clip_norm", 0, ValueError, r"clip_norm must be in \(0, inf\), got 0"),
+    ("clip_norm", math.inf, ValueError, r"clip_norm must be in \(0, inf\), got inf"),
+    ("clip_norm", True, TypeError, "clip_norm must be a number"),
+    ("maximize", "yes", TypeError, "maximize must be True or False"),
+    ("zero_grads", None, TypeError, "zero_grads must be True or False"),
+    ("average", 1.0, ValueError, r"average must be in \[0, 1\), got 1.0"),
+    ("average", -0.1, ValueError, r"average must be in \[0, 1\)"),
+    ("nonfinite", "ignore", ValueError, r"nonfinite must be one of \('propagate', 'skip', 'raise'"),
+    ("denormals", "maybe", ValueError, r"denormals must be one of \('keep', 'flush'\)"),
+    ("groups", fo.Group("x", lr=1), TypeError, "groups must be a list of fastoptim.Group"),
+    ("groups", [1], TypeError, "groups must be a list of fastoptim.Group, got 1 in it"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "error", "text"), BAD)
+@every_rule
+def test_bad_option(case, name, value, error, text):
+    with pytest.raises(error, match=text):
+        case.ours(**{name: value})
+    opt = case.ours()
+    before = repr(opt)
+    with pytest.raises(error, match=text):
+        setattr(opt, name, value)
+    assert repr(opt) == before
+
+
+@every_rule
+def test_options_are_keyword_only(case):
+    fields = [f for f in case.cls.__dataclass_fields__.values() if not f.kw_only]
+    with pytest.raises(TypeError, match="positional argument"):
+        case.cls(*(f.default for f in fields), 0.1)
+
+
+def test_repr_shows_options_that_are_on():
+    assert repr(fo.SGD(weight_decay=0.5)) == "SGD(lr=0.01, weight_decay=0.5)"
+    group = fo.Group("*.b", lr=0.5)
+    assert repr(fo.SGD(groups=[group])) == "SGD(lr=0.01, groups=(Group('*.b', lr=0.5),))"
+    assert eval(repr(fo.SGD(maximize=True)), vars(fo)).maximize is True
+
+
+# ---------------------------------------------------------------- zero_grads
+
+
+@pytest.mark.parametrize("name", ["read-only", "the parameter", "one for both", "stride 0"])
+@every_rule
+def test_gradients_that_cannot_be_zeroed(case, name):
+    params = {"a": np.ones(4), "b": np.ones(4)}
+    frozen = np.ones(4)
+    frozen.flags.writeable = False
+    one = np.ones(4)
+    twice = np.lib.stride_tricks.as_strided(np.ones(1), (4,), (0,))
+    a, b, text = {
+        "read-only": (np.ones(4), frozen, r"grads\['b'\] is read-only"),
+        "the parameter": (np.ones(4), params["b"], "would wipe both"),
+        "one for both": (one, one, "would wipe both"),
+        "stride 0": (np.ones(4), twice, r"grads\['b'\] overlaps itself"),
+    }[name]
+    opt = case.ours(zero_grads=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=text):
+            opt.update(params, {"a": a, "b": b})
+    assert (params["a"] == 1).all()
+    assert (a == 1).all()
+    assert opt.iter == 0
+
+
+def test_zeroed_gradients_of_floats():
+    params, grads = {"x": 3.0, "y": np.array(3.0)}, {"x": 1, "y": np.float64(1)}
+    fo.SGD(lr=1.0, zero_grads=True).update(params, grads)
+    assert params["x"] == 2.0
+    assert params["y"] == 2.0
+    assert grads == {"x": 0, "y": 0.0}
+    assert type(grads["x"]) is int
+
+
+# ---------------------------------------------------------------- nonfinite
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 1.0}])
+@every_dtype
+@every_rule
+def test_skip_changes_nothing_else(case, dtype, bad, clip, threads):
+    shapes = {"W": (400, 401), "b": (7,)}
+    rng, ours, oracle, params, expected = pair(case, clip, dtype, shapes)
+    ours.nonfinite = "skip"
+    ours.average = oracle.average = 0.5
+    for step in range(4):
+        grads = arrays(rng, shapes, dtype)
+        if step in (0, 2):
+            wrong = {key: g.copy() for key, g in grads.items()}
+            wrong["b" if step else "W"][-1] = bad
+            assert ours.update(params, wrong) is None
+            assert ours.skipped == (1 if step == 0 else 2)
+            assert ours.iter == step
+            assert set(ours.average_of) == (set(shapes) if step else set())
+        ours.update(params, grads)
+        oracle.update(expected, {key: g.copy() for key, g in grads.items()})
+        assert_same_bits(ours, oracle, params, expected)
+        assert_same_averages(ours, oracle)
+
+
+def test_raise_names_key_and_first_index():
+    opt = fo.Adam(nonfinite="raise")
+    params = {"a": np.ones(5), "W": np.ones((40, 50)), "s": np.array(1.0)}
+    good = {key: np.ones_like(p) for key, p in params.items()}
+    wrong = good["W"].copy()
+    wrong[31, 7] = wrong[32, 1] = np.nan
+    for grads, text in [
+        ({"W": wrong}, r"grads\['W'\]\[31, 7\] is nan; nothing was updated"),
+        ({"W": np.asfortranarray(wrong)}, r"grads\['W'\]\[31, 7\] is nan"),
+        ({"a": np.array([0, 0, np.inf, 0, np.nan])}, r"grads\['a'\]\[2\] is inf"),
+        ({"s": np.array(-np.inf)}, r"grads\['s'\] is -inf"),
+        ({"s": -math.inf}, r"grads\['s'\] is -inf"),
+    ]:
+        with pytest.raises(FloatingPointError, match=text):
+            opt.update(params, good | grads)
+        assert all((p == 1).all() for p in params.values())
+        assert opt.iter == opt.skipped == 0
+    opt.update(params, good)
+    assert opt.iter == 1
+
+
+def test_large_finite_gradients_are_finite():
+    for dtype in (np.float32, np.float64):
+        opt, params = fo.SGD(lr=0.0, nonfinite="raise"), {"x": np.ones(9, dtype)}
+        opt.update(params, {"x": np.full(9, np.finfo(dtype).max, dtype)})
+        assert opt.iter == 1
+
+
+# ---------------------------------------------------------------- denormals
+
+
+@pytest.mark.skipif(not driver.can_flush(), reason="this processor cannot flush")
+@every_dtype
+@every_rule
+def test_flush_in_every_worker_and_only_there(case, dtype, threads):
+    tiny = np.finfo(dtype).tiny
+    n = 200_000
+    g = np.full(n, tiny / 4, dtype)
+    for mode, expected in [("keep", -(tiny / 4)), ("flush", 0)]:
+        params = {"x": np.zeros(n, dtype)}
+        fo.SGD(lr=1.0, denormals=mode).update(params, {"x": g})
+        assert (params["x"] == dtype(expected)).all()
+    assert dtype(tiny) * dtype(0.5) != 0  # the caller's own mode
+    params = {"x": np.full(n, 0.5, dtype)}
+    opt = case.ours(denormals="flush")
+    opt.update(params, {"x": g})
+    for slot in case.slots:
+        state = abs(getattr(opt, slot)["x"])
+        assert ((state == 0) | (state >= tiny)).all()
+
+
+# ---------------------------------------------------------------- groups
+
+
+@every_rule
+def test_groups_are_optimizers_of_their_own(case):
+    """Each key as its own optimizer with the hyperparameters of its group would have it."""
+    groups = [
+        fo.Group("*.bias", lr=0.5, weight_decay=0.0),
+        fo.Group("emb*", maximize=True, average=0.9),
+        fo.Group("*.b*", lr=123.0),  # the first match wins
+    ]
+    opt = case.ours(lr=0.1, weight_decay=0.01, groups=groups)
+    rng = np.random.default_rng(0)
+    own = {
+        "a.W": {}, "a.bias": {"lr": 0.5, "weight_decay": 0.0}, "emb.W": {"maximize": True,
+        "average": 0.9}, "emb.bias": {"lr": 0.5, "weight_decay": 0.0}, "c.beta": {"lr": 123.0},
+    }
+    start = {key: rng.standard_normal(50) for key in own}
+    params = {key: p.copy() for key, p in start.items()}
+    oracles = {}
+    for key, values in own.items():
+        values = {"lr": 0.1, "weight_decay": 0.01} | values
+        oracles[key] = Staged(case.oracle(lr=values.pop("lr")), **values)
+    for _ in range(5):
+        grads = {key: rng.standard_normal(50) for key in own}
+        opt.update(params, grads)
+        for key, oracle in oracles.items():
+            oracle.update({key: start[key]}, {key: grads[key].copy()})
+            assert_same_array(params[key], start[key], key)
+    assert set(opt.average_of) == {"emb.W"}
+    assert_same_array(opt.average_of["emb.W"], oracles["emb.W"].average_of["emb.W"], "average")
+
+
+def test_groups_are_live_and_checked():
+    group = fo.Group("x", lr=0.5)
+    opt, params = fo.SGD(groups=[group]), {"x": np.zeros(1), "y": np.zeros(1)}
+    opt.groups[0].lr = 0.25
+    opt.update(params, {"x": np.ones(1), "y": np.ones(1)})
+    assert params["x"] == -0.25
+    opt.groups[0].weight_decay = 1.0
+    opt.update(params, {"x": np.zeros(1), "y": np.zeros(1)})
+    assert params["x"] == -0.25 + 0.25 * 0.25
+    with pytest.raises(ValueError, match=r"lr must be in \[0, inf\), got -1"):
+        opt.groups[0].lr = -1
+    with pytest.raises(TypeError, match=r"Group\('x'\) cannot set 'LR'"):
+        opt.groups[0].LR = 1
+    with pytest.raises(AttributeError, match="give a group to an optimizer first"):
+        group.lr = 1
+    assert group.lr == 0.5
+    with pytest.raises(ValueError, match="groups cannot change after the first update"):
+        opt.groups = []
+
+
+def test_bad_groups():
+    with pytest.raises(TypeError, match="clip_norm concerns the whole update"):
+        fo.Group("x", clip_norm=1.0)
+    with pytest.raises(TypeError, match="nonfinite concerns the whole update"):
+        fo.Group("x", nonfinite="skip")
+    with pytest.raises(TypeError, match="pattern must be a text"):
+        fo.Group(3, lr=1.0)
+    with pytest.raises(TypeError, match="gives no hyperparameter"):
+        fo.Group("x")
+    with pytest.raises(TypeError, match=r"Group\('x'\) cannot set 'alpha'"):
+        fo.SGD(groups=[fo.Group("x", alpha=0.5)])
+    with pytest.raises(ValueError, match=r"lr must be in \[0, inf\), got -1"):
+        fo.SGD(groups=[fo.Group("x", lr=-1)])
+
+
+def test_a_pattern_that_matches_no_key():
+    opt = fo.Adam(groups=[fo.Group("W*", lr=0.1), fo.Group("*.bais", lr=0.5)])
+    params = {"W": np.ones(2), "a.bias": np.ones(2)}
+    with pytest.raises(ValueError, match=r"Group\('\*\.bais', lr=0.5\) matches no key"):
+        opt.update(params, {"W": np.ones(2), "a.bias": np.ones(2)})
+    assert (params["W"] == 1).all()
+    assert opt.iter == 0
+
+
+def test_keys_that_are_no_texts():
+    opt = fo.SGD(lr=0.5, groups=[fo.Group("1", lr=0.25)])
+    params = [np.zeros(1), np.zeros(1)]
+    opt.update(params, [np.ones(1), np.ones(1)])
+    assert [float(p[0]) for p in params] == [-0.5, -0.25]
+
+
+def test_a_form_by_group():
+    opt = fo.Nesterov(groups=[fo.Group("b", form="listing")])
+    params = {"a": np.ones(9), "b": np.ones(9)}
+    apart = {"a": np.ones(9), "b": np.ones(9)}
+    one, two = fo.Nesterov(), fo.Nesterov(form="listing")
+    for _ in range(3):
+        g = np.ones(9)
+        opt.update(params, {"a": g, "b": g})
+        one.update({"a": apart["a"]}, {"a": g})
+        two.update({"b": apart["b"]}, {"b": g})
+    assert np.array_equal(params["a"], apart["a"])
+    assert np.array_equal(params["b"], apart["b"])
+    assert not np.array_equal(params["a"], params["b"])
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@every_rule
+def test_schedule_equals_assignment(case):
+    """lr as a function of the completed updates, and as an attribute set before each."""
+    a, b = {"x": np.ones(20)}, {"x": np.ones(20)}
+    scheduled = case.ours(lr=lambda step: 0.1 / (1 + step), weight_decay=lambda step: 0.01 * step)
+    assigned = case.ours()
+    rng = np.random.default_rng(0)
+    for step in range(6):
+        g = rng.standard_normal(20)
+        assigned.lr, assigned.weight_decay = 0.1 / (1 + step), 0.01 * step
+        scheduled.update(a, {"x": g})
+        assigned.update(b, {"x": g})
+        assert_same_bits(scheduled, assigned, a, b)
+
+
+def test_schedules_in_groups():
+    opt = fo.SGD(lr=1.0, groups=[fo.Group("x", lr=lambda step: 2.0**-step)])
+    params = {"x": np.zeros(1), "y": np.zeros(1)}
+    for _ in range(3):
+        opt.update(params, {"x": np.ones(1), "y": np.ones(1)})
+    assert params["x"] == -1.75
+    assert params["y"] == -3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "text"),
+    [
+        (lambda step: math.nan if step == 2 else 0.1, ValueError, r"lr must be in .*, got nan"),
+        (lambda step: -1.0 if step == 2 else 0.1, ValueError, r"lr must be in \[0, inf\)"),
+        (lambda step: "x" if step == 2 else 0.1, TypeError, "lr must be a number"),
+        (lambda step: None if step == 2 else 0.1, TypeError, "lr must be a number"),
+        (lambda step: [0.1][step // 2], IndexError, "list index"),
+    ],
+)
+@every_rule
+def test_a_schedule_that_fails(case, schedule, error, text):
+    opt, params = case.ours(lr=schedule), {"x": np.ones(4)}
+    for _ in range(2):
+        opt.update(params, {"x": np.ones(4)})
+    before = params["x"].copy()
+    with pytest.raises(error, match=text) as caught:
+        opt.update(params, {"x": np.ones(4)})
+    if error is not IndexError:
+        assert "lr is a schedule" in caught.value.__notes__[0]
+        assert "at step 2" in caught.value.__notes__[0]
+    assert np.array_equal(params["x"], before)
+    assert opt.iter == 2
+    opt.lr = 0.1
+    opt.update(params, {"x": np.ones(4)})
+
+
+def test_schedules_that_return_other_libraries_numbers():
+    for number in (np.float32(0.5), np.array(0.5), np.int64(1), 1, np.array(0.5, "f4")):
+        opt, params = fo.SGD(lr=lambda step, number=number: number), {"x": np.zeros(1)}
+        opt.update(params, {"x": np.ones(1)})
+        assert params["x"] == -float(number)
+
+
+def test_a_choice_cannot_be_scheduled():
+    with pytest.raises(TypeError, match="form must be one of"):
+        fo.Nesterov(form=lambda step: "listing")
+
+
+# ---------------------------------------------------------------- closures
+
+
+@every_rule
+def test_step_is_update_with_the_functions_gradients(case):
+    a, b = {"x": np.ones(9)}, {"x": np.ones(9)}
+    one, two = case.ours(), case.ours()
+    for k in range(3):
+        loss = one.step(a, lambda p: (float((p["x"] ** 2).sum()), {"x": 2 * p["x"]}))
+        assert loss == float((b["x"] ** 2).sum())
+        two.update(b, {"x": 2 * b["x"]})
+        assert np.array_equal(a["x"], b["x"])
+        assert one.iter == k + 1
+    assert one.step(a, lambda p: {"x": p["x"]}) is None
+    with pytest.raises(KeyError, match="grads has no 'x'"):
+        one.step(a, lambda p: {"X": p["x"]})
+    assert one.step([np.ones(2), np.ones(2)], lambda p: (p[0] * 1, p[1] * 1)) is None

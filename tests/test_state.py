@@ -1,0 +1,293 @@
+"""Saving and going on: to the bit as if training had never stopped, and strictly checked."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+from reference import Staged
+from registry import CASES, arrays, assert_same_array, every_dtype, every_rule
+
+import fastoptim as fo
+
+SHAPES = {"W": (30, 41), "b": (7,), "e": (0,), "s": ()}
+OPTIONS = [{}, {"average": 0.9, "weight_decay": 0.1, "clip_norm": 3.0}]
+
+
+def train(opt, params, rng, steps):
+    for _ in range(steps):
+        opt.update(params, arrays(rng, SHAPES, params["W"].dtype))
+
+
+def assert_same_optimizer(a, b):
+    assert repr(a) == repr(b)
+    assert (a.iter, a.skipped) == (b.iter, b.skipped)
+    for slot in a.kernels[a.kernel]:
+        assert set(getattr(a, slot)) == set(getattr(b, slot))
+        for key in getattr(a, slot):
+            assert_same_array(getattr(a, slot)[key], getattr(b, slot)[key], slot)
+    assert set(a.average_of) == set(b.average_of)
+    for key in a.average_of:
+        assert_same_array(a.average_of[key], b.average_of[key], "average")
+
+
+@pytest.mark.parametrize("way", ["file", "dict", "deepcopy"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "options"])
+@every_dtype
+@every_rule
+def test_resumed_training_is_training_that_never_stopped(case, dtype, options, way, tmp_path):
+    rng = np.random.default_rng(0)
+    params = arrays(rng, SHAPES, dtype)
+    params["W"] = np.asfortranarray(params["W"])
+    opt = case.ours(lr=0.02, groups=[fo.Group("b", lr=0.5)], **options)
+    train(opt, params, rng, 3)
+    saved = {key: p.copy(order="K") for key, p in params.items()}
+    if way == "file":
+        pytest.importorskip("safetensors")
+        opt.save(tmp_path / "state")
+        other = case.ours(groups=[fo.Group("b", lr=0.1)])
+        other.load(tmp_path / "state")
+    elif way == "dict":
+        state = opt.state_dict()
+        other = case.ours(groups=[fo.Group("b", lr=0.1)])
+        other.load_state_dict(state)
+    else:
+        other = copy.deepcopy(opt)
+    assert_same_optimizer(opt, other)
+    train(opt, params, np.random.default_rng(9), 3)
+    train(other, saved, np.random.default_rng(9), 3)
+    assert_same_optimizer(opt, other)
+    for key in params:
+        assert_same_array(params[key], saved[key], key)
+
+
+@every_rule
+def test_state_follows_its_layout(case):
+    """Loaded state lies like the parameter did, so that updates stay one pass."""
+    opt, params = case.ours(), {"x": np.asfortranarray(np.ones((3, 4)))}
+    opt.update(params, {"x": params["x"].copy(order="K")})
+    other = case.ours()
+    other.load_state_dict(opt.state_dict())
+    for slot in case.slots:
+        assert getattr(other, slot)["x"].flags.f_contiguous
+
+
+@every_rule
+def test_a_state_dict_is_a_snapshot(case):
+    opt, params = case.ours(average=0.5), {"x": np.ones(5)}
+    opt.update(params, {"x": np.ones(5)})
+    state = opt.state_dict()
+    before = copy.deepcopy(state)
+    opt.update(params, {"x": np.ones(5)})
+    other = case.ours()
+    other.load_state_dict(state)
+    other.update({"x": np.ones(5)}, {"x": np.ones(5)})
+    for a, b in [(state, before)]:
+        record, kept = a["parameters"]["x"], b["parameters"]["x"]
+        assert all(np.array_equal(record["state"][s], kept["state"][s]) for s in case.slots)
+        assert np.array_equal(record["average"], kept["average"])
+        assert record["updates"] == 1
+
+
+def test_a_state_dict_is_plain():
+    def leaves(tree):
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                yield key
+                yield from leaves(value)
+        elif isinstance(tree, (list, tuple)):
+            for value in tree:
+                yield from leaves(value)
+        else:
+            yield tree
+
+    for case in CASES:
+        opt = case.ours(groups=[fo.Group("x", lr=1.0)])
+        opt.update({"x": np.ones(2)}, {"x": np.ones(2)})
+        plain = (str, int, float, bool, type(None), np.ndarray)
+        assert all(type(leaf) in plain for leaf in leaves(opt.state_dict()))
+
+
+def test_keys_of_many_kinds(tmp_path):
+    pytest.importorskip("safetensors")
+    keys = ["W", "__metadata__", "", "a/b", "ß", 0, 2.5, True, None, ("layer", 1, (2, "x"))]
+    params = {key: np.ones(3) for key in keys}
+    opt, other = fo.Adam(), fo.Adam()
+    opt.update(params, {key: np.ones(3) for key in keys})
+    opt.save(tmp_path / "state")
+    other.load(tmp_path / "state")
+    assert set(other.m) == set(keys)
+    opt = fo.Adam()
+    opt.update({frozenset("a"): np.ones(3)}, {frozenset("a"): np.ones(3)})
+    with pytest.raises(TypeError, match="frozenset"):
+        opt.save(tmp_path / "other")
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_schedules_are_code():
+    opt, params = fo.SGD(lr=fo.schedules.linear(1.0, 0.5, 10)), {"x": np.zeros(1)}
+    opt.update(params, {"x": np.ones(1)})
+    state = opt.state_dict()
+    assert state["hyperparameters"]["lr"] is None
+    assert state["schedules"] == {"lr": repr(opt.lr)}
+    other = fo.SGD(lr=0.25)
+    with pytest.warns(UserWarning, match=r"lr was a schedule .*linear\(.*is 0.25 now"):
+        other.load_state_dict(state)
+    assert other.lr == 0.25
+    again = fo.SGD(lr=opt.lr)
+    again.load_state_dict(state)
+    a, b = {"x": params["x"].copy()}, {"x": params["x"].copy()}
+    opt.update(a, {"x": np.ones(1)})
+    again.update(b, {"x": np.ones(1)})
+    assert a == b
+    grouped = fo.SGD(groups=[fo.Group("x", lr=lambda step: 0.5)])
+    plain = fo.SGD(groups=[fo.Group("x", lr=0.25)])
+    with pytest.warns(UserWarning, match="x: lr was a schedule"):
+        plain.load_state_dict(grouped.state_dict())
+    assert copy.deepcopy(opt).lr is opt.lr
+
+
+@pytest.fixture
+def trained():
+    opt, params = fo.Adam(lr=0.1), {"W": np.ones((2, 3)), "b": np.ones(3, np.float32)}
+    opt.update(params, {"W": np.ones((2, 3)), "b": np.ones(3, np.float32)})
+    return opt, params
+
+
+def broken(change):
+    def apply(state):
+        change(state)
+        return state
+
+    return apply
+
+
+BAD = {
+    "no dict": (lambda s: [1], TypeError, "a state is a dict"),
+    "empty": (lambda s: {}, ValueError, "the state has no 'format'"),
+    "format": (broken(lambda s: s.update(format=2)), ValueError, "has format 2, .* reads 1"),
+    "rule": (broken(lambda s: s.update(rule="SGD")), ValueError, "state is of SGD, .* is Adam"),
+    "iter": (broken(lambda s: s.update(iter=-1)), ValueError, "iter must be a whole number"),
+    "skipped": (broken(lambda s: s.update(skipped="x")), ValueError, "skipped must be a whole"),
+    "lr": (
+        broken(lambda s: s["hyperparameters"].update(lr=-1.0)), ValueError, r"lr must be in",
+    ),
+    "unknown": (
+        broken(lambda s: s["hyperparameters"].update(speed=1.0)), ValueError, "hyperparameters are",
+    ),
+    "both clips": (
+        broken(lambda s: s["hyperparameters"].update(clip_norm=1.0, clip_value=1.0)), ValueError,
+        "both clip_value and clip_norm",
+    ),
+    "groups": (
+        broken(lambda s: s["groups"].append({"pattern": "x"})), ValueError, r"groups are \['x'\]",
+    ),
+    "missing key": (broken(lambda s: s["parameters"].pop("b")), KeyError, "this optimizer has"),
+    "other key": (
+        broken(lambda s: s["parameters"].update(c=s["parameters"]["b"])), KeyError, "parameters",
+    ),
+    "shape": (
+        broken(lambda s: s["parameters"]["W"]["state"].update(m=np.zeros(6))), ValueError,
+        r"the state of 'W' should have float64 \(2, 3\) as its m, got float64 \(6,\)",
+    ),
+    "other shape": (
+        broken(lambda s: s["parameters"].update(W={**s["parameters"]["W"], "shape": (6,), "state": {
+            "m": np.zeros(6), "v": np.zeros(6)}})), ValueError,
+        r"params\['W'\] is float64 \(2, 3\), the state's is float64 \(6,\)",
+    ),
+    "dtype": (
+        broken(lambda s: s["parameters"]["W"]["state"].update(v=np.zeros((2, 3), np.float32))),
+        ValueError, "as its v, got float32",
+    ),
+    "dtype name": (
+        broken(lambda s: s["parameters"]["W"].update(dtype="int8")), ValueError, "has dtype 'int8'",
+    ),
+    "no array": (
+        broken(lambda s: s["parameters"]["W"]["state"].update(v=[0])), ValueError, "got list",
+    ),
+    "slot": (
+        broken(lambda s: s["parameters"]["W"]["state"].update(w=np.zeros((2, 3)))), ValueError,
+        r"has slots \['m', 'v', 'w'\]",
+    ),
+    "updates": (
+        broken(lambda s: s["parameters"]["W"].update(updates=1.5)), ValueError, "updates must be",
+    ),
+    "order": (broken(lambda s: s["parameters"]["W"].update(order="K")), ValueError, "order 'K'"),
+    "average": (
+        broken(lambda s: s["parameters"]["W"].update(average=np.zeros(2))), ValueError, "average",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_state_is_refused_and_nothing_replaced(name, trained):
+    change, error, text = BAD[name]
+    opt, params = trained
+    state = change(opt.state_dict())
+    before = copy.deepcopy(opt)
+    opt.lr = before.lr = 0.3
+    with pytest.raises(error, match=text):
+        opt.load_state_dict(state)
+    assert_same_optimizer(opt, before)
+    opt.update(params, {"W": np.ones((2, 3)), "b": np.ones(3, np.float32)})
+
+
+def test_a_state_of_another_shape_is_refused_at_the_update(trained):
+    opt, _ = trained
+    other = fo.Adam()
+    other.load_state_dict(opt.state_dict())
+    with pytest.raises(ValueError, match=r"params\['W'\] has shape \(4,\), but its state has"):
+        other.update({"W": np.ones(4), "b": np.ones(3, np.float32)},
+                     {"W": np.ones(4), "b": np.ones(3, np.float32)})
+
+
+def test_files_that_are_not_it(trained, tmp_path):
+    pytest.importorskip("safetensors")
+    opt, _ = trained
+    path = tmp_path / "state"
+    opt.save(path)
+    content = path.read_bytes()
+    for name, data in [
+        ("short", content[:-1]), ("long", content + b"x"), ("empty", b""), ("text", b"hello"),
+        ("flipped", content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        before = copy.deepcopy(opt)
+        with pytest.raises(ValueError, match=name):
+            opt.load(tmp_path / name)
+        assert_same_optimizer(opt, before)
+    with pytest.raises(FileNotFoundError):
+        opt.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="state is of Adam, this optimizer is SGD"):
+        fo.SGD().load(path)
+
+
+def test_switching_a_rules_kernel_keeps_what_it_shares():
+    """A state array that a new choice needs starts fresh; the others go on."""
+    for case in CASES:
+        others = [c for c in CASES if c.cls is case.cls and c.options != case.options]
+        for other in others:
+            opt, params = case.ours(), {"x": np.ones(5)}
+            opt.update(params, {"x": np.ones(5)})
+            kept = {s: getattr(opt, s)["x"] for s in case.slots}
+            for name, value in other.options.items():
+                setattr(opt, name, value)
+            opt.update(params, {"x": np.ones(5)})
+            for slot in set(case.slots) & set(other.slots):
+                assert getattr(opt, slot)["x"] is kept[slot]
+            assert np.isfinite(params["x"]).all()
+
+
+def test_oracle_of_a_resumed_run():
+    """The same again without the library's own copy: the oracle goes on, too."""
+    for case in CASES:
+        oracle, expected = Staged(case.oracle()), {"x": np.ones(50)}
+        opt, params = case.ours(), {"x": np.ones(50)}
+        for step in range(6):
+            g = np.sin(np.arange(50.0) + step)
+            oracle.update(expected, {"x": g.copy()})
+            opt.update(params, {"x": g})
+            assert_same_array(params["x"], expected["x"], "x")
+            fresh = case.ours()
+            fresh.load_state_dict(opt.state_dict())
+            opt = fresh
