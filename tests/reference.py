@@ -15,14 +15,14 @@ ORACLES = {cls.__name__: cls for cls in (SGD, Momentum, Nesterov, AdaGrad, RMSpr
 
 
 def global_norm(grads):
-    """The norm of all gradients, summed in float64: blocks of 1,024, eight lanes in each."""
+    """The norm of all gradients, summed in float64: blocks of 1,024, 32 lanes in each."""
     total = 0.0
     for g in grads.values():
         x = np.zeros(-(-g.size // 1024) * 1024)  # a zero behind the end adds nothing
         x[: g.size] = np.ravel(g, order="K")
-        rows = x.reshape(-1, 128, 8)
-        lanes = np.zeros((len(rows), 8))
-        for k in range(128):
+        rows = x.reshape(-1, 32, 32)
+        lanes = np.zeros((len(rows), 32))
+        for k in range(32):
             lanes += rows[:, k] * rows[:, k]
         for block in lanes.tolist():
             share = 0.0

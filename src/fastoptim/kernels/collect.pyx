@@ -368,7 +368,7 @@ cdef class Collector:
     cdef Span[::1] spans
     cdef float[:, ::1] c32
     cdef double[:, ::1] c64
-    cdef double[:, ::1] partial             # of each block: sum of squares, and 0 or NaN
+    cdef double[::1] partial                # of each block: the sum of its gradients' squares
     cdef Extent[::1] written                # by start; an end is the furthest up to there
     cdef Py_ssize_t n_written
     cdef set apart                          # arrays last seen not to overlap although extents do
@@ -386,7 +386,7 @@ cdef class Collector:
         self.written = new_extents(8)
         self.c32 = np.zeros((1, 1), np.float32)
         self.c64 = np.zeros((1, 1), np.float64)
-        self.partial = np.zeros((1, 2))
+        self.partial = np.zeros(1)
 
     def update(
         self, object params, object grads, list lines, object clip_norm=None,
@@ -841,28 +841,39 @@ cdef class Collector:
         """Read all gradients once; return whether the update may go on."""
         cdef Py_ssize_t k, i, total = self.n_blocks(count)
         if total > self.partial.shape[0]:
-            self.partial = np.zeros((2 * total, 2))
+            self.partial = np.zeros(2 * total)
         with nogil:
             survey(self.surveyor, factor, self.spans, count, self.partial)
         if nonfinite == "propagate":
             return True
-        for k in range(total):
-            if self.partial[k, 1] != 0:     # a NaN
-                if nonfinite == "skip":
-                    return False
-                for i in range(count):
-                    if self.spans[i].first + blocks_of(self.spans[i].n) > k:
-                        raise not_finite(self.active[i])
-        return True
+        i = self.first_not_finite(count)
+        if i < 0:
+            return True
+        if nonfinite == "skip":
+            return False
+        raise not_finite(self.active[i])
+
+    cdef Py_ssize_t first_not_finite(self, Py_ssize_t count) except -2:
+        """Return the place of the first gradient that a survey found not finite, or -1."""
+        cdef Py_ssize_t k, i = 0, looked_at = -1
+        for k in range(self.n_blocks(count)):
+            if isfinite(self.partial[k]):
+                continue
+            while self.spans[i].first + blocks_of(self.spans[i].n) <= k:
+                i += 1
+            if i != looked_at:      # finite numbers whose squares are not are looked at once more
+                looked_at = i
+                if not np.isfinite((<Param> self.active[i]).grad).all():
+                    return i
+        return -1
 
     cdef double clipping(self, Py_ssize_t count, double most) except? -1:
         """Return what brings the global norm down to at most this, 1 if it is there."""
-        cdef double squares = 0, zeros = 0
+        cdef double squares = 0
         cdef Py_ssize_t k
         for k in range(self.n_blocks(count)):
-            squares += self.partial[k, 0]
-            zeros += self.partial[k, 1]
-        if squares == INFINITY and zeros == 0:
+            squares += self.partial[k]
+        if squares == INFINITY and self.first_not_finite(count) < 0:
             raise FloatingPointError(
                 "the gradients are finite, but their squares are too large for the norm of "
                 "clip_norm; scale the loss down"

@@ -44,5 +44,5 @@ cdef void run(
 ) noexcept nogil
 
 cdef void survey(
-    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[:, ::1] out
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out
 ) noexcept nogil

@@ -109,6 +109,7 @@ cdef extern from *:
 
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1
+    TILE = 512                  # of float32; see blocks
     WORK_PER_THREAD = 32768    # elements; see threads_for
     SPAN_COST = 64              # what starting a span costs, in elements
     MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
@@ -124,17 +125,24 @@ cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
 
 
 cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
-    """Send elements i to end of one span through its pipeline, a block at a time."""
+    """Send elements i to end of one span through its pipeline, a block at a time.
+
+    With stages a block goes in tiles of 2 KiB: all that the stages touch of it then stays in L1
+    beside what the processor fetches ahead. Measured (Adam float32, 1 M, one thread): L2 decay
+    costs 2 % of the bare rule's time in tiles, 44 % in whole blocks.
+    """
     cdef const Pipeline *line = <const Pipeline *> span.line
-    cdef floating[2][BLOCK] scratch
+    cdef floating[2][TILE] scratch
     cdef floating *p
     cdef floating *a
     cdef floating *x
     cdef floating *s[MAX_SLOTS]
     cdef const floating *g
-    cdef Py_ssize_t k, n
+    cdef Py_ssize_t k, n, most = BLOCK
+    if line.n_grad or line.n_param or line.average or line.zero:
+        most = TILE if floating is float else TILE // 2
     while i < end:
-        n = min(BLOCK, end - i)
+        n = min(most, end - i)
         p = <floating *> span.p + i
         g = <const floating *> span.g + i
         for k in range(line.rule.slots):
@@ -216,10 +224,10 @@ cdef void run(
 
 
 cdef void survey_part(
-    const Rule *rule, double factor, const Span *spans, Py_ssize_t count, double[:, ::1] out,
+    const Rule *rule, double factor, const Span *spans, Py_ssize_t count, double[::1] out,
     Py_ssize_t block, Py_ssize_t end,
 ) noexcept nogil:
-    """Survey the gradients' blocks from block to end, a row of out for each."""
+    """Survey the gradients' blocks from block to end, a number for each."""
     cdef Py_ssize_t k = span_with(spans, count, block), i, n
     cdef const Span *span
     cdef fo_float_mode before = fo_set_mode(False)
@@ -232,7 +240,7 @@ cdef void survey_part(
             k += 1
             continue
         n = min(BLOCK, span.n - i)
-        place = &out[block, 0]
+        place = &out[block]
         if span.wide:
             rule.f64(NULL, <const double *> span.g + i, <double **> &place, &factor, n)
         else:
@@ -242,9 +250,9 @@ cdef void survey_part(
 
 
 cdef void survey(
-    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[:, ::1] out
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out
 ) noexcept nogil:
-    """Run a reduction over the gradients: what each block comes to, in a row of out."""
+    """Run a reduction over the gradients: what each block comes to."""
     if count == 0:
         return
     cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)

@@ -23,10 +23,6 @@ from libc.math cimport sqrt, sqrtf
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
 
-cdef enum:
-    LANES = 8
-
-
 cdef inline floating root(floating x) noexcept nogil:
     if floating is float:
         return sqrtf(x)
@@ -101,104 +97,7 @@ cdef void adam(floating *p, const floating *g, floating **s, const floating *c, 
         p[i] -= lr_t * m[i] / (root(v[i]) + eps)
 
 
-# ---------------------------------------------------------------- stages
-# What any rule may have around it, a block at a time. Not rules, hence the underscore: no optimizer
-# has these names. Those that make a gradient write it to s[0], so that the caller's stays as it is.
-
-cdef void _scale(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating *x = s[0]
-    cdef floating factor = c[0]
-    cdef Py_ssize_t i
-    for i in range(n):
-        x[i] = factor * g[i]
-
-
-cdef void _clip(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating *x = s[0]
-    cdef floating most = c[0], y
-    cdef Py_ssize_t i
-    for i in range(n):              # a NaN passes both comparisons, as it does np.clip
-        y = most if g[i] > most else g[i]
-        x[i] = -most if y < -most else y
-
-
-cdef void _l2(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating *x = s[0]
-    cdef floating weight_decay = c[0]
-    cdef Py_ssize_t i
-    for i in range(n):
-        x[i] = g[i] + weight_decay * p[i]
-
-
-cdef void _shrink(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating one_minus_lr_weight_decay = c[0]
-    cdef Py_ssize_t i
-    for i in range(n):
-        p[i] *= one_minus_lr_weight_decay
-
-
-cdef void _average(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating *a = s[0]
-    cdef floating one_minus_decay = c[0]
-    cdef Py_ssize_t i
-    for i in range(n):
-        a[i] += one_minus_decay * (p[i] - a[i])
-
-
-cdef void _zero(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        p[i] = 0
-
-
-# One block's share of the global norm, and whether all of it is finite: s[0] is two doubles, the
-# sum of squares and a sum of g − g, which is 0 or NaN. Eight lanes, added in this order, make it
-# the same sum on every instruction set. c[0] is 1, or what the gradient is scaled by first.
-cdef void _survey(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef double *out = <double *> s[0]
-    cdef double[LANES] squares, zeros
-    cdef floating factor = c[0], y
-    cdef double x
-    cdef Py_ssize_t i, j, k, whole = n - n % LANES
-    for k in range(LANES):
-        squares[k] = zeros[k] = 0
-    for j in range(n // LANES):
-        i = j * LANES
-        for k in range(LANES):
-            y = factor * g[i + k]
-            x = y
-            squares[k] += x * x
-            zeros[k] += x - x
-    for k in range(n - whole):
-        y = factor * g[whole + k]
-        x = y
-        squares[k] += x * x
-        zeros[k] += x - x
-    out[0] = out[1] = 0
-    for k in range(LANES):
-        out[0] += squares[k]
-        out[1] += zeros[k]
-
-
-# ---------------------------------------------------------------- passes of their own
-
-# Adds a gradient to those gathered before it.
-cdef void _add(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        p[i] += g[i]
-
-
-# The bar for a rule: the least that can be done with the arrays of one with two slots (read four,
-# write three). The benchmarks divide by it.
-cdef void _stream(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    cdef floating *m = s[0]
-    cdef floating *v = s[1]
-    cdef Py_ssize_t i
-    for i in range(n):
-        m[i] += g[i]
-        v[i] += g[i]
-        p[i] += g[i]
+include "stages.pxi"
 
 
 cdef Rule[64] TABLE
