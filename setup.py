@@ -125,7 +125,10 @@ class Build(build_ext):
         print(f"{bar}\n{text}\n{bar}", file=sys.stderr)
 
 
-modules = ["cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "driver", "collect", "arrays"]
+modules = [
+    "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "driver", "collect", "arrays",
+    "sweep", "points",
+]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": Build},

@@ -10,15 +10,19 @@ array([0.9, 0.9, 0.9])
 
 from importlib.metadata import version as _version
 
+from fastoptim.ode import RK23, RK45, Heun
 from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
 
 __all__ = [
+    "RK23",
+    "RK45",
     "SGD",
     "AdaGrad",
     "Adam",
+    "Heun",
     "Momentum",
     "Nesterov",
     "RMSprop",

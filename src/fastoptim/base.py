@@ -1,14 +1,14 @@
 """What every optimizer has: checked attributes, state by name, and ``update``."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim.hyperparameters import Checked
 from fastoptim.kernels import RULES, Collector
 
 type_of_array = NDArray[np.float32] | NDArray[np.float64]
@@ -46,7 +46,7 @@ class Slot:
 
 
 @dataclasses.dataclass(eq=False)
-class Optimizer:
+class Optimizer(Checked):
     """The part that all rules share; use one of its subclasses.
 
     A subclass is a dataclass that says: its hyperparameters (`hyper`), its state (`Slot`s, in
@@ -54,33 +54,16 @@ class Optimizer:
     """
 
     kernels: ClassVar[tuple[str, ...]] = ()
-    _checks: ClassVar[dict[str, Callable[[str, object], object]]] = {}
     _slots: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._slots = tuple(name for name, x in vars(cls).items() if isinstance(x, Slot))
-        cls._checks = cls._checks | {
-            name: field.metadata["check"]
-            for name, field in vars(cls).items()
-            if isinstance(field, dataclasses.Field)
-        }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_collector", Collector(self._slots))
 
     _collector: ClassVar[Collector]  # of each instance; a ClassVar only to dataclass's eyes
-
-    def __setattr__(self, name: str, value: object) -> None:
-        check = self._checks.get(name)
-        if check is not None:
-            object.__setattr__(self, name, check(name, value))
-        elif isinstance(getattr(type(self), name, None), (Slot, property)):
-            object.__setattr__(self, name, value)  # which refuses
-        else:
-            close = get_close_matches(name.lower(), self._checks, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self._checks)}"
-            raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
 
     @property
     def iter(self) -> int:

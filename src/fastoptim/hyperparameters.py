@@ -3,7 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +58,52 @@ class Choice:
         if value not in self.names:
             raise ValueError(f"{name} must be one of {self.names}, got {value!r}")
         return value
+
+
+@dataclasses.dataclass(frozen=True)
+class OrNone:
+    """None, or what another check lets pass."""
+
+    check: Callable[[str, object], object]
+
+    def __call__(self, name: str, value: object) -> object:
+        """Return a value if it is None, or what the other check makes of it."""
+        return None if value is None else self.check(name, value)
+
+
+def switch(name: str, value: object) -> bool:
+    """Return a value if it is True or False."""
+    if not isinstance(value, (bool, np.bool)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+class Checked:
+    """A dataclass whose hyperparameters (`hyper`) are checked at every assignment.
+
+    It has no other attributes that could be assigned, so that a misspelt name is an error.
+    """
+
+    _checks: ClassVar[dict[str, Callable[[str, object], object]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._checks = cls._checks | {
+            name: field.metadata["check"]
+            for name, field in vars(cls).items()
+            if isinstance(field, dataclasses.Field)
+        }
+
+    def __setattr__(self, name: str, value: object) -> None:
+        check = self._checks.get(name)
+        if check is not None:
+            object.__setattr__(self, name, check(name, value))
+        elif hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)  # a property or a slot, which refuses
+        else:
+            close = get_close_matches(name.lower(), self._checks, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self._checks)}"
+            raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
 
 
 def real_number(name: str, value: object, expected: str) -> float:

@@ -163,7 +163,7 @@ cdef bint is_scalar(object x):
     return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
 
 
-cdef object checked_param(object key, object p):
+cpdef object checked_param(object key, object p):
     """Return a parameter as an array that may be written; a float in a new 0-d array."""
     name = f"params[{key!r}]"
     if isinstance(p, (float, np.floating)):
@@ -182,7 +182,7 @@ cdef object checked_param(object key, object p):
     return a
 
 
-cdef object checked_grad(object key, object g, object dtype, tuple shape):
+cpdef object checked_grad(object key, object g, object dtype, tuple shape):
     """Return a gradient as an array of the parameter's dtype and shape."""
     name = f"grads[{key!r}]"
     if shape == () and is_scalar(g):
@@ -203,7 +203,7 @@ cdef object checked_grad(object key, object g, object dtype, tuple shape):
     return a
 
 
-cdef bint overlaps_itself(object a):
+def overlaps_itself(object a):
     """Whether two elements of an array lie in the same place."""
     if a.size < 2:
         return False
@@ -231,7 +231,7 @@ cdef bint share_memory(object a, object b):
 
 # ---------------------------------------------------------------- checks of the two containers
 
-cdef dict as_dict(str name, object x):
+cpdef dict as_dict(str name, object x):
     """Return a mapping, or a list of arrays keyed by position, as a dict."""
     if type(x) is dict:
         return x
@@ -248,7 +248,7 @@ cdef dict as_dict(str name, object x):
     )
 
 
-cdef object keys_error(dict params, dict grads):
+def keys_error(dict params, dict grads):
     """Return the KeyError for two dicts whose keys differ."""
     missing = [key for key in params if key not in grads]
     unknown = [key for key in grads if key not in params]
@@ -269,7 +269,52 @@ cdef object keys_error(dict params, dict grads):
     return KeyError(text)
 
 
+cpdef int check_containers(
+    object given_params, object given_grads, dict params, dict grads
+) except -1:
+    """Refuse two containers of different kinds or lengths."""
+    if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
+        raise TypeError(
+            f"params and grads must both be dicts or both be lists, got "
+            f"{type(given_params).__name__} and {type(given_grads).__name__}"
+        )
+    if len(params) != len(grads):
+        if isinstance(given_params, (list, tuple)):
+            raise ValueError(
+                f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
+                f"to leave as it is, put None in its place"
+            )
+        raise keys_error(params, grads)
+    return 0
+
+
+cpdef int check_write_back(object params, object key, object p) except -1:
+    """Refuse a container that cannot take the new value of a float."""
+    if isinstance(params, tuple) or not hasattr(params, "__setitem__"):
+        raise TypeError(
+            f"params[{key!r}] is a {type(p).__name__}, whose new value must be written "
+            f"back, but {type(params).__name__} cannot be written; use a dict, a list, or "
+            f"0-d arrays"
+        )
+    return 0
+
+
 # ---------------------------------------------------------------- overlaps
+
+def refuse_shared_memory(list arrays):
+    """Where extents overlap, see exactly whether elements do (columns of one table do not)."""
+    reached = []                    # those that end beyond the start of the one looked at
+    for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
+        low = byte_bounds(a)[0]
+        reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
+        for other, b in reached:
+            if share_memory(a, b):
+                raise ValueError(
+                    f"{other} and {name} share memory, which would be updated twice; keep one "
+                    f"key per array (for tied weights: one key, the sum of the gradients)"
+                )
+        reached.append((name, a))
+
 
 cdef struct Extent:
     Py_ssize_t low
@@ -392,18 +437,7 @@ cdef class Collector:
         cdef void *found
         cdef Py_ssize_t p_address, g_address
         cdef object key, p, g
-        if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
-            raise TypeError(
-                f"params and grads must both be dicts or both be lists, got "
-                f"{type(given_params).__name__} and {type(given_grads).__name__}"
-            )
-        if len(params) != len(grads):
-            if isinstance(given_params, (list, tuple)):
-                raise ValueError(
-                    f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
-                    f"to leave as it is, put None in its place"
-                )
-            raise keys_error(params, grads)
+        check_containers(given_params, given_grads, params, grads)
         if len(params) > self.spans.shape[0]:
             self.spans = new_table(2 * len(params))
             self.moved = True
@@ -462,12 +496,7 @@ cdef class Collector:
         """Admit a parameter that is new or does not lie flat, or say why not."""
         a = checked_param(key, p)
         if a is not p and not isinstance(p, np.ndarray):
-            if isinstance(params, tuple) or not hasattr(params, "__setitem__"):
-                raise TypeError(
-                    f"params[{key!r}] is a {type(p).__name__}, whose new value must be written "
-                    f"back, but {type(params).__name__} cannot be written; use a dict, a list, or "
-                    f"0-d arrays"
-                )
+            check_write_back(params, key, p)
         if one is not None and not self.slot_names and (
             one.shape != a.shape or one.dtype != a.dtype
         ):
@@ -616,11 +645,11 @@ cdef class Collector:
                 doubtful = True
                 self.written[i].high = max(self.written[i].high, self.written[i - 1].high)
         if doubtful:
-            self.refuse_shared_memory()
+            refuse_shared_memory(self.named_arrays())
         return 0
 
-    cdef int refuse_shared_memory(self) except -1:
-        """Where extents overlap, see exactly whether elements do (columns of one table do not)."""
+    cdef list named_arrays(self):
+        """All that will be written, with the names that a message would use."""
         cdef Param one
         arrays = []
         for one in self.active:
@@ -628,18 +657,7 @@ cdef class Collector:
                 arrays.append((f"params[{one.key!r}]", one.param))
             for name, a in zip(self.slot_names, one.state, strict=True):
                 arrays.append((f"the optimizer's {name}[{one.key!r}]", a))
-        reached = []                # those that end beyond the start of the one looked at
-        for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
-            low = byte_bounds(a)[0]
-            reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
-            for other, b in reached:
-                if share_memory(a, b):
-                    raise ValueError(
-                        f"{other} and {name} share memory, which would be updated twice; keep one "
-                        f"key per array (for tied weights: one key, the sum of the gradients)"
-                    )
-            reached.append((name, a))
-        return 0
+        return arrays
 
     cdef bint is_written(self, Py_ssize_t low, Py_ssize_t high) noexcept:
         """Whether anything written lies between two addresses."""

@@ -18,7 +18,7 @@ Letters: p parameter, g gradient, s state slots, c coefficients, n elements of t
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
-from libc.math cimport sqrt, sqrtf
+from libc.math cimport fabs, fabsf, sqrt, sqrtf
 
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
@@ -28,6 +28,13 @@ cdef inline floating root(floating x) noexcept nogil:
         return sqrtf(x)
     else:
         return sqrt(x)
+
+
+cdef inline floating size(floating x) noexcept nogil:
+    if floating is float:
+        return fabsf(x)
+    else:
+        return fabs(x)
 
 
 cdef void sgd(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
@@ -109,7 +116,148 @@ cdef void _stream(floating *p, const floating *g, floating **s, const floating *
         p[i] += g[i]
 
 
-cdef Rule[8] TABLE
+# ---------------------------------------------------------------- passes, which are no rules
+
+# What runs over many arrays of ours in one region (sweep.pyx), in the same shape as a rule: p is
+# the place of the result, g what was evaluated last, s the rest. ode.py has the mathematics.
+# A weighted sum grows in a tile of its own, one k after the other: in one loop over all of them gcc
+# would have to check more pairs of arrays for overlap than it is willing to (10), and not vectorise.
+
+cdef enum:
+    TILE = 256
+    LANES = 16
+
+
+cdef inline void weighted(
+    floating *total, const floating *g, floating **s, const floating *c, Py_ssize_t i, Py_ssize_t n, int m
+) noexcept nogil:
+    """total = c₁k₁ + … + cₘkₘ from left to right, elements i to i + n; kⱼ is s[j], kₘ is g."""
+    cdef const floating *k = g if m == 1 else s[1]
+    cdef floating weight = c[0]
+    cdef Py_ssize_t e
+    cdef int j
+    for e in range(n):
+        total[e] = weight * k[i + e]
+    for j in range(1, m):
+        k = g if j == m - 1 else s[j + 1]
+        weight = c[j]
+        for e in range(n):
+            total[e] += weight * k[i + e]
+
+
+cdef inline void add(
+    floating *p, const floating *y, const floating *g, floating **s, const floating *c, Py_ssize_t n, int m,
+    floating *keep, floating *error,
+) noexcept nogil:
+    """p = y + c₁k₁ + … + cₘkₘ; then keep = kₘ, error = cₘ₊₁k₁ + … + c₂ₘkₘ, where there is room."""
+    cdef floating[TILE] total
+    cdef Py_ssize_t i = 0, e, part
+    while i < n:
+        part = min(TILE, n - i)
+        weighted(total, g, s, c, i, part, m)
+        for e in range(part):
+            p[i + e] = y[i + e] + total[e]
+        if keep != NULL:
+            for e in range(part):
+                keep[i + e] = g[i + e]
+        if error != NULL:
+            weighted(total, g, s, c + m, i, part, m)
+            for e in range(part):
+                error[i + e] = total[e]
+        i += part
+
+
+cdef void _copy(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = g[i]
+
+
+# _combine<m>: p = y + the sum of m.
+
+cdef void _combine1(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 1, NULL, NULL)
+
+
+cdef void _combine2(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 2, NULL, NULL)
+
+
+cdef void _combine3(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 3, NULL, NULL)
+
+
+cdef void _combine5(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 5, NULL, NULL)
+
+
+# _stage<m>: the same, and kₘ is kept in the last slot, for its owner may use its memory again.
+
+cdef void _stage1(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 1, s[1], NULL)
+
+
+cdef void _stage2(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 2, s[2], NULL)
+
+
+cdef void _stage3(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 3, s[3], NULL)
+
+
+cdef void _stage4(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 4, s[4], NULL)
+
+
+cdef void _stage5(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 5, s[5], NULL)
+
+
+# _embedded<m>: the same, and the last slot becomes the error, or as much of it as m stages can tell.
+
+cdef void _embedded3(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 3, NULL, s[3])
+
+
+cdef void _embedded5(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    add(p, s[0], g, s, c, n, 5, NULL, s[5])
+
+
+cdef void _error_squared(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    """One double at p: the sum of (error / (atol + rtol max(|y|, |ŷ|)))², in lanes of fixed place.
+
+    The error's last term is still to be added, c₀ times the stage just evaluated. An infinite ŷ
+    would divide the error away, so 0 ŷ is added to it, which is then NaN.
+    """
+    cdef const floating *y = s[0]
+    cdef const floating *y_new = s[1]
+    cdef const floating *error = s[2]
+    cdef floating weight = c[0], rtol = c[1], atol = c[2]
+    cdef double[LANES] lane
+    cdef double total = 0.0
+    cdef floating a, b, d
+    cdef Py_ssize_t i = 0
+    cdef int j
+    for j in range(LANES):
+        lane[j] = 0.0
+    while i + LANES <= n:
+        for j in range(LANES):
+            a = size(y[i + j])
+            b = size(y_new[i + j])
+            d = (error[i + j] + weight * g[i + j] + 0 * y_new[i + j]) / (atol + rtol * (a if a > b else b))
+            lane[j] += <double> d * <double> d
+        i += LANES
+    for j in range(<int> (n - i)):
+        a = size(y[i + j])
+        b = size(y_new[i + j])
+        d = (error[i + j] + weight * g[i + j] + 0 * y_new[i + j]) / (atol + rtol * (a if a > b else b))
+        lane[j] += <double> d * <double> d
+    for j in range(LANES):
+        total += lane[j]
+    (<double *> p)[0] = total
+
+
+cdef Rule[21] TABLE
 #                         name          slots coefs
 TABLE[0] = Rule(RULE_ABI, b"sgd",           0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
 TABLE[1] = Rule(RULE_ABI, b"momentum",      1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
@@ -122,6 +270,19 @@ TABLE[4] = Rule(RULE_ABI, b"adagrad",       1, 2, <rule_f32> adagrad[float], <ru
 TABLE[5] = Rule(RULE_ABI, b"rmsprop",       1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
 TABLE[6] = Rule(RULE_ABI, b"adam",          2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
 TABLE[7] = Rule(RULE_ABI, b"_stream",       2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+TABLE[8] = Rule(RULE_ABI, b"_copy",          0, 0, <rule_f32> _copy[float], <rule_f64> _copy[double])
+TABLE[9] = Rule(RULE_ABI, b"_combine1",      1, 1, <rule_f32> _combine1[float], <rule_f64> _combine1[double])
+TABLE[10] = Rule(RULE_ABI, b"_combine2",      2, 2, <rule_f32> _combine2[float], <rule_f64> _combine2[double])
+TABLE[11] = Rule(RULE_ABI, b"_combine3",      3, 3, <rule_f32> _combine3[float], <rule_f64> _combine3[double])
+TABLE[12] = Rule(RULE_ABI, b"_combine5",      5, 5, <rule_f32> _combine5[float], <rule_f64> _combine5[double])
+TABLE[13] = Rule(RULE_ABI, b"_stage1",        2, 1, <rule_f32> _stage1[float], <rule_f64> _stage1[double])
+TABLE[14] = Rule(RULE_ABI, b"_stage2",        3, 2, <rule_f32> _stage2[float], <rule_f64> _stage2[double])
+TABLE[15] = Rule(RULE_ABI, b"_stage3",        4, 3, <rule_f32> _stage3[float], <rule_f64> _stage3[double])
+TABLE[16] = Rule(RULE_ABI, b"_stage4",        5, 4, <rule_f32> _stage4[float], <rule_f64> _stage4[double])
+TABLE[17] = Rule(RULE_ABI, b"_stage5",        6, 5, <rule_f32> _stage5[float], <rule_f64> _stage5[double])
+TABLE[18] = Rule(RULE_ABI, b"_embedded3",     4, 6, <rule_f32> _embedded3[float], <rule_f64> _embedded3[double])
+TABLE[19] = Rule(RULE_ABI, b"_embedded5",     6, 10, <rule_f32> _embedded5[float], <rule_f64> _embedded5[double])
+TABLE[20] = Rule(RULE_ABI, b"_error_squared", 3, 3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])
 
 # name → capsule "fastoptim.Rule" around its row
 RULES = {}
