@@ -3,7 +3,7 @@ from importlib import import_module
 import pytest
 
 import fastoptim
-from fastoptim import base
+from fastoptim import base, ode
 from fastoptim.kernels import available_isas, module_name
 
 
@@ -26,5 +26,6 @@ def threads(request):
 @pytest.fixture(params=available_isas())
 def isa(request, monkeypatch):
     """Run with the rules of one instruction set that this machine has."""
-    monkeypatch.setattr(base, "RULES", import_module(module_name(request.param)).RULES)
+    for module in (base, ode):
+        monkeypatch.setattr(module, "RULES", import_module(module_name(request.param)).RULES)
     return request.param

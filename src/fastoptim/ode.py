@@ -216,7 +216,7 @@ class RungeKutta(Checked):
         self, rule: str, g: Slopes, h: float, weights: tuple[float, ...], *more: Slopes,
         error: tuple[float, ...] = (),
     ) -> None:
-        """x = y + h Σ wᵢ kᵢ in one pass; the last k is g, those of weight 0 are not read."""
+        """X = y + h Σ wᵢ kᵢ in one pass; the last k is g, those of weight 0 are not read."""
         points, last = self._points, len(weights) - 1
         both = error or weights
         used = [i for i in range(last) if weights[i] or both[i]]
@@ -370,7 +370,7 @@ class Heun(RungeKutta):
     ...     print(f"{opt.step(params, fn):.3f}")
     75.000
     43.076
-    29.800
+    29.803
     """
 
     tableau = HEUN
@@ -429,8 +429,8 @@ class RK23(Adaptive):
     >>> for step in range(3):
     ...     print(f"{opt.step(params, fn):.3f}")
     75.000
-    30.000
-    20.000
+    29.575
+    26.346
     """
 
     tableau = BOGACKI_SHAMPINE
@@ -487,8 +487,8 @@ class RK45(Adaptive):
     >>> for step in range(3):
     ...     print(f"{opt.step(params, fn):.3f}")
     75.000
-    30.000
-    20.000
+    30.803
+    22.286
     """
 
     tableau = DORMAND_PRINCE

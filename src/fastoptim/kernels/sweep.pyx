@@ -127,9 +127,10 @@ cdef class Sweep:
 
     def not_finite(self):
         """Return the place of the first array whose sum in the last `total` is not finite, or -1."""
-        cdef Py_ssize_t k, start, piece = 0
+        cdef Py_ssize_t k, piece = 0, beyond = 0
         for k in range(len(self.sizes)):
-            for start in range(0, self.spans[k].n, PIECE):
+            beyond += (self.spans[k].n + PIECE - 1) // PIECE
+            while piece < beyond:
                 if not isfinite(self.partial[piece]):
                     return k
                 piece += 1
