@@ -101,6 +101,21 @@ def test_step_by_step_with_scipy(ours, theirs, problem, deterministic):
         assert opt.rejected > 1
 
 
+@every_pair
+def test_late_in_time_steps_are_whole_digits_of_it(ours, theirs):
+    """Where time has few digits left for h, both round h to them, and begin with ten of them."""
+    y = np.random.default_rng(7).standard_normal(SIZE)
+    params, opt = split(y.copy()), ours(1e-6, 1e-3, 1e-6)
+    vars(opt)["_t"] = 1e10
+    oracle = theirs(lambda t, y: -quadratic(y), 1e10, y, np.inf, first_step=1e-6)
+    for _ in range(8):
+        opt.step(params, lambda p: split(quadratic(join(p))))
+        oracle.step()
+        assert opt.time == oracle.t
+        assert opt.step_size == pytest.approx(oracle.h_abs, rel=1e-12, abs=0)
+        np.testing.assert_allclose(join(params), oracle.y, rtol=1e-12, atol=1e-13)
+
+
 def test_default_tolerances_are_scipys():
     for given in ({"rtol": 1e-3}, {"atol": 1e-6}):
         params, full = {"x": SCALE.copy()}, {"x": SCALE.copy()}
@@ -263,7 +278,12 @@ def test_deterministic_looks_at_the_bits_of_the_parameters():
 
     with pytest.raises(ArithmeticError):
         opt.step(moved, fails)
-    assert step_and_count(opt, moved, fn) == 7  # what the last step kept is overwritten
+    assert step_and_count(opt, moved, fn) == 7
+    moved["x"] += 1
+    opt.lr = 0.001
+    with pytest.raises(ArithmeticError):
+        opt.step(moved, fails)
+    assert step_and_count(opt, moved, fn) == 7  # x is where they are, but the slope is of before
     opt.deterministic = False
     assert [step_and_count(opt, moved, fn) for _ in range(2)] == [6, 7]
 
