@@ -13,16 +13,20 @@ from importlib.metadata import version as _version
 from fastoptim import schedules
 from fastoptim.accumulate import SoftBatch
 from fastoptim.groups import Group
+from fastoptim.ode import RK23, RK45, Heun
 from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
 
 __all__ = [
+    "RK23",
+    "RK45",
     "SGD",
     "AdaGrad",
     "Adam",
     "Group",
+    "Heun",
     "Momentum",
     "Nesterov",
     "RMSprop",

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, overload
@@ -12,12 +11,16 @@ from numpy.typing import NDArray
 
 from fastoptim import checkpoint, state
 from fastoptim import groups as grouping
+from fastoptim.closure import Function, loss_and_grads
 from fastoptim.groups import Group
 from fastoptim.hyperparameters import (
+    Check,
+    Checked,
     Choice,
     Flag,
     Interval,
     OrNone,
+    checks_of,
     evaluate,
     hyper,
     may_be_schedule,
@@ -25,7 +28,6 @@ from fastoptim.hyperparameters import (
 from fastoptim.kernels import RULES, Collector, Line, driver
 
 Arrays = Mapping[Any, Any] | Sequence[Any]
-Check = Callable[[str, object], object]
 Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
 
 
@@ -93,18 +95,8 @@ class Denormals(Choice):
         return choice
 
 
-def checks_of(cls: type["Optimizer"]) -> dict[str, Check]:
-    """Return the hyperparameters of an optimizer class, its own first, and what each may be."""
-    checks: dict[str, Check] | None = vars(cls).get("_checks")
-    if checks is None:
-        fields = sorted(dataclasses.fields(cls), key=lambda f: f.kw_only is True)
-        checks = {f.name: f.metadata["check"] for f in fields}
-        cls._checks = checks
-    return checks
-
-
 @dataclasses.dataclass(eq=False, repr=False)
-class Optimizer:
+class Optimizer(Checked):
     """The part that all rules share; use one of its subclasses.
 
     A subclass is a dataclass that says: its hyperparameters (`hyper`), its state (`Slot`), the
@@ -151,7 +143,6 @@ class Optimizer:
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
     _prepared: ClassVar[tuple[Any, ...] | None]
-    _checks: ClassVar[dict[str, Check]]
 
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
     decoupled: bool = hyper(False, Flag(), kw_only=True)
@@ -177,15 +168,8 @@ class Optimizer:
     def _check_keys(self, keys: Iterable[object]) -> None:
         grouping.check_keys(self.groups, keys)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        check = checks_of(type(self)).get(name)
-        if check is None:
-            if isinstance(getattr(type(self), name, None), (Slot, property)):
-                object.__setattr__(self, name, value)  # which refuses
-            names = checks_of(type(self))
-            close = get_close_matches(name.lower(), names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
-            raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
+    def _checked(self, name: str, check: Check, value: object) -> object:
+        """Return what an assignment stores: a checked value, or a schedule."""
         if not (callable(value) and may_be_schedule(check)):
             value = check(name, value)
         other = {"clip_value": "clip_norm", "clip_norm": "clip_value"}.get(name)
@@ -193,11 +177,8 @@ class Optimizer:
             raise ValueError(f"clip_value and clip_norm cannot both be set; set {other}=None first")
         if name == "groups":
             value = self._bound(value)
-        object.__setattr__(self, name, value)
         self._forget()
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name} cannot be deleted")
+        return value
 
     def _bound(self, value: Any) -> tuple[Group, ...]:
         """Return groups that check their hyperparameters as this optimizer does."""
@@ -320,7 +301,7 @@ class Optimizer:
         """
         self._collector.update(params, grads, *(self._prepared or self._prepare()))
 
-    def step(self, params: Arrays, fn: Callable[[Any], Any]) -> Any:
+    def step(self, params: Arrays, fn: Function) -> Any:
         """Evaluate a function and update with the gradients it gives.
 
         Parameters
@@ -417,10 +398,3 @@ class Optimizer:
         state.load(twin, state.of(self, copy=False))
         memo[id(self)] = twin
         return twin
-
-
-def loss_and_grads(result: Any) -> tuple[Any, Any]:
-    """Return what a function gave as loss (None if it gave none) and gradients."""
-    if isinstance(result, tuple) and len(result) == 2 and not isinstance(result[1], np.ndarray):
-        return result
-    return None, result

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, ClassVar
 
 import numpy as np
+
+Check = Callable[[str, object], object]
 
 SMALLEST_FLOAT32 = float(np.finfo(np.float32).smallest_subnormal)
 
@@ -78,6 +81,43 @@ class OrNone:
     def __call__(self, name: str, value: object) -> float | None:
         """Return a value as a float, or None."""
         return None if value is None else self.interval(name, value)
+
+
+def checks_of(cls: type["Checked"]) -> dict[str, Check]:
+    """Return the hyperparameters of a class, its own first, and what each may be."""
+    checks: dict[str, Check] | None = vars(cls).get("_checks")
+    if checks is None:
+        fields = sorted(dataclasses.fields(cls), key=lambda f: f.kw_only is True)  # type: ignore[arg-type]
+        checks = {f.name: f.metadata["check"] for f in fields}
+        cls._checks = checks
+    return checks
+
+
+class Checked:
+    """A dataclass whose hyperparameters (`hyper`) are checked at every assignment.
+
+    It has no other attributes that could be assigned, so that a misspelt name is an error.
+    """
+
+    _checks: ClassVar[dict[str, Check]]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        checks = checks_of(type(self))
+        if name in checks:
+            object.__setattr__(self, name, self._checked(name, checks[name], value))
+        elif hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)  # a property or a slot, which refuses
+        else:
+            close = get_close_matches(name.lower(), checks, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(checks)}"
+            raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted")
+
+    def _checked(self, name: str, check: Check, value: object) -> object:
+        """Return what an assignment stores."""
+        return check(name, value)
 
 
 def may_be_schedule(check: object) -> bool:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastoptim.hyperparameters import may_be_schedule
+from fastoptim.hyperparameters import Check, checks_of, may_be_schedule
 
 if TYPE_CHECKING:
-    from fastoptim.base import Check, Optimizer
+    from fastoptim.base import Optimizer
 
 FORMAT = 1
 
@@ -18,7 +18,6 @@ FORMAT = 1
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     """Return an optimizer's state, its arrays copied or not."""
     from fastoptim import __version__
-    from fastoptim.base import checks_of
 
     names = [name for name in checks_of(type(opt)) if name != "groups"]
     parameters = opt._collector.records()
@@ -46,7 +45,6 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     """Check a saved state as a whole, then take it over."""
-    from fastoptim.base import checks_of
 
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
@@ -106,7 +104,7 @@ def whole(saved: Mapping[str, Any], name: str) -> int:
 
 
 def merged(
-    saved: Mapping[str, Any], present: Mapping[str, Any], checks: "Mapping[str, Check]", where: str
+    saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Return hyperparameters to go on with, and what to warn of.
 

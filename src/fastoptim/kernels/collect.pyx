@@ -176,7 +176,7 @@ cdef bint is_scalar(object x):
     return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
 
 
-cdef object checked_param(object key, object p):
+cpdef object checked_param(object key, object p):
     """Return a parameter as an array that may be written; a float in a new 0-d array."""
     name = f"params[{key!r}]"
     if isinstance(p, (float, np.floating)):
@@ -195,7 +195,7 @@ cdef object checked_param(object key, object p):
     return a
 
 
-cdef object checked_grad(object key, object g, object dtype, tuple shape):
+cpdef object checked_grad(object key, object g, object dtype, tuple shape):
     """Return a gradient as an array of the parameter's dtype and shape."""
     name = f"grads[{key!r}]"
     if shape == () and is_scalar(g):
@@ -220,7 +220,7 @@ cdef object checked_grad(object key, object g, object dtype, tuple shape):
     return a
 
 
-cdef bint overlaps_itself(object a):
+def overlaps_itself(object a):
     """Whether two elements of an array lie in the same place."""
     if a.size < 2 or a.flags.c_contiguous or a.flags.f_contiguous:
         return False
@@ -250,7 +250,7 @@ cdef bint share_memory(object a, object b):
 
 # ---------------------------------------------------------------- checks of the two containers
 
-cdef dict as_dict(str name, object x):
+cpdef dict as_dict(str name, object x):
     """Return a mapping, or a list of arrays keyed by position, as a dict."""
     if type(x) is dict:
         return x
@@ -267,7 +267,7 @@ cdef dict as_dict(str name, object x):
     )
 
 
-cdef int check_keeps(object params, dict arrays) except -1:
+cpdef int check_keeps(object params, dict arrays) except -1:
     """Refuse a mapping that makes its arrays when asked: what is written to them would be lost."""
     if isinstance(params, (dict, list, tuple)):
         return 0
@@ -283,7 +283,7 @@ cdef int check_keeps(object params, dict arrays) except -1:
     return 0
 
 
-cdef object keys_error(dict params, dict grads):
+def keys_error(dict params, dict grads):
     """Return the KeyError for two dicts whose keys differ."""
     missing = [key for key in params if key not in grads]
     unknown = [key for key in grads if key not in params]
@@ -305,6 +305,25 @@ cdef object keys_error(dict params, dict grads):
     return KeyError(text)
 
 
+cpdef int check_containers(
+    object given_params, object given_grads, dict params, dict grads
+) except -1:
+    """Refuse two containers of different kinds or lengths."""
+    if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
+        raise TypeError(
+            f"params and grads must both be dicts or both be lists, got "
+            f"{type(given_params).__name__} and {type(given_grads).__name__}"
+        )
+    if len(params) != len(grads):
+        if isinstance(given_params, (list, tuple)):
+            raise ValueError(
+                f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
+                f"to leave as it is, put None in its place"
+            )
+        raise keys_error(params, grads)
+    return 0
+
+
 cdef str listed(list keys):
     """Return the first few keys as text."""
     more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
@@ -312,6 +331,27 @@ cdef str listed(list keys):
 
 
 # ---------------------------------------------------------------- overlaps
+
+def refuse_shared_memory(list arrays):
+    """Refuse named arrays of which two share an element (columns of one table do not)."""
+    reached = []                # those that end beyond the start of the one looked at
+    for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
+        low = byte_bounds(a)[0]
+        reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
+        for other, b in reached:
+            if not share_memory(a, b):
+                continue
+            if "grads[" in name + other:
+                raise ValueError(
+                    f"{other} and {name} share memory, and zero_grads=True would wipe both; "
+                    f"pass a copy as the gradient"
+                )
+            raise ValueError(
+                f"{other} and {name} share memory, which would be updated twice; keep one "
+                f"key per array (for tied weights: one key, the sum of the gradients)"
+            )
+        reached.append((name, a))
+
 
 cdef struct Extent:
     Py_ssize_t low
@@ -520,18 +560,7 @@ cdef class Collector:
         cdef Py_ssize_t p_address, g_address
         cdef bint zeroing = False
         cdef object key, p, g
-        if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
-            raise TypeError(
-                f"params and grads must both be dicts or both be lists, got "
-                f"{type(given_params).__name__} and {type(given_grads).__name__}"
-            )
-        if len(params) != len(grads):
-            if isinstance(given_params, (list, tuple)):
-                raise ValueError(
-                    f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
-                    f"to leave as it is, put None in its place"
-                )
-            raise keys_error(params, grads)
+        check_containers(given_params, given_grads, params, grads)
         check_keeps(given_params, params)
         if self.check_keys is not None and self.iter == 0:
             self.check_keys(params.keys())
@@ -771,7 +800,7 @@ cdef class Collector:
                 doubtful = True
                 self.written[i].high = max(self.written[i].high, self.written[i - 1].high)
         if doubtful:
-            self.refuse_shared_memory()
+            self.check_apart()
         return 0
 
     cdef Py_ssize_t list_one(
@@ -787,8 +816,8 @@ cdef class Collector:
             return k + 1
         return k
 
-    cdef int refuse_shared_memory(self) except -1:
-        """Where extents overlap, see exactly whether elements do (columns of one table do not)."""
+    cdef int check_apart(self) except -1:
+        """Where extents overlap, see exactly whether elements do."""
         cdef Param one
         arrays = []
         for one in self.active:
@@ -801,23 +830,7 @@ cdef class Collector:
         places = {(a.__array_interface__["data"][0], a.strides, a.shape, a.itemsize) for _, a in arrays}
         if len(places) == len(arrays) and places <= self.apart:
             return 0
-        reached = []                # those that end beyond the start of the one looked at
-        for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
-            low = byte_bounds(a)[0]
-            reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
-            for other, b in reached:
-                if not share_memory(a, b):
-                    continue
-                if "grads[" in name + other:
-                    raise ValueError(
-                        f"{other} and {name} share memory, and zero_grads=True would wipe both; "
-                        f"pass a copy as the gradient"
-                    )
-                raise ValueError(
-                    f"{other} and {name} share memory, which would be updated twice; keep one "
-                    f"key per array (for tied weights: one key, the sum of the gradients)"
-                )
-            reached.append((name, a))
+        refuse_shared_memory(arrays)
         self.apart = places
         return 0
 
@@ -949,7 +962,7 @@ cdef class Collector:
         return 0
 
 
-cdef int check_write_back(str name, object container, object key, object value) except -1:
+cpdef int check_write_back(str name, object container, object key, object value) except -1:
     if isinstance(container, tuple) or not hasattr(container, "__setitem__"):
         raise TypeError(
             f"{name}[{key!r}] is a {type(value).__name__}, whose new value must be written back, "

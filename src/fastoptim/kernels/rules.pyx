@@ -18,7 +18,7 @@ Letters: p parameter, g gradient, s state slots, c coefficients, n elements of t
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
-from libc.math cimport sqrt, sqrtf
+from libc.math cimport fabs, fabsf, sqrt, sqrtf
 
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
@@ -98,6 +98,7 @@ cdef void adam(floating *p, const floating *g, floating **s, const floating *c, 
 
 
 include "stages.pxi"
+include "passes.pxi"
 
 
 cdef Rule[64] TABLE
@@ -132,3 +133,17 @@ row(b"_zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double]
 row(b"_survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(b"_add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(b"_stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+
+row(b"_copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
+row(b"_combine1",        1,  1, <rule_f32> _combine1[float], <rule_f64> _combine1[double])
+row(b"_combine2",        2,  2, <rule_f32> _combine2[float], <rule_f64> _combine2[double])
+row(b"_combine3",        3,  3, <rule_f32> _combine3[float], <rule_f64> _combine3[double])
+row(b"_combine5",        5,  5, <rule_f32> _combine5[float], <rule_f64> _combine5[double])
+row(b"_stage1",          2,  1, <rule_f32> _stage1[float], <rule_f64> _stage1[double])
+row(b"_stage2",          3,  2, <rule_f32> _stage2[float], <rule_f64> _stage2[double])
+row(b"_stage3",          4,  3, <rule_f32> _stage3[float], <rule_f64> _stage3[double])
+row(b"_stage4",          5,  4, <rule_f32> _stage4[float], <rule_f64> _stage4[double])
+row(b"_stage5",          6,  5, <rule_f32> _stage5[float], <rule_f64> _stage5[double])
+row(b"_embedded3",       4,  6, <rule_f32> _embedded3[float], <rule_f64> _embedded3[double])
+row(b"_embedded5",       6, 10, <rule_f32> _embedded5[float], <rule_f64> _embedded5[double])
+row(b"_error_squared",   3,  3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])
