@@ -181,6 +181,13 @@ def test_it_is_a_safetensors_file(path):
     assert tensors["1"].tolist() == [[0, 2], [3, 5]]
 
 
+def test_huge_int(path):
+    """Beyond the number of decimal digits that Python reads."""
+    for value in (10**5000, -(10**5000), 2**63, -(2**63)):
+        checkpoint.save(path, {value: value})
+        assert checkpoint.load(path) == {value: value}
+
+
 def test_nan_keys(path):
     checkpoint.save(path, {math.nan: 1, float("nan"): 2, (math.nan,): 3})
     assert list(checkpoint.load(path).values()) == [1, 2, 3]
@@ -265,14 +272,14 @@ def test_truncated_at_every_byte_of_a_small_file(path):
     for n in range(len(data)):
         path.write_bytes(data[:n])
         message = refused(path)
-        assert ("truncated" if n >= 8 else "not a checkpoint") in message
+        assert ("is truncated: it has" if n >= 8 else "is not a checkpoint") in message
 
 
 def test_truncated_at_every_kilobyte(path):
     checkpoint.save(path, {"x": np.ones(20_000)})
     for n in range(path.stat().st_size // 1024 * 1024, 0, -1024):
         os.truncate(path, n)
-        assert "truncated" in refused(path)
+        assert f"is truncated: it has {n} bytes, there should be" in refused(path)
 
 
 def test_every_bit_of_a_small_file(path):
@@ -355,7 +362,8 @@ def resigned(path, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", '{"a":1,"a":2}', '{"dict":[],"tuple":[]}', '{"set":[]}', "{}", '{"dict":[[1]]}',
+        "", "{", "{}", '{"tuple":[1],"tuple":[2]}', '{"dict":[],"tuple":[]}', '{"set":[]}',
+        '{"dict":[[1]]}',
         '{"dict":[[[1],2]]}', '{"float":[]}', '{"int":3}', '{"tuple":3}',
         '{"array":["float32",[2],"C"]}', '{"array":["object",[2],"C"]}', '{"array":3}',
         "[" * 100_000,
@@ -368,11 +376,22 @@ def test_trees_that_save_does_not_write(path, text):
     assert "is damaged" in refused(path)
 
 
-def test_duplicate_names_in_the_header(path):
+def test_arrays_that_belong_nowhere(path):
+    checkpoint.save(path, [np.ones(1)])
+    resigned(path, "[]")
+    assert "an array belongs nowhere" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "name", [b'"format":"fastoptim checkpoint",', b'"format_version":"1",', b'"dtype":"F64",']
+)
+def test_duplicate_names_in_the_header(path, name):
     checkpoint.save(path, [np.ones(1)])
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
-    header = data[8 : 8 + length].replace(b'"0":{', b'"0":{"dtype":"F64",')
+    header = data[8 : 8 + length]
+    before = {b'"dtype"': b'"0":{'}.get(name[:7], b'"__metadata__":{')
+    header = header.replace(before, before + name)
     path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
     refused(path)
 
@@ -621,6 +640,24 @@ def test_killed_at_any_moment(path):
             assert name == path.name or re.fullmatch(r"\.a\.ckpt\..*\.tmp", name)
         for left in path.parent.glob(".a.ckpt.*.tmp"):
             shutil.rmtree(left)
+
+
+def test_replaced_between_two_looks(path, tmp_path, monkeypatch):
+    """The library must judge the very file that is read, not the one that has its name by now."""
+    import safetensors
+
+    checkpoint.save(path, [np.ones(2)])
+    rewritten(path, lambda h: h["0"].update(shape=[4]))
+    checkpoint.save(tmp_path / "newer", "newer")
+    real = safetensors.safe_open
+
+    def safe_open(*args, **more):
+        if (tmp_path / "newer").exists():
+            os.replace(tmp_path / "newer", path)
+        return real(*args, **more)
+
+    monkeypatch.setattr(safetensors, "safe_open", safe_open)
+    assert checkpoint.load(path) == "newer"
 
 
 def test_many_save_and_load_one_file(path):
