@@ -9,6 +9,7 @@ from reference import ORACLES
 
 import fastoptim
 from fastoptim.base import Optimizer
+from fastoptim.groups import OF_THE_WHOLE
 from fastoptim.hyperparameters import Choice, Flag, Interval
 
 CLASSES = [
@@ -26,7 +27,11 @@ def own_fields(cls):
 
 def choices(cls):
     """Every combination of the named choices of a class, as keyword arguments."""
-    fields = [f for f in own_fields(cls) if isinstance(f.metadata["check"], (Choice, Flag))]
+    fields = [
+        f
+        for f in own_fields(cls)
+        if isinstance(f.metadata["check"], (Choice, Flag)) and f.name not in OF_THE_WHOLE
+    ]
     for values in product(*(getattr(f.metadata["check"], "names", (False, True)) for f in fields)):
         yield dict(zip((f.name for f in fields), values, strict=True))
 

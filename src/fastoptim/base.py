@@ -1,7 +1,7 @@
 """What every optimizer has: checked attributes, options, state by name, and ``update``."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, overload
@@ -227,7 +227,7 @@ class Optimizer(Checked):
         """Return a copy whose hyperparameters are all numbers: a group's, at the present step."""
         view = object.__new__(type(self))
         for name, check in checks_of(type(self)).items():
-            value = overrides.get(name, getattr(self, name))
+            value = overrides.get(name, vars(self)[name])
             if may_be_schedule(check) and callable(value):
                 value = evaluate(name, check, value, self.iter)
             vars(view)[name] = value
@@ -394,7 +394,7 @@ class Optimizer(Checked):
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self)(**{name: getattr(self, name) for name in checks_of(type(self))})
+        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
         state.load(twin, state.of(self, copy=False))
         memo[id(self)] = twin
         return twin

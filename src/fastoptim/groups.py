@@ -8,7 +8,7 @@ from typing import Any, Self
 from fastoptim.hyperparameters import may_be_schedule
 
 # These concern a whole update, all its gradients or all its kernels.
-OF_THE_WHOLE = ("clip_norm", "nonfinite", "denormals", "groups")
+OF_THE_WHOLE = ("clip_norm", "nonfinite", "denormals", "groups", "lookahead")
 
 
 class Group:

@@ -7,9 +7,12 @@ of this parameter's updates; products of arrays are element by element. State st
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from fastoptim.base import Number, Optimizer, Slot
-from fastoptim.hyperparameters import Choice, Epsilon, Interval, hyper
+from fastoptim.base import Arrays, Number, Optimizer, Slot
+from fastoptim.closure import Function, loss_and_grads
+from fastoptim.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
+from fastoptim.lookahead import LookAhead
 
 RATE = Interval("[0, inf)")
 DECAY = Interval("[0, 1)")
@@ -72,11 +75,18 @@ class Momentum(Optimizer):
         Learning rate η.
     alpha : float in [0, 1), default 0.9
         Share of the velocity that is kept at each step.
+    lookahead : bool, default False
+        Let `step` evaluate its function at p + αv, where the velocity is about to carry the
+        parameters, instead of at p: Nesterov's gradient as he published it. `update` uses the
+        gradients that it is given, so evaluate them at ``opt.lookahead(params)``.
 
     Attributes
     ----------
     v : mapping of key to array
         Velocity, shaped like the parameter.
+    lookahead : callable
+        ``opt.lookahead(params)`` returns p + αv as a dict (or a list) of arrays like the
+        parameters, in memory that the next call uses again. It is also the flag, true or false.
 
     Notes
     -----
@@ -105,10 +115,26 @@ class Momentum(Optimizer):
     kernels = {"momentum": ("v",)}
     lr: Number = hyper(0.01, RATE)
     alpha: Number = hyper(0.9, DECAY)
+    lookahead: Any = hyper(False, Flag(), kw_only=True)
     v = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.alpha, self.lr
+
+    def step(self, params: Arrays, fn: Function) -> Any:
+        """Evaluate a function, with `lookahead` at p + αv, and update with its gradients.
+
+        See `Optimizer.step`.
+        """
+        if not self.lookahead:
+            return super().step(params, fn)
+        loss, grads = loss_and_grads(fn(self.lookahead(params)))
+        self.update(params, grads)
+        return loss
+
+
+# After the class: a dataclass would take it for the default.
+Momentum.lookahead = LookAhead()
 
 
 @dataclass(eq=False, repr=False)

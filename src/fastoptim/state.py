@@ -27,7 +27,7 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
         "rule": type(opt).__name__,
         "iter": opt.iter,
         "skipped": opt.skipped,
-        **numbers({name: getattr(opt, name) for name in names}),
+        **numbers({name: vars(opt)[name] for name in names}),
         "groups": [
             {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
         ],
@@ -45,7 +45,6 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     """Check a saved state as a whole, then take it over."""
-
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
     if part(saved, "format") != FORMAT:
@@ -57,7 +56,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
         raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
     checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
-    present = {name: getattr(opt, name) for name in checks if name != "groups"}
+    present = {name: vars(opt)[name] for name in checks if name != "groups"}
     if set(part(saved, "hyperparameters")) != set(present):
         raise ValueError(
             f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "

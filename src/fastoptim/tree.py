@@ -17,9 +17,7 @@ MakeArray = Callable[[str, tuple[int, ...], str], NDArray[Any]]
 
 DEPTH = 100  # of nesting; far below where Python's own recursion ends, and a cycle gets there too
 ARRAYS = (np.ndarray, np.memmap, np.matrix)  # not the masked array, whose mask would be lost
-EXPECTED = (
-    "a dict, list, tuple, str, int, float, bool, None or an array of float32 or float64"
-)
+EXPECTED = "a dict, list, tuple, str, int, float, bool, None or an array of float32 or float64"
 
 
 def to_json(tree: object) -> tuple[str, list[NDArray[Any]]]:
@@ -48,7 +46,7 @@ def _encode(x: Any, place: str, depth: int, arrays: list[NDArray[Any]]) -> Any:
     if kind is dict:
         pairs = []
         for key, value in x.items():
-            at = f"{place}[{key!r}]"
+            at = f"{place}[{_show(key)}]"
             pairs.append([_encode_key(key, at), _encode(value, at, depth + 1, arrays)])
         return {"dict": pairs}
     if kind in ARRAYS:
@@ -64,6 +62,13 @@ def _encode_key(key: Any, place: str) -> Any:
             f"got {type(key).__module__}.{type(key).__qualname__}"
         )
     return _encode(key, place, 0, [])
+
+
+def _show(key: Any) -> str:
+    try:
+        return repr(key)
+    except ValueError:  # an int with more digits than Python prints
+        return "…"
 
 
 def _parts(key: Any) -> list[Any]:

@@ -852,7 +852,7 @@ cdef class Collector:
 
     cdef bint survey_grads(self, Py_ssize_t count, double factor, str nonfinite) except -1:
         """Read all gradients once; return whether the update may go on."""
-        cdef Py_ssize_t k, i, total = self.n_blocks(count)
+        cdef Py_ssize_t i, total = self.n_blocks(count)
         if total > self.partial.shape[0]:
             self.partial = np.zeros(2 * total)
         with nogil:
