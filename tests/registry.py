@@ -24,11 +24,30 @@ def own_fields(cls):
     return [f for f in dataclasses.fields(cls) if f.name not in shared]
 
 
+# Numbers that are 0 by default, and then leave a part of the rule out: each class is also run
+# with these.
+NONZERO = {
+    "AdaGrad": {"lr_decay": 0.001, "initial": 0.1},
+    "FTRL": {"l1": 0.2, "l2": 0.001, "beta": 0.5},
+    "HeavyBall": {"dampening": 0.5},
+    "RMSprop": {"momentum": 0.5},
+}
+
+
 def choices(cls):
     """Every combination of the named choices of a class, as keyword arguments."""
     fields = [f for f in own_fields(cls) if isinstance(f.metadata["check"], (Choice, Flag))]
     for values in product(*(getattr(f.metadata["check"], "names", (False, True)) for f in fields)):
-        yield dict(zip((f.name for f in fields), values, strict=True))
+        named = dict(zip((f.name for f in fields), values, strict=True))
+        yield named
+        if cls.__name__ in NONZERO:
+            yield named | NONZERO[cls.__name__]
+
+
+def starts(cls):
+    """The hyperparameters that only fresh state takes."""
+    slots = (getattr(cls, name) for slots in cls.kernels.values() for name in slots)
+    return {slot.start: slot.name for slot in slots if slot.start is not None}
 
 
 class Case:
@@ -38,7 +57,7 @@ class Case:
         self.cls, self.options = cls, options
 
     def __repr__(self):
-        options = (f"{k}={v}" if isinstance(v, bool) else v for k, v in self.options.items())
+        options = (v if isinstance(v, str) else f"{k}={v}" for k, v in self.options.items())
         return "-".join([self.cls.__name__, *options])
 
     def ours(self, **hyper):
@@ -50,6 +69,11 @@ class Case:
     @property
     def slots(self):
         return self.cls.kernels[self.ours().kernel]
+
+    @property
+    def without_decay(self):
+        """What turns off the weight decay of a rule that has it by default, a stage around it."""
+        return {"weight_decay": 0.0} if self.ours().weight_decay else {}
 
 
 CASES = [Case(cls, options) for cls in CLASSES for options in choices(cls)]

@@ -11,19 +11,46 @@ array([0.9, 0.9, 0.9])
 from importlib.metadata import version as _version
 
 from fastoptim.groups import Group
-from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastoptim.optimizers import (
+    FTRL,
+    SGD,
+    AdaBelief,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    AdaMax,
+    AdamW,
+    HeavyBall,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
 
 __all__ = [
+    "FTRL",
     "SGD",
+    "AdaBelief",
+    "AdaDelta",
     "AdaGrad",
+    "AdaMax",
     "Adam",
+    "AdamW",
     "Group",
+    "HeavyBall",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "get_num_threads",
     "set_num_threads",
     "show_runtime",
