@@ -27,7 +27,7 @@ def own_fields(cls):
 # Numbers that are 0 by default, and then leave a part of the rule out: each class is also run
 # with these.
 NONZERO = {
-    "AdaGrad": {"lr_decay": 0.001, "initial": 0.1},
+    "AdaGrad": {"lr_decay": 1e-4, "initial": 0.1},
     "FTRL": {"l1": 0.2, "l2": 0.001, "beta": 0.5},
     "HeavyBall": {"dampening": 0.5},
     "RMSprop": {"momentum": 0.5},
