@@ -53,7 +53,7 @@ def test_all_sizes_on_all_instruction_sets(case, dtype, view, isa):
 @every_rule
 @every_dtype
 def test_past_the_thread_threshold(case, dtype, threads, isa):
-    train(case, dtype, {"W": (PAST_THRESHOLD,)}, 8)
+    train(case, dtype, {"W": (PAST_THRESHOLD,)}, STEPS)
 
 
 @every_rule

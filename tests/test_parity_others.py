@@ -124,6 +124,7 @@ def keras():
     keras.config.set_floatx(before)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("row", KERAS)
 def test_keras(keras, row):
     name, arguments, ours = KERAS[row]
@@ -188,6 +189,7 @@ def float64_in_jax():
     jax.config.update("jax_enable_x64", before)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("row", OPTAX)
 def test_optax(float64_in_jax, row):
     optax = pytest.importorskip("optax")
