@@ -277,7 +277,7 @@ class AdaBelief:
 ORACLES = {
     cls.__name__: cls
     for cls in (
-        SGD, Momentum, HeavyBall, Nesterov, Lion, Rprop, AdaGrad, FTRL, RMSprop, AdaDelta,
-        Adam, AdamW, AdaMax, NAdam, RAdam, AdaBelief,
+        SGD, Momentum, HeavyBall, Nesterov, Lion, Rprop, AdaGrad, FTRL, RMSprop, AdaDelta, Adam,
+        AdamW, AdaMax, NAdam, RAdam, AdaBelief,
     )
 }
