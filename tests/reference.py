@@ -2,16 +2,285 @@
 
 The rules that ``fastoptim demo`` shows have their listings in the package, since the demo runs
 where the tests are not; the test suite has no other statement of them. A rule that the demo does
-not show has its listing below. test_registry.py holds the names against the library's.
+not show has its listing below, and so have the options that the demo's rules gained; a listing
+below begins with the one it adds to. test_registry.py holds the names against the library's.
+
+Hyperparameters and what is made of them are Python floats, for the reason given in listings.py.
+Signs, maxima and bounds are np.sign, np.maximum and np.clip; other choices are np.where, whose
+condition is false for NaN.
 """
 
 import math
 
 import numpy as np
 
-from fastoptim.listings import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastoptim import listings
+from fastoptim.listings import SGD, Momentum, Nesterov, state
 
-ORACLES = {cls.__name__: cls for cls in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam)}
+
+def state_from(slot, key, p, start):
+    """A key's state array, filled with a number when it is asked for the first time."""
+    if key not in slot:
+        slot[key] = np.full_like(p, start)
+    return slot[key]
+
+
+class HeavyBall:
+    def __init__(self, lr=0.01, mu=0.9, dampening=0.0, nesterov=False):
+        self.lr, self.mu, self.dampening, self.nesterov = lr, mu, dampening, nesterov
+        self.iter = 0
+        self.v = {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        for key, p in params.items():
+            v = state(self.v, key, p)
+            v *= self.mu
+            v += grads[key] if self.iter == 1 else (1 - self.dampening) * grads[key]
+            p -= self.lr * (grads[key] + self.mu * v if self.nesterov else v)
+
+
+class Lion:
+    def __init__(self, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=1e-3):
+        self.lr, self.beta1, self.beta2, self.weight_decay = lr, beta1, beta2, weight_decay
+        self.m = {}
+
+    def update(self, params, grads):
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            p *= 1 - self.lr * self.weight_decay
+            p -= self.lr * np.sign(self.beta1 * m + (1 - self.beta1) * grads[key])
+            m *= self.beta2
+            m += (1 - self.beta2) * grads[key]
+
+
+class Rprop:
+    def __init__(self, lr=0.01, eta_minus=0.5, eta_plus=1.2, step_min=1e-6, step_max=50.0):
+        self.lr, self.eta_minus, self.eta_plus = lr, eta_minus, eta_plus
+        self.step_min, self.step_max = step_min, step_max
+        self.g_prev, self.delta = {}, {}
+
+    def update(self, params, grads):
+        for key, p in params.items():
+            g_prev = state(self.g_prev, key, p)
+            delta = state_from(self.delta, key, p, self.lr)
+            turn = grads[key] * g_prev
+            grown, shrunk = delta * self.eta_plus, delta * self.eta_minus
+            step = np.where(turn > 0, grown, np.where(turn < 0, shrunk, delta))
+            delta[...] = np.clip(step, self.step_min, self.step_max)
+            g_prev[...] = np.where(turn < 0, 0, grads[key])
+            p -= np.sign(g_prev) * delta
+
+
+class AdaGrad(listings.AdaGrad):
+    def __init__(self, lr=0.01, eps=1e-7, lr_decay=0.0, initial=0.0):
+        super().__init__(lr, eps)
+        self.lr_decay, self.initial = lr_decay, initial
+        self.iter = 0
+
+    def update(self, params, grads):
+        for key, p in params.items():
+            state_from(self.h, key, p, self.initial)
+        lr = self.lr
+        self.lr = lr / (1 + self.iter * self.lr_decay)
+        super().update(params, grads)
+        self.lr = lr
+        self.iter += 1
+
+
+class FTRL:
+    def __init__(self, lr=0.001, initial=0.1, l1=0.0, l2=0.0, beta=0.0):
+        self.lr, self.initial, self.l1, self.l2, self.beta = lr, initial, l1, l2, beta
+        self.h, self.z = {}, {}
+
+    def update(self, params, grads):
+        l2 = self.l2 + self.beta / (2 * self.lr)
+        for key, p in params.items():
+            h = state_from(self.h, key, p, self.initial)
+            z = state(self.z, key, p)
+            old = np.sqrt(h)
+            h += grads[key] * grads[key]
+            z += grads[key] - (np.sqrt(h) - old) / self.lr * p
+            x = np.clip(z, -self.l1, self.l1) - z
+            p[...] = np.where(x == 0, 0, x / (np.sqrt(h) / self.lr + 2 * l2))
+
+
+class RMSprop(listings.RMSprop):
+    def __init__(self, lr=0.01, decay_rate=0.99, eps=1e-7, centered=False, momentum=0.0):
+        super().__init__(lr, decay_rate, eps)
+        self.centered, self.momentum = centered, momentum
+        self.m, self.v = {}, {}
+
+    def update(self, params, grads):
+        if not self.centered and self.momentum == 0:
+            super().update(params, grads)
+            return
+        for key, p in params.items():
+            h = state(self.h, key, p)
+            h *= self.decay_rate
+            h += (1 - self.decay_rate) * grads[key] * grads[key]
+            under = h
+            if self.centered:
+                m = state(self.m, key, p)
+                m += (1 - self.decay_rate) * (grads[key] - m)
+                under = np.maximum(h - m * m, 0)
+            if self.momentum > 0:
+                v = state(self.v, key, p)
+                v *= self.momentum
+                v += grads[key] / (np.sqrt(under) + self.eps)
+                p -= self.lr * v
+            else:
+                p -= self.lr * grads[key] / (np.sqrt(under) + self.eps)
+
+
+class AdaDelta:
+    def __init__(self, lr=1.0, rho=0.9, eps=1e-6):
+        self.lr, self.rho, self.eps = lr, rho, eps
+        self.h, self.d = {}, {}
+
+    def update(self, params, grads):
+        for key, p in params.items():
+            h = state(self.h, key, p)
+            d = state(self.d, key, p)
+            h *= self.rho
+            h += (1 - self.rho) * grads[key] * grads[key]
+            step = np.sqrt(d + self.eps) / np.sqrt(h + self.eps) * grads[key]
+            d *= self.rho
+            d += (1 - self.rho) * step * step
+            p -= self.lr * step
+
+
+class Adam(listings.Adam):
+    def __init__(
+        self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-7, amsgrad=False, eps_corrected=False
+    ):
+        super().__init__(lr, beta1, beta2, eps)
+        self.amsgrad, self.eps_corrected = amsgrad, eps_corrected
+        self.v_max = {}
+
+    def update(self, params, grads):
+        if not self.amsgrad and not self.eps_corrected:
+            super().update(params, grads)
+            return
+        self.iter += 1
+        lr_t = self.lr * math.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
+        eps = self.eps * math.sqrt(1 - self.beta2**self.iter) if self.eps_corrected else self.eps
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            v = state(self.v, key, p)
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * (grads[key] ** 2 - v)
+            if self.amsgrad:
+                v_max = state(self.v_max, key, p)
+                v = np.maximum(v_max, v, out=v_max)
+            p -= lr_t * m / (np.sqrt(v) + eps)
+
+
+class AdamW(Adam):
+    def __init__(
+        self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=False, eps_corrected=True,
+        weight_decay=0.01,
+    ):
+        super().__init__(lr, beta1, beta2, eps, amsgrad, eps_corrected)
+        self.weight_decay = weight_decay
+
+    def update(self, params, grads):
+        for p in params.values():
+            p *= 1 - self.lr * self.weight_decay
+        super().update(params, grads)
+
+
+class AdaMax:
+    def __init__(self, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.iter = 0
+        self.m, self.u = {}, {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        lr_t = self.lr / (1 - self.beta1**self.iter)
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            u = state(self.u, key, p)
+            m += (1 - self.beta1) * (grads[key] - m)
+            u[...] = np.maximum(self.beta2 * u, np.abs(grads[key]) + self.eps)
+            p -= lr_t * m / u
+
+
+class NAdam:
+    def __init__(self, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8, psi=0.004):
+        self.lr, self.beta1, self.beta2, self.eps, self.psi = lr, beta1, beta2, eps, psi
+        self.iter = 0
+        self.m, self.v = {}, {}
+
+    def mu(self, t):
+        return self.beta1 * (1 - 0.5 * 0.96 ** (t * self.psi))
+
+    def update(self, params, grads):
+        self.iter += 1
+        mu, mu_next = self.mu(self.iter), self.mu(self.iter + 1)
+        product = math.prod(self.mu(t) for t in range(1, self.iter + 1))
+        correction = math.sqrt(1 - self.beta2**self.iter)
+        lr_g = self.lr * correction * (1 - mu) / (1 - product)
+        lr_m = self.lr * correction * mu_next / (1 - product * mu_next)
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            v = state(self.v, key, p)
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * (grads[key] ** 2 - v)
+            p -= (lr_g * grads[key] + lr_m * m) / (np.sqrt(v) + self.eps * correction)
+
+
+class RAdam:
+    def __init__(self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.iter = 0
+        self.m, self.v = {}, {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        lr_t = self.lr / (1 - self.beta1**self.iter)
+        correction = 1 - self.beta2**self.iter
+        most = 2 / (1 - self.beta2) - 1
+        rho = most - 2 * self.iter * self.beta2**self.iter / correction
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            v = state(self.v, key, p)
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * (grads[key] ** 2 - v)
+            if rho > 5:
+                r = math.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+                p -= lr_t * (math.sqrt(correction) * r) * m / (np.sqrt(v) + self.eps)
+            else:
+                p -= lr_t * m
+
+
+class AdaBelief:
+    def __init__(self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-16, eps_root=1e-16):
+        self.lr, self.beta1, self.beta2 = lr, beta1, beta2
+        self.eps, self.eps_root = eps, eps_root
+        self.iter = 0
+        self.m, self.v = {}, {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        correction = math.sqrt(1 - self.beta2**self.iter)
+        lr_t = self.lr * correction / (1 - self.beta1**self.iter)
+        for key, p in params.items():
+            m = state(self.m, key, p)
+            v = state(self.v, key, p)
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * ((grads[key] - m) ** 2 - v) + self.eps_root
+            p -= lr_t * m / (np.sqrt(v) + self.eps * correction)
+
+
+ORACLES = {
+    cls.__name__: cls
+    for cls in (
+        SGD, Momentum, HeavyBall, Nesterov, Lion, Rprop, AdaGrad, FTRL, RMSprop, AdaDelta, Adam,
+        AdamW, AdaMax, NAdam, RAdam, AdaBelief,
+    )
+}
 
 
 def global_norm(grads):

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from reference import ORACLES
+from reference import ORACLES, Staged
 
 import fastoptim
 from fastoptim.base import Optimizer
@@ -25,6 +25,16 @@ def own_fields(cls):
     return [f for f in dataclasses.fields(cls) if f.name not in shared]
 
 
+# Numbers that are 0 by default, and then leave a part of the rule out: each class is also run
+# with these.
+NONZERO = {
+    "AdaGrad": {"lr_decay": 1e-4, "initial": 0.1},
+    "FTRL": {"l1": 0.2, "l2": 0.001, "beta": 0.5},
+    "HeavyBall": {"dampening": 0.5},
+    "RMSprop": {"momentum": 0.5},
+}
+
+
 def choices(cls):
     """Every combination of the named choices of a class, as keyword arguments."""
     fields = [
@@ -33,7 +43,16 @@ def choices(cls):
         if isinstance(f.metadata["check"], (Choice, Flag)) and f.name not in OF_THE_WHOLE
     ]
     for values in product(*(getattr(f.metadata["check"], "names", (False, True)) for f in fields)):
-        yield dict(zip((f.name for f in fields), values, strict=True))
+        named = dict(zip((f.name for f in fields), values, strict=True))
+        yield named
+        if cls.__name__ in NONZERO:
+            yield named | NONZERO[cls.__name__]
+
+
+def starts(cls):
+    """The hyperparameters that only fresh state takes."""
+    slots = (getattr(cls, name) for slots in cls.kernels.values() for name in slots)
+    return {slot.start: slot.name for slot in slots if slot.start is not None}
 
 
 class Case:
@@ -43,7 +62,7 @@ class Case:
         self.cls, self.options = cls, options
 
     def __repr__(self):
-        options = (f"{k}={v}" if isinstance(v, bool) else v for k, v in self.options.items())
+        options = (v if isinstance(v, str) else f"{k}={v}" for k, v in self.options.items())
         return "-".join([self.cls.__name__, *options])
 
     def ours(self, **hyper):
@@ -52,14 +71,30 @@ class Case:
     def oracle(self, **hyper):
         return ORACLES[self.cls.__name__](**self.options, **hyper)
 
+    def ours_with(self, options, **hyper):
+        """The rule with these options and no others, whatever its defaults are."""
+        return self.ours(**{"weight_decay": 0.0, "decoupled": False, **options, **hyper})
+
+    def oracle_with(self, options, **hyper):
+        """Its oracle with the same, in plain NumPy around the listing."""
+        return Staged(self.oracle(**self.without_decay, **hyper), **options)
+
     @property
     def slots(self):
         return self.cls.kernels[self.ours().kernel]
+
+    @property
+    def without_decay(self):
+        """What turns off the weight decay of a rule that has it by default, a stage around it."""
+        return {"weight_decay": 0.0} if self.ours().weight_decay else {}
 
 
 CASES = [Case(cls, options) for cls in CLASSES for options in choices(cls)]
 STATEFUL = [case for case in CASES if case.slots]
 
+ONE_EACH = list({case.cls: case for case in reversed(CASES)}.values())[::-1]
+
+every_class = pytest.mark.parametrize("case", ONE_EACH, ids=repr)
 every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
 every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])

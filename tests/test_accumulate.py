@@ -4,8 +4,14 @@ import copy
 
 import numpy as np
 import pytest
-from reference import Staged
-from registry import arrays, assert_same_array, assert_same_bits, every_dtype, every_rule
+from registry import (
+    arrays,
+    assert_same_array,
+    assert_same_bits,
+    every_class,
+    every_dtype,
+    every_rule,
+)
 
 import fastoptim as fo
 
@@ -29,12 +35,12 @@ def summed(batch, factor):
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
 @pytest.mark.parametrize("every", [1, 3])
 @every_dtype
-@every_rule
+@every_class
 def test_a_batch_is_one_update(case, dtype, every, reduce, options):
     rng = np.random.default_rng(0)
     expected = arrays(rng, SHAPES, dtype)
     params = {key: p.copy() for key, p in expected.items()}
-    opt, oracle = case.ours(**options), Staged(case.oracle(), **options)
+    opt, oracle = case.ours_with(options), case.oracle_with(options)
     soft = fo.SoftBatch(opt, every=every, reduce=reduce)
     for batch_number in range(3):
         batch = [arrays(rng, SHAPES, dtype) for _ in range(every)]
@@ -121,7 +127,8 @@ def test_a_bad_call_under_skip_poisons_nothing(case, bad):
     rng = np.random.default_rng(2)
     expected = arrays(rng, SHAPES, np.float32)
     params = {key: p.copy() for key, p in expected.items()}
-    opt, oracle = case.ours(nonfinite="skip", clip_norm=5.0), Staged(case.oracle(), clip_norm=5.0)
+    opt = case.ours_with({"clip_norm": 5.0}, nonfinite="skip")
+    oracle = case.oracle_with({"clip_norm": 5.0})
     soft = fo.SoftBatch(opt, every=2)
     batch = [arrays(rng, SHAPES, np.float32) for _ in range(2)]
     wrong = {key: g.copy() for key, g in batch[0].items()}

@@ -44,3 +44,14 @@ def test_readme(path, tmp_path, monkeypatch):
 def test_first_example_is_short():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks[0].strip().splitlines()) <= 12
+
+
+def test_the_diff_in_contributing_is_what_the_files_say():
+    """What "to add a rule" shows of Lion is there, line for line."""
+    diff = re.search(r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    for part in diff.strip().split("\n\n"):
+        path, *lines = part.split("\n")
+        text = (ROOT / path).read_text()
+        for line in lines:
+            assert line[0] in "+@"
+            assert line[0] == "@" or line[1:].strip() in text

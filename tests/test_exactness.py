@@ -1,5 +1,7 @@
 """The promise: bit for bit the NumPy listing's result, parameters and state."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 from registry import arrays, assert_same_bits, every_dtype, every_rule
@@ -12,15 +14,22 @@ PAST_THRESHOLD = 4 * WORK_PER_THREAD + 1  # enough for four threads, and a tail
 STEPS = 20
 
 
-def train(case, dtype, shapes, steps, view=lambda a: a):
-    """Run ours and the oracle from the same start, and compare after every step."""
+@lru_cache
+def lesson(shapes, dtype, steps):
+    """The start and the gradients of all steps; the same for every rule, so drawn only once."""
     rng = np.random.default_rng(1)
-    expected = arrays(rng, shapes, dtype)
-    params = {key: view(p) for key, p in expected.items()}
+    start, *grads = (arrays(rng, dict(shapes), dtype) for _ in range(1 + steps))
+    return start, grads
+
+
+def train(case, dtype, shapes, steps, view=np.copy):
+    """Run ours and the oracle from the same start, and compare after every step."""
+    start, lessons = lesson(tuple(shapes.items()), dtype, steps)
+    expected = {key: p.copy() for key, p in start.items()}
+    params = {key: view(p) for key, p in start.items()}
     ours, oracle = case.ours(), case.oracle()
     with np.errstate(all="ignore"):
-        for _ in range(steps):
-            grads = arrays(rng, shapes, dtype)
+        for grads in lessons:
             oracle.update(expected, grads)
             ours.update(params, {key: view(g) for key, g in grads.items()})
             assert_same_bits(ours, oracle, params, expected)

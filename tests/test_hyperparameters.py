@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from registry import CASES, CLASSES, every_number
+from registry import CASES, CLASSES, every_number, starts
 
 import fastoptim as fo
 
@@ -23,7 +23,7 @@ def inside(interval):
     low, high = (float(end) for end in interval[1:-1].split(","))
     if interval[0] == "[":
         yield low
-    yield 0.25 if math.isinf(high) else (low + high) / 2
+    yield low + 0.25 if math.isinf(high) else (low + high) / 2
     if interval[-1] == "]":
         yield high
 
@@ -67,13 +67,15 @@ def test_wrong_type(cls, field, value):
 
 
 @pytest.mark.parametrize(
-    "value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array(0.5, "f4")]
+    "kind", [np.float32, np.float64, np.array, lambda x: np.array(x, "f4")],
+    ids=["float32", "float64", "array", "array of float32"],
 )
 @every_number
-def test_numbers_of_numpy_become_floats(cls, field, value):
-    opt = cls(**{field.name: value})
+def test_numbers_of_numpy_become_floats(cls, field, kind):
+    number = 0.5 if 0.5 in field.metadata["check"] else 1.5
+    opt = cls(**{field.name: kind(number)})
     assert type(getattr(opt, field.name)) is float
-    assert getattr(opt, field.name) == 0.5
+    assert getattr(opt, field.name) == number
 
 
 def test_integers_become_floats():
@@ -86,29 +88,42 @@ def test_an_integer_too_large_for_a_float():
         fo.SGD(lr=10**400)
 
 
+# Values that matter where half the default would not: it is outside the interval, or makes no
+# difference that ten steps could show.
+TELLING = {
+    ("AdaBelief", "eps"): 1e-8,
+    ("Rprop", "eta_plus"): 1.1,
+    ("Rprop", "step_min"): 0.02,
+    ("Rprop", "step_max"): 0.005,
+}
+
+
 @every_number
 def test_every_hyperparameter_changes_the_result(cls, field):
     """Given at construction or assigned: no argument is accepted and ignored."""
 
-    def trained(opt, assign=None):
+    def trained(opt, assign=None, late=False):
         rng, params = np.random.default_rng(0), {"x": np.ones(50)}
-        for step in range(3):
+        for step in range(10):
             if step == 1 and assign is not None:
                 setattr(opt, field.name, assign)
-            opt.update(params, {"x": rng.standard_normal(50) * 1e-3})
-        return params["x"].tobytes()
+            if step == 1 and late:
+                params = {"y": np.ones(50)}
+            opt.update(params, {key: rng.standard_normal(50) * 1e-3 for key in params})
+        return b"".join(p.tobytes() for p in params.values())
 
-    default, other = trained(cls()), 0.5 * field.default
-    assert trained(cls(**{field.name: other})) != default
-    assert trained(cls(), assign=other) != default
+    other = TELLING.get((cls.__name__, field.name), 0.5 * field.default or 0.25)
+    late = field.name in starts(cls)  # it can only matter to a key that comes later
+    assert trained(cls(**{field.name: other})) != trained(cls())
+    assert trained(cls(), other, late) != trained(cls(), None, late)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.options], ids=repr)
 def test_every_choice_changes_the_result(case):
     def trained(opt):
         params = {"x": np.ones(5)}
-        for _ in range(3):
-            opt.update(params, {"x": np.ones(5)})
+        for size in (1.0, 0.5, 0.01):  # falling, so that AMSGrad's maximum is not the last v
+            opt.update(params, {"x": np.full(5, size)})
         return params["x"].tobytes()
 
     others = [c for c in CASES if c.cls is case.cls and c.options != case.options]
@@ -162,6 +177,10 @@ def test_order_of_arguments_and_defaults():
     assert repr(fo.AdaGrad()) == "AdaGrad(lr=0.01, eps=1e-07)"
     assert repr(fo.RMSprop()) == "RMSprop(lr=0.01, decay_rate=0.99, eps=1e-07)"
     assert repr(fo.Adam()) == "Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-07)"
+    assert repr(fo.AdamW()) == "AdamW(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08)"
+    assert repr(fo.HeavyBall()) == "HeavyBall(lr=0.01, mu=0.9, dampening=0.0, nesterov=False)"
+    assert repr(fo.Lion()) == "Lion(lr=0.0001, beta1=0.9, beta2=0.99)"
+    assert repr(fo.Adam(amsgrad=True)).endswith("eps=1e-07, amsgrad=True)")
     assert repr(fo.Adam(1, 0.5, 0.25, 0.125)) == "Adam(lr=1.0, beta1=0.5, beta2=0.25, eps=0.125)"
 
 
@@ -170,6 +189,20 @@ def test_eps_that_float32_would_round_to_nothing():
         fo.Adam(eps=1e-50)
     fo.Adam(eps=1.5e-45)
     fo.Adam(eps=0)
+
+
+def test_a_number_that_must_not_be_0_in_float32_either():
+    with pytest.raises(ValueError, match=r"lr must be at least 1.4e-45, below which float32"):
+        fo.FTRL(lr=1e-50)
+
+
+def test_step_sizes_that_contradict_each_other():
+    opt, params = fo.Rprop(step_min=1.0), {"x": np.ones(2)}
+    opt.step_max = 0.5
+    with pytest.raises(ValueError, match=r"step_min must be at most step_max, got 1.0 and 0.5"):
+        opt.update(params, {"x": np.ones(2)})
+    assert (params["x"] == 1).all()
+    assert opt.iter == 0
 
 
 def test_coefficient_that_float32_cannot_hold():

@@ -32,7 +32,7 @@ def test_every_class_has_an_oracle_and_every_oracle_a_class():
 
 def test_kernel_names_begin_with_the_class_name():
     for cls in CLASSES:
-        for name in cls.kernels:
+        for name in vars(cls).get("kernels", ()):  # AdamW has Adam's
             assert name.replace("_", "").startswith(cls.__name__.lower())
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from registry import assert_same_bits, every_dtype, every_rule
+from registry import assert_same_bits, every_dtype, every_rule, starts
 
 import fastoptim as fo
 from fastoptim.kernels import RULES, step
@@ -18,8 +18,10 @@ class State:
 def test_same_bits_as_the_listing(case, dtype, n):
     rng = np.random.default_rng(0)
     expected = {"x": rng.standard_normal(n).astype(dtype)}
-    p, opt, oracle = expected["x"].copy(), case.ours(), case.oracle()
-    state = [np.zeros_like(p) for _ in case.slots]
+    bare = case.without_decay
+    p, opt, oracle = expected["x"].copy(), case.ours(**bare), case.oracle(**bare)
+    start = {slot: getattr(opt, name) for name, slot in starts(case.cls).items()}
+    state = [np.full_like(p, start.get(slot, 0.0)) for slot in case.slots]
     for t in (1, 2, 3):
         g = rng.standard_normal(n).astype(dtype)
         oracle.update(expected, {"x": g})

@@ -14,22 +14,49 @@ from fastoptim import schedules
 from fastoptim.accumulate import SoftBatch
 from fastoptim.groups import Group
 from fastoptim.ode import RK23, RK45, Heun
-from fastoptim.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastoptim.optimizers import (
+    FTRL,
+    SGD,
+    AdaBelief,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    AdaMax,
+    AdamW,
+    HeavyBall,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
 
 __all__ = [
+    "FTRL",
     "RK23",
     "RK45",
     "SGD",
+    "AdaBelief",
+    "AdaDelta",
     "AdaGrad",
+    "AdaMax",
     "Adam",
+    "AdamW",
     "Group",
+    "HeavyBall",
     "Heun",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "SoftBatch",
     "get_num_threads",
     "schedules",

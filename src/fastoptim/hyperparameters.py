@@ -40,8 +40,9 @@ class Epsilon(Interval):
         """Return a value as a float, or say why it cannot be this hyperparameter."""
         x = super().__call__(name, value)
         if x != 0.0 and float(np.float32(x)) == 0.0:
+            zero = "0 or " if 0.0 in self else ""
             raise ValueError(
-                f"{name} must be 0 or at least {SMALLEST_FLOAT32:.1e}, below which float32 "
+                f"{name} must be {zero}at least {SMALLEST_FLOAT32:.1e}, below which float32 "
                 f"rounds it to 0, got {value!r}"
             )
         return x

@@ -11,13 +11,6 @@ cdef enum:
     ERROR_LANES = 16
 
 
-cdef inline floating size(floating x) noexcept nogil:
-    if floating is float:
-        return fabsf(x)
-    else:
-        return fabs(x)
-
-
 cdef inline void weighted(
     floating *total, const floating *g, floating **s, const floating *c, Py_ssize_t i, Py_ssize_t n, int m
 ) noexcept nogil:
@@ -132,14 +125,14 @@ cdef void _error_squared(floating *p, const floating *g, floating **s, const flo
         lane[j] = 0.0
     while i + ERROR_LANES <= n:
         for j in range(ERROR_LANES):
-            a = size(y[i + j])
-            b = size(y_new[i + j])
+            a = magnitude(y[i + j])
+            b = magnitude(y_new[i + j])
             d = (error[i + j] + weight * g[i + j] + 0 * y_new[i + j]) / (atol + rtol * (a if a > b else b))
             lane[j] += <double> d * <double> d
         i += ERROR_LANES
     for j in range(<int> (n - i)):
-        a = size(y[i + j])
-        b = size(y_new[i + j])
+        a = magnitude(y[i + j])
+        b = magnitude(y_new[i + j])
         d = (error[i + j] + weight * g[i + j] + 0 * y_new[i + j]) / (atol + rtol * (a if a > b else b))
         lane[j] += <double> d * <double> d
     for j in range(ERROR_LANES):

@@ -30,6 +30,30 @@ cdef inline floating root(floating x) noexcept nogil:
         return sqrt(x)
 
 
+cdef inline floating magnitude(floating x) noexcept nogil:
+    if floating is float:
+        return fabsf(x)
+    else:
+        return fabs(x)
+
+
+# sign, larger and within are np.sign, np.maximum and np.clip, zeros and NaN included; comparisons
+# that choose between two values become blends.
+cdef inline floating sign(floating x) noexcept nogil:
+    cdef floating y = 0 if x == 0 else x
+    y = 1 if x > 0 else y
+    return -1 if x < 0 else y
+
+
+cdef inline floating larger(floating x, floating y) noexcept nogil:
+    return x if (x >= y) | (x != x) else y
+
+
+cdef inline floating within(floating x, floating low, floating high) noexcept nogil:
+    cdef floating y = high if x > high else x
+    return low if y < low else y
+
+
 cdef void sgd(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating lr = c[0]
     cdef Py_ssize_t i
@@ -44,6 +68,26 @@ cdef void momentum(floating *p, const floating *g, floating **s, const floating 
     for i in range(n):
         v[i] = alpha * v[i] - lr * g[i]
         p[i] += v[i]
+
+
+cdef void heavy_ball(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *v = s[0]
+    cdef floating mu = c[0], one_minus_dampening = c[1], lr = c[2]
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = mu * v[i] + one_minus_dampening * g[i]
+        p[i] -= lr * v[i]
+
+
+cdef void heavy_ball_nesterov(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
+    cdef floating *v = s[0]
+    cdef floating mu = c[0], one_minus_dampening = c[1], lr = c[2]
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = mu * v[i] + one_minus_dampening * g[i]
+        p[i] -= lr * (g[i] + mu * v[i])
 
 
 cdef void nesterov(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
@@ -67,6 +111,29 @@ cdef void nesterov_listing(
         p[i] -= one_plus_mu_lr * g[i]
 
 
+cdef void lion(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating beta1 = c[0], one_minus_beta1 = c[1], beta2 = c[2], one_minus_beta2 = c[3], lr = c[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] -= lr * sign(beta1 * m[i] + one_minus_beta1 * g[i])
+        m[i] = beta2 * m[i] + one_minus_beta2 * g[i]
+
+
+cdef void rprop(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *g_prev = s[0]
+    cdef floating *delta = s[1]
+    cdef floating eta_minus = c[0], eta_plus = c[1], step_min = c[2], step_max = c[3], turn, step
+    cdef Py_ssize_t i
+    for i in range(n):
+        turn = g[i] * g_prev[i]
+        step = delta[i] * eta_plus if turn > 0 else delta[i]
+        step = delta[i] * eta_minus if turn < 0 else step
+        delta[i] = within(step, step_min, step_max)
+        g_prev[i] = 0 if turn < 0 else g[i]
+        p[i] -= sign(g_prev[i]) * delta[i]
+
+
 cdef void adagrad(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *h = s[0]
     cdef floating lr = c[0], eps = c[1]
@@ -74,6 +141,19 @@ cdef void adagrad(floating *p, const floating *g, floating **s, const floating *
     for i in range(n):
         h[i] += g[i] * g[i]
         p[i] -= lr * g[i] / (root(h[i]) + eps)
+
+
+cdef void ftrl(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *h = s[0]
+    cdef floating *z = s[1]
+    cdef floating lr = c[0], l1 = c[1], two_l2 = c[2], root_h, x
+    cdef Py_ssize_t i
+    for i in range(n):
+        root_h = root(h[i])
+        h[i] += g[i] * g[i]
+        z[i] += g[i] - (root(h[i]) - root_h) / lr * p[i]
+        x = within(z[i], -l1, l1) - z[i]
+        p[i] = 0 if x == 0 else x / (root(h[i]) / lr + two_l2)
 
 
 cdef void rmsprop(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
@@ -86,6 +166,68 @@ cdef void rmsprop(floating *p, const floating *g, floating **s, const floating *
         p[i] -= lr * g[i] / (root(h[i]) + eps)
 
 
+cdef void rmsprop_momentum(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
+    cdef floating *h = s[0]
+    cdef floating *v = s[1]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] *= rho
+        h[i] += one_minus_rho * g[i] * g[i]
+        v[i] = momentum * v[i] + g[i] / (root(h[i]) + eps)
+        p[i] -= lr * v[i]
+
+
+cdef void rmsprop_centered(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
+    cdef floating *h = s[0]
+    cdef floating *m = s[1]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], variance
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] *= rho
+        h[i] += one_minus_rho * g[i] * g[i]
+        m[i] += one_minus_rho * (g[i] - m[i])
+        variance = h[i] - m[i] * m[i]
+        variance = 0 if variance < 0 else variance
+        p[i] -= lr * g[i] / (root(variance) + eps)
+
+
+cdef void rmsprop_centered_momentum(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
+    cdef floating *h = s[0]
+    cdef floating *m = s[1]
+    cdef floating *v = s[2]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4], variance
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] *= rho
+        h[i] += one_minus_rho * g[i] * g[i]
+        m[i] += one_minus_rho * (g[i] - m[i])
+        variance = h[i] - m[i] * m[i]
+        variance = 0 if variance < 0 else variance
+        v[i] = momentum * v[i] + g[i] / (root(variance) + eps)
+        p[i] -= lr * v[i]
+
+
+cdef void adadelta(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *h = s[0]
+    cdef floating *d = s[1]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], step
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] *= rho
+        h[i] += one_minus_rho * g[i] * g[i]
+        step = root(d[i] + eps) / root(h[i] + eps) * g[i]
+        d[i] *= rho
+        d[i] += one_minus_rho * step * step
+        p[i] -= lr * step
+
+
 cdef void adam(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *m = s[0]
     cdef floating *v = s[1]
@@ -94,6 +236,64 @@ cdef void adam(floating *p, const floating *g, floating **s, const floating *c, 
     for i in range(n):
         m[i] += one_minus_beta1 * (g[i] - m[i])
         v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
+        p[i] -= lr_t * m[i] / (root(v[i]) + eps)
+
+
+cdef void adam_amsgrad(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating *v = s[1]
+    cdef floating *v_max = s[2]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] += one_minus_beta1 * (g[i] - m[i])
+        v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
+        v_max[i] = larger(v_max[i], v[i])
+        p[i] -= lr_t * m[i] / (root(v_max[i]) + eps)
+
+
+cdef void adamax(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating *u = s[1]
+    cdef floating one_minus_beta1 = c[0], beta2 = c[1], lr_t = c[2], eps = c[3]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] += one_minus_beta1 * (g[i] - m[i])
+        u[i] = larger(beta2 * u[i], magnitude(g[i]) + eps)
+        p[i] -= lr_t * m[i] / u[i]
+
+
+cdef void nadam(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating *v = s[1]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_g = c[2], lr_m = c[3], eps = c[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] += one_minus_beta1 * (g[i] - m[i])
+        v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
+        p[i] -= (lr_g * g[i] + lr_m * m[i]) / (root(v[i]) + eps)
+
+
+cdef void radam(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating *v = s[1]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3], rectified = c[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] += one_minus_beta1 * (g[i] - m[i])
+        v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
+        p[i] -= lr_t * m[i] / (root(v[i]) + eps if rectified != 0 else 1)
+
+
+cdef void adabelief(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *m = s[0]
+    cdef floating *v = s[1]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3], eps_root = c[4], d
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] += one_minus_beta1 * (g[i] - m[i])
+        d = g[i] - m[i]
+        v[i] += one_minus_beta2 * (d * d - v[i]) + eps_root
         p[i] -= lr_t * m[i] / (root(v[i]) + eps)
 
 
@@ -115,14 +315,29 @@ cdef int row(const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64)
 
 # name → capsule "fastoptim.Rule" around its row
 RULES = {}
-#   name               slots coefs
-row(b"sgd",              0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
-row(b"momentum",         1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
-row(b"nesterov",         1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
-row(b"nesterov_listing", 1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
-row(b"adagrad",          1, 2, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
-row(b"rmsprop",          1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
-row(b"adam",             2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
+#   name                       slots coefs
+row(b"sgd",                      0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
+row(b"momentum",                 1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
+row(b"heavy_ball",               1, 3, <rule_f32> heavy_ball[float], <rule_f64> heavy_ball[double])
+row(b"heavy_ball_nesterov",      1, 3, <rule_f32> heavy_ball_nesterov[float], <rule_f64> heavy_ball_nesterov[double])
+row(b"nesterov",                 1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
+row(b"nesterov_listing",         1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
+row(b"lion",                     1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
+row(b"rprop",                    2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
+row(b"adagrad",                  1, 2, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
+row(b"ftrl",                     2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
+row(b"rmsprop",                  1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
+row(b"rmsprop_momentum",         2, 5, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
+row(b"rmsprop_centered",         2, 4, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
+row(b"rmsprop_centered_momentum", 3, 5,
+    <rule_f32> rmsprop_centered_momentum[float], <rule_f64> rmsprop_centered_momentum[double])
+row(b"adadelta",                 2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
+row(b"adam",                     2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
+row(b"adam_amsgrad",             3, 4, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
+row(b"adamax",                   2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
+row(b"nadam",                    2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
+row(b"radam",                    2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
+row(b"adabelief",                2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
 
 row(b"_scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
 row(b"_clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])

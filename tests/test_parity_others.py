@@ -1,0 +1,271 @@
+"""The numbers of Keras, Optax, scikit-learn and cs231n: 50 steps in float64, to 1e-12.
+
+Each row says how an optimizer of theirs is written in fastoptim; the README's table has the same
+rows. State is compared by test_parity_torch.py and the listings; here it is the parameters. Keras
+computes in float64 with TensorFlow only; its other backends round to float32, whatever they are
+given, and are compared to that.
+"""
+
+import math
+import os
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+import fastoptim as fo
+
+STEPS = 50
+SHAPES = {"W": (7, 5), "b": (11,)}
+
+
+def start(rng):
+    return {key: rng.standard_normal(shape) for key, shape in SHAPES.items()}
+
+
+def trained(opt):
+    """The parameters after 50 steps, and the gradients that led there."""
+    rng = np.random.default_rng(0)
+    params, history = start(rng), []
+    for _ in range(STEPS):
+        grads = {key: p + rng.standard_normal(p.shape) for key, p in params.items()}
+        history.append(grads)
+        opt.update(params, grads)
+    return params, history
+
+
+def same(ours, theirs, rtol=1e-12):
+    for key in ours:
+        np.testing.assert_allclose(ours[key], np.asarray(theirs[key]), rtol=rtol, atol=rtol / 10)
+
+
+# ---------------------------------------------------------------- Keras
+
+# TensorFlow rounds Python's 0.9 to float32 before it meets a float64 array, so the numbers here
+# are sums of few powers of two, which float32 holds exactly. The last rows are Keras' defaults.
+B1, B2, EPS = 0.875, 1 - 2**-8, 2**-20
+
+KERAS = {
+    # name, arguments → the same here
+    "SGD": ("SGD", {"learning_rate": 0.125}, fo.SGD(0.125)),
+    "momentum": ("SGD", {"learning_rate": 0.125, "momentum": B1}, fo.Momentum(0.125, B1)),
+    "nesterov": (
+        "SGD", {"learning_rate": 0.125, "momentum": B1, "nesterov": True}, fo.Nesterov(0.125, B1),
+    ),
+    "Adagrad": (  # ε under the root is an initial value that is larger by ε
+        "Adagrad",
+        {"learning_rate": 0.125, "epsilon": EPS, "initial_accumulator_value": 0.125},
+        fo.AdaGrad(0.125, eps=0.0, initial=0.125 + EPS),
+    ),
+    "RMSprop without eps": (
+        "RMSprop", {"learning_rate": 2**-7, "rho": B1, "epsilon": 0.0},
+        fo.RMSprop(2**-7, B1, eps=0.0),
+    ),
+    "RMSprop without eps, centered, momentum": (
+        "RMSprop",
+        {"learning_rate": 2**-7, "rho": B1, "epsilon": 0.0, "centered": True, "momentum": 0.5},
+        fo.RMSprop(2**-7, B1, eps=0.0, centered=True, momentum=0.5),
+    ),
+    "Adam": (
+        "Adam", {"learning_rate": 2**-7, "beta_1": B1, "beta_2": B2, "epsilon": EPS},
+        fo.Adam(2**-7, B1, B2, EPS),
+    ),
+    "Adam, amsgrad": (
+        "Adam",
+        {"learning_rate": 2**-7, "beta_1": B1, "beta_2": 0.5, "epsilon": EPS, "amsgrad": True},
+        fo.Adam(2**-7, B1, 0.5, EPS, amsgrad=True),
+    ),
+    "AdamW": (
+        "AdamW",
+        {
+            "learning_rate": 2**-7, "beta_1": B1, "beta_2": B2, "epsilon": EPS,
+            "weight_decay": 0.125,
+        },
+        fo.Adam(2**-7, B1, B2, EPS, weight_decay=0.125, decoupled=True),
+    ),
+    "Adamax without eps": (
+        "Adamax", {"learning_rate": 2**-7, "beta_1": B1, "beta_2": B2, "epsilon": 0.0},
+        fo.AdaMax(2**-7, B1, B2, eps=0.0),
+    ),
+    "Adadelta": (
+        "Adadelta", {"learning_rate": 0.5, "rho": B1, "epsilon": EPS}, fo.AdaDelta(0.5, B1, EPS),
+    ),
+    "Lion": (
+        "Lion", {"learning_rate": 2**-7, "beta_1": B1, "beta_2": B2, "weight_decay": 0.125},
+        fo.Lion(2**-7, B1, B2, weight_decay=0.125),
+    ),
+    "Ftrl": (
+        "Ftrl",
+        {
+            "learning_rate": 0.125, "initial_accumulator_value": 0.25, "beta": 0.25,
+            "l1_regularization_strength": 0.5, "l2_regularization_strength": 0.75,
+        },
+        fo.FTRL(0.125, 0.25, 0.5, 0.75, 0.25),
+    ),
+    "Adagrad, defaults": (
+        "Adagrad", {}, fo.AdaGrad(0.001, eps=0.0, initial=0.1 + 1e-7),
+    ),
+    "Adam, defaults": ("Adam", {}, fo.Adam()),
+    "AdamW, defaults": ("AdamW", {}, fo.Adam(weight_decay=0.004, decoupled=True)),
+    "Adadelta, defaults": ("Adadelta", {}, fo.AdaDelta(0.001, rho=0.95, eps=1e-7)),
+    "Nadam, defaults": ("Nadam", {}, fo.NAdam(0.001, eps=1e-7, psi=1.0)),
+    "Lion, defaults": ("Lion", {}, fo.Lion(0.001, weight_decay=0.0)),
+    "Ftrl, defaults": ("Ftrl", {}, fo.FTRL()),
+}
+
+
+@pytest.fixture
+def keras():
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow" if find_spec("tensorflow") else "numpy")
+    keras = pytest.importorskip("keras")
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield keras
+    keras.config.set_floatx(before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("row", KERAS)
+def test_keras(keras, row):
+    name, arguments, ours = KERAS[row]
+    theirs = getattr(keras.optimizers, name)(**arguments)
+    params, history = trained(ours)
+    x = start(np.random.default_rng(0))
+    variables = [keras.Variable(p, dtype="float64") for p in x.values()]
+    for grads in history:
+        theirs.apply([keras.ops.convert_to_tensor(g) for g in grads.values()], variables)
+    x = dict(zip(x, map(keras.ops.convert_to_numpy, variables), strict=True))
+    exact = keras.backend.backend() == "tensorflow" and "defaults" not in row
+    same(params, x, rtol=1e-12 if exact else 1e-4)
+
+
+# ---------------------------------------------------------------- Optax
+
+OPTAX = {
+    "sgd": (lambda optax: optax.sgd(0.1), fo.SGD(0.1)),
+    "momentum": (lambda optax: optax.sgd(0.1, momentum=0.9), fo.HeavyBall(0.1, 0.9)),
+    "nesterov": (
+        lambda optax: optax.sgd(0.1, momentum=0.9, nesterov=True),
+        fo.HeavyBall(0.1, 0.9, nesterov=True),
+    ),
+    "adagrad": (
+        lambda optax: optax.adagrad(0.1), fo.AdaGrad(0.1, eps=0.0, initial=0.1 + 1e-7),
+    ),
+    "rmsprop": (
+        lambda optax: optax.rmsprop(0.01, eps_in_sqrt=False), fo.RMSprop(0.01, 0.9, eps=1e-8),
+    ),
+    "rmsprop, all": (
+        lambda optax: optax.rmsprop(
+            0.01, eps=1e-3, eps_in_sqrt=False, centered=True, momentum=0.5, initial_scale=0.0
+        ),
+        fo.RMSprop(0.01, 0.9, eps=1e-3, centered=True, momentum=0.5),
+    ),
+    "adam": (
+        lambda optax: optax.adam(0.01, eps=1e-3), fo.Adam(0.01, eps=1e-3, eps_corrected=True),
+    ),
+    "adamw": (lambda optax: optax.adamw(0.01), fo.AdamW(0.01, weight_decay=1e-4)),
+    "adamax": (lambda optax: optax.adamax(0.01, eps=1e-3), fo.AdaMax(0.01, eps=1e-3)),
+    "adadelta": (lambda optax: optax.adadelta(0.5), fo.AdaDelta(0.5)),
+    "radam without eps": (lambda optax: optax.radam(0.01, eps=0.0), fo.RAdam(0.01, eps=0.0)),
+    "adabelief": (lambda optax: optax.adabelief(0.01), fo.AdaBelief(0.01)),
+    "adabelief, eps": (
+        lambda optax: optax.adabelief(0.01, b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-3),
+        fo.AdaBelief(0.01, 0.8, 0.9, 1e-2, 1e-3),
+    ),
+    "lion": (lambda optax: optax.lion(0.01), fo.Lion(0.01)),
+    "lion, decay": (
+        lambda optax: optax.lion(0.01, b1=0.5, b2=0.7, weight_decay=0.2),
+        fo.Lion(0.01, 0.5, 0.7, weight_decay=0.2),
+    ),
+}
+
+
+@pytest.fixture
+def float64_in_jax():
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("row", OPTAX)
+def test_optax(float64_in_jax, row):
+    optax = pytest.importorskip("optax")
+    make, ours = OPTAX[row]
+    theirs = make(optax)
+    params, history = trained(ours)
+    x = start(np.random.default_rng(0))
+    state = theirs.init(x)
+    for grads in history:
+        updates, state = theirs.update(grads, state, x)
+        x = optax.apply_updates(x, updates)
+    same(params, x)
+
+
+# ---------------------------------------------------------------- scikit-learn's MLP
+
+SKLEARN = {
+    "sgd, momentum": (
+        "SGDOptimizer", {"learning_rate_init": 0.1, "nesterov": False}, fo.Momentum(0.1, 0.9),
+    ),
+    "sgd": ("SGDOptimizer", {"learning_rate_init": 0.1}, fo.Nesterov(0.1, 0.9)),
+    "adam": ("AdamOptimizer", {}, fo.Adam(eps=1e-8)),
+    "adam, eps": ("AdamOptimizer", {"epsilon": 1e-2}, fo.Adam(eps=1e-2)),
+}
+
+
+@pytest.mark.parametrize("row", SKLEARN)
+def test_sklearn(row):
+    optimizers = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    name, arguments, ours = SKLEARN[row]
+    params, history = trained(ours)
+    x = start(np.random.default_rng(0))
+    theirs = getattr(optimizers, name)(list(x.values()), **arguments)
+    for grads in history:
+        theirs.update_params(list(x.values()), list(grads.values()))
+    same(params, x)
+
+
+# ---------------------------------------------------------------- cs231n
+# A course, not a package: its recursions, written out for one array. t counts from 1.
+
+
+def cs231n_sgd(x, g, s, t):
+    return x - 1e-2 * g
+
+
+def cs231n_sgd_momentum(x, g, s, t):
+    s["v"] = 0.9 * s.get("v", 0) - 1e-2 * g
+    return x + s["v"]
+
+
+def cs231n_rmsprop(x, g, s, t):
+    s["cache"] = 0.99 * s.get("cache", 0) + 0.01 * g**2
+    return x - 1e-2 * g / (np.sqrt(s["cache"]) + 1e-8)
+
+
+def cs231n_adam(x, g, s, t):
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    s["v"] = 0.999 * s.get("v", 0) + 0.001 * g**2
+    m, v = s["m"] / (1 - math.pow(0.9, t)), s["v"] / (1 - math.pow(0.999, t))
+    return x - 1e-3 * m / (np.sqrt(v) + 1e-8)
+
+
+CS231N = {
+    cs231n_sgd: fo.SGD(),
+    cs231n_sgd_momentum: fo.Momentum(),
+    cs231n_rmsprop: fo.RMSprop(eps=1e-8),
+    cs231n_adam: fo.Adam(eps=1e-8, eps_corrected=True),
+}
+
+
+@pytest.mark.parametrize("rule", CS231N)
+def test_cs231n(rule):
+    params, history = trained(CS231N[rule])
+    x = start(np.random.default_rng(0))
+    state = {key: {} for key in x}
+    for t, grads in enumerate(history, start=1):
+        x = {key: rule(x[key], grads[key], state[key], t) for key in x}
+    same(params, x)

@@ -1,0 +1,224 @@
+"""PyTorch's numbers: each rule that torch.optim has, over a grid of its arguments, 50 steps.
+
+Parameters and every state tensor agree to 1e-12 in float64. How to write an optimizer of PyTorch
+in fastoptim is what each `Pair` below says, so the README's table is tested here.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import fastoptim as fo
+from fastoptim.optimizers import momentum_products
+
+torch = pytest.importorskip("torch")
+
+STEPS = 50
+SHAPES = {"W": (7, 5), "b": (11,), "scale": ()}
+
+
+class Pair:
+    """An optimizer of torch.optim, and how its arguments are written here.
+
+    Parameters
+    ----------
+    theirs : str
+        Its name in torch.optim.
+    ours : callable
+        Takes PyTorch's arguments, returns an optimizer.
+    state : dict
+        Our slot → the name of PyTorch's tensor.
+    grid : dict
+        Argument of PyTorch → its values, all combined with all.
+    """
+
+    def __init__(self, theirs, ours, state, grid):
+        self.theirs, self.ours, self.state, self.grid = theirs, ours, state, grid
+
+    def cases(self):
+        for values in product(*self.grid.values()):
+            given = dict(zip(self.grid, values, strict=True))
+            yield pytest.param(self, given, id=f"{self.theirs}-{given}")
+
+
+def heavy_ball(lr, momentum, dampening=0.0, nesterov=False, **options):
+    return fo.HeavyBall(lr, momentum, dampening, nesterov, **options)
+
+
+def adagrad(lr, lr_decay, initial_accumulator_value, eps=1e-10, **options):
+    return fo.AdaGrad(lr, eps, lr_decay=lr_decay, initial=initial_accumulator_value, **options)
+
+
+def rmsprop(lr, alpha, eps=1e-8, **options):
+    return fo.RMSprop(lr, alpha, eps, **options)
+
+
+def adam(lr, betas, eps=1e-8, decoupled_weight_decay=False, **options):
+    options["decoupled"] = decoupled_weight_decay
+    return fo.Adam(lr, *betas, eps, eps_corrected=True, **options)
+
+
+def adamw(lr, betas, **options):
+    return fo.AdamW(lr, *betas, **options)
+
+
+def adamax(lr, betas, **options):
+    return fo.AdaMax(lr, *betas, **options)
+
+
+def nadam(lr, betas, momentum_decay, decoupled_weight_decay, **options):
+    options |= {"psi": momentum_decay, "decoupled": decoupled_weight_decay}
+    return fo.NAdam(lr, *betas, **options)
+
+
+def radam(lr, betas, decoupled_weight_decay, **options):
+    return fo.RAdam(lr, *betas, decoupled=decoupled_weight_decay, **options)
+
+
+def rprop(lr, etas, step_sizes, **options):
+    return fo.Rprop(lr, *etas, *step_sizes, **options)
+
+
+OPTIONS = {"weight_decay": [0.0, 0.1], "maximize": [False, True]}
+BETAS = [(0.9, 0.999), (0.5, 0.8)]
+MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+PAIRS = [
+    Pair("SGD", fo.SGD, {}, {"lr": [0.1], **OPTIONS}),
+    Pair(
+        "SGD", heavy_ball, {"v": "momentum_buffer"},
+        {"lr": [0.1], "momentum": [0.5, 0.9], "dampening": [0.0, 0.4], **OPTIONS},
+    ),
+    Pair(
+        "SGD", heavy_ball, {"v": "momentum_buffer"},
+        {"lr": [0.1], "momentum": [0.5, 0.9], "nesterov": [True], **OPTIONS},
+    ),
+    Pair(
+        "Adagrad", adagrad, {"h": "sum"},
+        {
+            "lr": [0.1], "lr_decay": [0.0, 0.05], "initial_accumulator_value": [0.0, 0.1],
+            "eps": [1e-10, 1e-3], **OPTIONS,
+        },
+    ),
+    Pair(
+        "RMSprop", rmsprop, {"h": "square_avg", "m": "grad_avg", "v": "momentum_buffer"},
+        {
+            "lr": [0.01], "alpha": [0.9, 0.99], "centered": [False, True], "momentum": [0.0, 0.6],
+            **OPTIONS,
+        },
+    ),
+    Pair(
+        "Adadelta", fo.AdaDelta, {"h": "square_avg", "d": "acc_delta"},
+        {"lr": [1.0, 0.1], "rho": [0.9, 0.7], "eps": [1e-6, 1e-3], **OPTIONS},
+    ),
+    Pair(
+        "Adam", adam, MOMENTS | {"v_max": "max_exp_avg_sq"},
+        {
+            "lr": [0.01], "betas": BETAS, "eps": [1e-8, 1e-3], "amsgrad": [False, True],
+            "decoupled_weight_decay": [False, True], **OPTIONS,
+        },
+    ),
+    Pair(
+        "AdamW", adamw, MOMENTS | {"v_max": "max_exp_avg_sq"},
+        {"lr": [0.01], "betas": BETAS, "amsgrad": [False, True], **OPTIONS},
+    ),
+    Pair("AdamW", adamw, MOMENTS, {"lr": [0.01], "betas": BETAS}),
+    Pair(
+        "Adamax", adamax, {"m": "exp_avg", "u": "exp_inf"},
+        {"lr": [0.01], "betas": BETAS, "eps": [1e-8, 1e-3], **OPTIONS},
+    ),
+    Pair(
+        "NAdam", nadam, MOMENTS,
+        {
+            "lr": [0.01], "betas": BETAS, "momentum_decay": [4e-3, 1.0],
+            "decoupled_weight_decay": [False, True], **OPTIONS,
+        },
+    ),
+    Pair(
+        "RAdam", radam, MOMENTS,
+        {
+            "lr": [0.01], "betas": [*BETAS, (0.9, 0.5)], "eps": [1e-8, 1e-3],
+            "decoupled_weight_decay": [False, True], **OPTIONS,
+        },
+    ),
+    Pair(
+        "Rprop", rprop, {"g_prev": "prev", "delta": "step_size"},
+        {
+            "lr": [0.01], "etas": [(0.5, 1.2), (0.3, 2.0)],
+            "step_sizes": [(1e-6, 50), (0.005, 0.02)], "maximize": [False, True],
+        },
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    """Let PyTorch keep its step counts and momentum products in float64, too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def gradients(rng, params):
+    """What a model might give: a pull towards zero, noise, and some exact zeros."""
+    return {
+        key: np.asarray(np.where(rng.random(p.shape) < 0.1, 0, p + rng.standard_normal(p.shape)))
+        for key, p in params.items()
+    }
+
+
+@pytest.mark.parametrize(("pair", "given"), [case for pair in PAIRS for case in pair.cases()])
+def test_the_same_numbers(pair, given):
+    rng = np.random.default_rng(0)
+    params = {key: np.asarray(rng.standard_normal(shape)) for key, shape in SHAPES.items()}
+    tensors = {key: torch.tensor(p, requires_grad=True) for key, p in params.items()}
+    ours = pair.ours(**given)
+    theirs = getattr(torch.optim, pair.theirs)(tensors.values(), foreach=False, **given)
+    for _ in range(STEPS):
+        grads = gradients(rng, params)
+        ours.update(params, grads)
+        for key, tensor in tensors.items():
+            tensor.grad = torch.tensor(grads[key])
+        theirs.step()
+    for key, tensor in tensors.items():
+        same(params[key], tensor.detach())
+        state = {k: x for k, x in theirs.state[tensor].items() if x is not None}
+        assert state.pop("step", STEPS) == STEPS
+        if pair.theirs == "NAdam":
+            products = momentum_products(given["betas"][0], given["momentum_decay"])
+            same(products.product(STEPS), state.pop("mu_product"), atol=1e-20)  # nothing beside 1
+        for slot in ours.kernels[ours.kernel]:
+            same(getattr(ours, slot)[key], state.pop(pair.state[slot]))
+        assert state == {}
+
+
+def same(a, b, atol=0.0):
+    np.testing.assert_allclose(a, np.asarray(b), rtol=1e-12, atol=atol)
+
+
+DEFAULTS = {
+    # fastoptim: torch.optim's class, and how the names differ; what is not said is the same
+    fo.AdamW: ("AdamW", {}),
+    fo.AdaMax: ("Adamax", {}),
+    fo.NAdam: ("NAdam", {"psi": "momentum_decay"}),
+    fo.RAdam: ("RAdam", {}),
+    fo.AdaDelta: ("Adadelta", {}),
+    fo.Rprop: ("Rprop", {}),
+}
+
+
+@pytest.mark.parametrize("cls", DEFAULTS)
+def test_the_same_defaults(cls):
+    name, names = DEFAULTS[cls]
+    theirs = dict(getattr(torch.optim, name)([torch.zeros(1)]).defaults)
+    if "betas" in theirs:
+        theirs["beta1"], theirs["beta2"] = theirs.pop("betas")
+    if name == "Rprop":
+        theirs["eta_minus"], theirs["eta_plus"] = theirs.pop("etas")
+        theirs["step_min"], theirs["step_max"] = theirs.pop("step_sizes")
+    opt = cls()
+    compared = [f for f in vars(opt) if names.get(f, f) in theirs]
+    assert {"lr"} < set(compared)
+    for field in compared:
+        assert getattr(opt, field) == theirs[names.get(field, field)], field

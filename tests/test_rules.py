@@ -1,0 +1,175 @@
+"""What is said of single rules: identities between them, edges, options that change midway."""
+
+import threading
+
+import numpy as np
+import pytest
+from reference import ORACLES
+from registry import assert_same_bits
+
+import fastoptim as fo
+from fastoptim.optimizers import MomentumProducts, momentum_products
+
+
+def trained(opt, steps=30, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    params = {"x": rng.standard_normal(40).astype(dtype)}
+    for _ in range(steps):
+        opt.update(params, {"x": rng.standard_normal(40).astype(dtype)})
+    return params["x"]
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adamw_is_adam(amsgrad):
+    a = fo.AdamW(0.1, amsgrad=amsgrad)
+    b = fo.Adam(
+        0.1, eps=1e-8, eps_corrected=True, weight_decay=0.01, decoupled=True, amsgrad=amsgrad
+    )
+    assert trained(a).tobytes() == trained(b).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("heavy", "other"),
+    [
+        (fo.HeavyBall(0.1, 0.9), fo.Momentum(0.1, 0.9)),
+        (fo.HeavyBall(0.1, 0.9, nesterov=True), fo.Nesterov(0.1, 0.9)),
+    ],
+)
+def test_heavy_ball_is_momentum_while_lr_is_constant(heavy, other):
+    np.testing.assert_allclose(trained(heavy), trained(other), rtol=1e-10)
+    np.testing.assert_allclose(-0.1 * heavy.v["x"], other.v["x"], rtol=1e-10)
+
+
+def test_heavy_balls_first_step_is_not_dampened_for_any_key():
+    opt, params = fo.HeavyBall(1.0, 0.5, dampening=1.0), {"a": np.zeros(1)}
+    opt.update(params, {"a": np.ones(1)})
+    params["b"] = np.zeros(1)
+    opt.update(params, {"a": np.ones(1), "b": np.ones(1)})
+    assert (opt.v["a"], opt.v["b"]) == (0.5, 1.0)
+
+
+def test_momenta_are_multiplied_alike_whichever_t_is_asked_for_first():
+    forwards, backwards = (MomentumProducts(0.999, 0.01) for _ in "ab")
+    steps = range(1, 300)
+    a = [forwards.product(t) for t in steps]
+    b = [backwards.product(t) for t in reversed(steps)]
+    assert a == b[::-1]
+    assert MomentumProducts(0.0, 0.004).product(5) == 0.0
+    assert len(MomentumProducts(0.9, 0.004).known) == 1
+    few = MomentumProducts(0.9, 0.004)
+    assert few.product(10**9) <= 1e-20
+    assert len(few.known) < 100
+
+
+def test_momentum_products_asked_for_by_several_threads():
+    products = MomentumProducts(0.9999, 1.0)
+    answers = [[] for _ in range(4)]
+
+    def ask(into):
+        into.extend(products.product(t) for t in range(1, 2000))
+
+    threads = [threading.Thread(target=ask, args=(into,)) for into in answers]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    alone = MomentumProducts(0.9999, 1.0)
+    assert all(got == [alone.product(t) for t in range(1, 2000)] for got in answers)
+
+
+def test_nadam_with_keys_of_different_age_and_hyperparameters_that_change():
+    momentum_products.cache_clear()
+    rng = np.random.default_rng(0)
+    start = {key: rng.standard_normal(6) for key in "ab"}
+    params = {key: p.copy() for key, p in start.items()}
+    opt, oracles = fo.NAdam(), {key: ORACLES["NAdam"]() for key in "ab"}
+    for step, present in enumerate(["a", "a", "ab", "b", "ab", "a", "ab", "ab"]):
+        beta1, psi = (0.9, 0.004) if step < 4 else (0.8, 0.5)
+        opt.beta1, opt.psi = beta1, psi
+        grads = {key: rng.standard_normal(6) for key in present}
+        opt.update({key: params[key] for key in present}, grads)
+        for key in present:
+            oracles[key].beta1, oracles[key].psi = beta1, psi
+            oracles[key].update({key: start[key]}, grads)
+    for key in "ab":
+        assert params[key].tobytes() == start[key].tobytes()
+
+
+def test_nadam_with_a_scheduled_momentum():
+    opt, oracle = fo.NAdam(beta1=lambda step: 0.9 - 0.01 * step), ORACLES["NAdam"]()
+    params, expected = {"x": np.ones(5)}, {"x": np.ones(5)}
+    for step in range(10):
+        oracle.beta1 = 0.9 - 0.01 * step
+        oracle.update(expected, {"x": np.full(5, 0.5)})
+        opt.update(params, {"x": np.full(5, 0.5)})
+    assert_same_bits(opt, oracle, params, expected)
+
+
+def test_radam_before_it_is_rectified_does_not_look_at_v():
+    opt, params = fo.RAdam(lr=1.0), {"x": np.zeros(3, np.float32)}
+    opt.update(params, {"x": np.full(3, 1e30, np.float32)})  # whose square overflows
+    assert np.isinf(opt.v["x"]).all()
+    np.testing.assert_allclose(params["x"], -1e30, rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_centered_rmsprop_with_a_gradient_that_does_not_vary(momentum):
+    opt = fo.RMSprop(decay_rate=0.9, centered=True, momentum=momentum)
+    params, below = {"x": np.ones(99)}, False
+    for _ in range(500):
+        opt.update(params, {"x": np.linspace(0.1, 0.9, 99)})
+        below |= (opt.h["x"] - opt.m["x"] * opt.m["x"] < 0).any()
+    assert below  # else this would test nothing
+    assert np.isfinite(params["x"]).all()
+
+
+def test_rmsprop_momentum_may_be_a_schedule_from_0():
+    opt = fo.RMSprop(momentum=lambda step: 0.5 if step > 2 else 0.0)
+    assert opt.kernel == "rmsprop_momentum"
+    params = {"x": np.ones(3)}
+    for step in range(5):
+        opt.update(params, {"x": np.ones(3)})
+        assert bool(opt.v) == (step > 2)
+
+
+def test_ftrl_leaves_exact_zeros():
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(20) < 5, 1.0, 0.0)
+    x = rng.standard_normal((400, 20))
+    t = x @ truth + 0.1 * rng.standard_normal(400)
+    params, opt = {"w": np.zeros(20)}, fo.FTRL(lr=0.5, l1=3.0)
+    for a, b in zip(x, t, strict=True):
+        opt.update(params, {"w": (a @ params["w"] - b) * a})
+    assert (params["w"][5:] == 0).sum() >= 10
+    assert (np.abs(params["w"][:5]) > 0.5).all()
+
+
+def test_ftrl_with_nothing_to_divide_by():
+    params = {"w": np.ones(3)}
+    fo.FTRL(initial=0.0).update(params, {"w": np.array([0.0, 1.0, 0.0])})
+    assert params["w"].tolist() == [0.0, params["w"][1], 0.0]
+    assert np.isfinite(params["w"]).all()
+
+
+def test_amsgrad_can_be_turned_on():
+    opt, params = fo.Adam(), {"x": np.ones(3)}
+    for size in (1.0, 0.01, 0.01):
+        opt.update(params, {"x": np.full(3, size)})
+        opt.amsgrad = True
+    assert (opt.v_max["x"] > opt.v["x"]).all()
+
+
+def test_rprop_takes_its_first_step_sizes_from_lr():
+    opt, params = fo.Rprop(lr=0.25), {"x": np.zeros(2)}
+    opt.update(params, {"x": np.array([3.0, -0.1])})
+    assert params["x"].tolist() == [-0.25, 0.25]
+    opt.update(params, {"x": np.array([3.0, 0.1])})
+    assert opt.delta["x"].tolist() == [0.3, 0.125]
+    assert params["x"].tolist() == [-0.55, 0.25]
+
+
+def test_lion_stands_still_where_nothing_pulls():
+    opt, params = fo.Lion(0.5, weight_decay=0.0), {"x": np.array([1.0, 1.0, 1.0])}
+    opt.update(params, {"x": np.array([0.0, -0.0, np.nan])})
+    assert params["x"][:2].tolist() == [1.0, 1.0]
+    assert np.isnan(params["x"][2])
