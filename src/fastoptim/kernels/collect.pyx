@@ -12,12 +12,23 @@
     C API, because acquiring a memoryview costs 0.3 µs and there are four arrays per key.
 """
 
-import sys
-from difflib import get_close_matches
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
+
+from fastoptim.kernels.checks import (
+    as_dict,
+    check_containers,
+    check_keeps,
+    check_may_zero,
+    check_write_back,
+    checked_grad,
+    checked_param,
+    keys_error,
+    not_finite,
+    overlaps_itself,
+    refuse_shared_memory,
+    write_back,
+)
 
 cimport cython
 cimport numpy as cnp
@@ -40,8 +51,6 @@ cdef enum:
     MOST_DIMS = 64                  # NumPy's own limit
     LINE = 64                       # bytes of a cache line
     PAGE = 4096
-    # np.shares_memory is exact and can take exponential time; past this it counts as shared.
-    OVERLAP_EFFORT = 1_000_000
 
 cdef int FLAT_PARAM = cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
 cdef int FLAT_GRAD = cnp.NPY_ARRAY_ALIGNED
@@ -134,224 +143,7 @@ cdef Param new_param(object key, cnp.ndarray a, int group):
     return one
 
 
-# ---------------------------------------------------------------- checks of one array
-
-cdef bint is_masked(object a):
-    """Whether a is a masked array.
-
-    np.ma is imported when it is first touched; an import here, in the middle of an update, would
-    leave its lock held in a child that another thread forks at that moment.
-    """
-    ma = sys.modules.get("numpy.ma")
-    return ma is not None and isinstance(a, getattr(ma, "MaskedArray", ()))
-
-
-cdef object checked_array(str name, object a):
-    """Return a as a plain ndarray of float32 or float64, or say what it should have been."""
-    if is_masked(a):
-        raise TypeError(
-            f"{name} is a masked array, and whether masked elements shall move is not said; "
-            f"pass {name}.filled(0) or {name}.data"
-        )
-    if not isinstance(a, np.ndarray):
-        raise TypeError(
-            f"{name} must be a NumPy array of float32 or float64, got {type(a).__name__}"
-        )
-    dtype = a.dtype
-    if dtype.type is not np.float32 and dtype.type is not np.float64:
-        raise TypeError(
-            f"{name} must be float32 or float64, got {dtype}; "
-            f"convert it first: {name}.astype(np.float32)"
-        )
-    if not dtype.isnative:
-        raise TypeError(
-            f"{name} has dtype {dtype.str}, which is not this machine's byte order; "
-            f"convert it first: {name}.astype('={dtype.str[1:]}')"
-        )
-    return a.view(np.ndarray) if type(a) is not np.ndarray else a
-
-
-cdef bint is_scalar(object x):
-    """Whether x is a real number of Python or NumPy (a bool is not)."""
-    return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
-
-
-cpdef object checked_param(object key, object p):
-    """Return a parameter as an array that may be written; a float in a new 0-d array."""
-    name = f"params[{key!r}]"
-    if isinstance(p, (float, np.floating)):
-        return checked_array(name, np.array(p))
-    if isinstance(p, (int, np.integer)):
-        raise TypeError(
-            f"{name} must be a float or an array of float32 or float64, got {p!r} "
-            f"({type(p).__name__}); an integer cannot hold what an update makes of it"
-        )
-    a = checked_array(name, p)
-    if not a.flags.writeable:
-        raise ValueError(
-            f"{name} is read-only, and an update writes in place; "
-            f"pass a writable array (a copy, or a memmap opened with mode 'r+')"
-        )
-    return a
-
-
-cpdef object checked_grad(object key, object g, object dtype, tuple shape):
-    """Return a gradient as an array of the parameter's dtype and shape."""
-    name = f"grads[{key!r}]"
-    if shape == () and is_scalar(g):
-        if isinstance(g, np.floating) and type(g) is not np.float64 and g.dtype != dtype:
-            raise TypeError(f"{name} is {g.dtype}, params[{key!r}] is {dtype}: convert one of them")
-        try:
-            with np.errstate(over="raise"):
-                return np.array(g, dtype=dtype)
-        except (OverflowError, FloatingPointError):
-            raise ValueError(f"{name} is {g!r}, which {dtype} cannot hold") from None
-    a = checked_array(name, g)
-    if a.shape != shape:
-        hint = "reshape it" if a.size == np.prod(shape) else "gradients are never broadcast"
-        raise ValueError(
-            f"{name} has shape {a.shape}, but params[{key!r}] has shape {shape}; {hint}"
-        )
-    if a.dtype != dtype:
-        raise TypeError(
-            f"{name} is {a.dtype}, but params[{key!r}] is {dtype}; "
-            f"convert the gradient: grads[{key!r}].astype(np.{dtype})"
-        )
-    return a
-
-
-def overlaps_itself(object a):
-    """Whether two elements of an array lie in the same place."""
-    if a.size < 2 or a.flags.c_contiguous or a.flags.f_contiguous:
-        return False
-    if any(stride == 0 and n > 1 for stride, n in zip(a.strides, a.shape, strict=True)):
-        return True
-    axes = sorted((abs(stride), n) for stride, n in zip(a.strides, a.shape, strict=True) if n > 1)
-    reach = a.itemsize
-    for stride, n in axes:
-        if stride < reach:
-            break
-        reach += stride * (n - 1)
-    else:
-        return False                # each axis steps over all that the axes inside it reach
-    places = np.zeros((), np.intp)
-    for stride, n in zip(a.strides, a.shape, strict=True):
-        places = places[..., None] + np.arange(n) * stride
-    places = np.sort(places, axis=None)
-    return bool((np.diff(places) < a.itemsize).any())
-
-
-cdef bint share_memory(object a, object b):
-    try:
-        return np.shares_memory(a, b, max_work=OVERLAP_EFFORT)
-    except np.exceptions.TooHardError:
-        return True
-
-
-# ---------------------------------------------------------------- checks of the two containers
-
-cpdef dict as_dict(str name, object x):
-    """Return a mapping, or a list of arrays keyed by position, as a dict."""
-    if type(x) is dict:
-        return x
-    if isinstance(x, Mapping) or (hasattr(x, "keys") and hasattr(x, "__getitem__")):
-        return {key: x[key] for key in x.keys()}
-    if isinstance(x, (list, tuple)):
-        return dict(enumerate(x))
-    if isinstance(x, np.ndarray):
-        hint = f"; put the array into a dict or a list: {name} = {{'W': array}}"
-    else:
-        hint = ""
-    raise TypeError(
-        f"{name} must be a dict or a list of NumPy arrays, got {type(x).__name__}{hint}"
-    )
-
-
-cpdef int check_keeps(object params, dict arrays) except -1:
-    """Refuse a mapping that makes its arrays when asked: what is written to them would be lost."""
-    if isinstance(params, (dict, list, tuple)):
-        return 0
-    for key, a in arrays.items():
-        again = params[key]
-        if isinstance(a, np.ndarray) and again is not a and not (
-            isinstance(again, np.ndarray) and share_memory(a, again)
-        ):
-            raise TypeError(
-                f"params[{key!r}] is a new array each time {type(params).__name__} is asked for it, "
-                f"so an update in place would be lost; pass dict(params) and keep that"
-            )
-    return 0
-
-
-def keys_error(dict params, dict grads):
-    """Return the KeyError for two dicts whose keys differ."""
-    missing = [key for key in params if key not in grads]
-    unknown = [key for key in grads if key not in params]
-    parts = []
-    if missing:
-        parts.append(f"grads has no {listed(missing)}, which params has")
-    if unknown:
-        parts.append(f"grads has {listed(unknown)}, which params has not")
-    text = "; ".join(parts)
-    texts = [key for key in unknown[:1000] if isinstance(key, str)]
-    close = [
-        (key, other[0]) for key in missing[:3] if isinstance(key, str)
-        for other in [get_close_matches(key, texts, 1)] if other
-    ]
-    if close:
-        text += ". Did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?"
-    elif missing:
-        text += ". To leave a parameter as it is, give None as its gradient"
-    return KeyError(text)
-
-
-cpdef int check_containers(
-    object given_params, object given_grads, dict params, dict grads
-) except -1:
-    """Refuse two containers of different kinds or lengths."""
-    if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
-        raise TypeError(
-            f"params and grads must both be dicts or both be lists, got "
-            f"{type(given_params).__name__} and {type(given_grads).__name__}"
-        )
-    if len(params) != len(grads):
-        if isinstance(given_params, (list, tuple)):
-            raise ValueError(
-                f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
-                f"to leave as it is, put None in its place"
-            )
-        raise keys_error(params, grads)
-    return 0
-
-
-cdef str listed(list keys):
-    """Return the first few keys as text."""
-    more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    return ", ".join(map(repr, keys[:8])) + more
-
-
 # ---------------------------------------------------------------- overlaps
-
-def refuse_shared_memory(list arrays):
-    """Refuse named arrays of which two share an element (columns of one table do not)."""
-    reached = []                # those that end beyond the start of the one looked at
-    for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
-        low = byte_bounds(a)[0]
-        reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
-        for other, b in reached:
-            if not share_memory(a, b):
-                continue
-            if "grads[" in name + other:
-                raise ValueError(
-                    f"{other} and {name} share memory, and zero_grads=True would wipe both; "
-                    f"pass a copy as the gradient"
-                )
-            raise ValueError(
-                f"{other} and {name} share memory, which would be updated twice; keep one "
-                f"key per array (for tied weights: one key, the sum of the gradients)"
-            )
-        reached.append((name, a))
-
 
 cdef struct Extent:
     Py_ssize_t low
@@ -550,8 +342,9 @@ cdef class Collector:
 
     cdef Py_ssize_t collect(self, object given_params, object given_grads, list lines) except -1:
         """Check every key and write its row of the table; return how many."""
-        cdef dict params = as_dict("params", given_params)
-        cdef dict grads = as_dict("grads", given_grads)
+        cdef dict params, grads
+        params = given_params if type(given_params) is dict else as_dict("params", given_params)
+        grads = given_grads if type(given_grads) is dict else as_dict("grads", given_grads)
         cdef Py_ssize_t count = 0, first = 0, n_last = len(self.last)
         cdef Param one
         cdef Line line
@@ -560,8 +353,9 @@ cdef class Collector:
         cdef Py_ssize_t p_address, g_address
         cdef bint zeroing = False
         cdef object key, p, g
-        check_containers(given_params, given_grads, params, grads)
-        check_keeps(given_params, params)
+        if params is not given_params or grads is not given_grads or len(params) != len(grads):
+            check_containers(given_params, given_grads, params, grads)
+            check_keeps(given_params, params)
         if self.check_keys is not None and self.iter == 0:
             self.check_keys(params.keys())
         if len(params) > self.spans.shape[0]:
@@ -864,7 +658,7 @@ cdef class Collector:
             return True
         if nonfinite == "skip":
             return False
-        raise not_finite(self.active[i])
+        raise not_finite((<Param> self.active[i]).key, (<Param> self.active[i]).grad)
 
     cdef Py_ssize_t first_not_finite(self, Py_ssize_t count) except -2:
         """Return the place of the first gradient that a survey found not finite, or -1."""
@@ -960,43 +754,3 @@ cdef class Collector:
         self.last = self.active
         self.moved = False
         return 0
-
-
-cpdef int check_write_back(str name, object container, object key, object value) except -1:
-    if isinstance(container, tuple) or not hasattr(container, "__setitem__"):
-        raise TypeError(
-            f"{name}[{key!r}] is a {type(value).__name__}, whose new value must be written back, "
-            f"but {type(container).__name__} cannot be written; use a dict, a list, or 0-d arrays"
-        )
-    if type(container) is not dict and type(container) is not list:
-        container[key] = value      # a rehearsal: if it raises, let it be before anything changes
-    return 0
-
-
-cdef int check_may_zero(object grads, object key, object g) except -1:
-    if not isinstance(g, np.ndarray):
-        check_write_back("grads", grads, key, g)
-    elif not g.flags.writeable:
-        raise ValueError(f"grads[{key!r}] is read-only, and zero_grads=True writes it; pass a copy")
-    elif overlaps_itself(g):
-        raise ValueError(f"grads[{key!r}] overlaps itself, and zero_grads=True writes it")
-    return 0
-
-
-cdef int write_back(object container, object key, object old, object new) except -1:
-    """Put a new value where the old one is: into the array, or in place of the number."""
-    if isinstance(old, np.ndarray):
-        old.view(np.ndarray)[...] = new
-    else:
-        container[key] = type(old)(new[()])
-    return 0
-
-
-cdef object not_finite(Param one):
-    """Return the error for a gradient with a NaN or an infinity."""
-    g = np.asarray(one.grad)
-    where = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
-    place = f"[{', '.join(map(str, where))}]" if where else ""
-    return FloatingPointError(
-        f"grads[{one.key!r}]{place} is {g[where]}; nothing was updated"
-    )

@@ -15,7 +15,7 @@ from numpy.lib.array_utils import byte_bounds
 cimport cython
 cimport numpy as cnp
 
-from fastoptim.kernels.collect import (
+from fastoptim.kernels.checks import (
     as_dict,
     check_containers,
     check_keeps,

@@ -1,0 +1,269 @@
+"""What arrays and their containers must be, in words: the part of every door that says no.
+
+The doors (collect.pyx, points.pyx) let the usual array pass by its flags and addresses alone;
+what is unusual comes here, so this is Python, and takes its time to say what would be right.
+"""
+
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+# np.shares_memory is exact and can take exponential time; past this it counts as shared.
+OVERLAP_EFFORT = 1_000_000
+
+
+def is_masked(a: object) -> bool:
+    """Whether a is a masked array.
+
+    np.ma is imported when it is first touched; an import here, in the middle of an update, would
+    leave its lock held in a child that another thread forks at that moment.
+    """
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(a, getattr(ma, "MaskedArray", ()))
+
+
+def checked_array(name: str, a: Any) -> Any:
+    """Return a as a plain ndarray of float32 or float64, or say what it should have been."""
+    if is_masked(a):
+        raise TypeError(
+            f"{name} is a masked array, and whether masked elements shall move is not said; "
+            f"pass {name}.filled(0) or {name}.data"
+        )
+    if not isinstance(a, np.ndarray):
+        raise TypeError(
+            f"{name} must be a NumPy array of float32 or float64, got {type(a).__name__}"
+        )
+    dtype = a.dtype
+    if dtype.type is not np.float32 and dtype.type is not np.float64:
+        raise TypeError(
+            f"{name} must be float32 or float64, got {dtype}; "
+            f"convert it first: {name}.astype(np.float32)"
+        )
+    if not dtype.isnative:
+        raise TypeError(
+            f"{name} has dtype {dtype.str}, which is not this machine's byte order; "
+            f"convert it first: {name}.astype('={dtype.str[1:]}')"
+        )
+    return a.view(np.ndarray) if type(a) is not np.ndarray else a
+
+
+def is_scalar(x: object) -> bool:
+    """Whether x is a real number of Python or NumPy (a bool is not)."""
+    return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
+
+
+def checked_param(key: object, p: Any) -> Any:
+    """Return a parameter as an array that may be written; a float in a new 0-d array."""
+    name = f"params[{key!r}]"
+    if isinstance(p, (float, np.floating)):
+        return checked_array(name, np.array(p))
+    if isinstance(p, (int, np.integer)):
+        raise TypeError(
+            f"{name} must be a float or an array of float32 or float64, got {p!r} "
+            f"({type(p).__name__}); an integer cannot hold what an update makes of it"
+        )
+    a = checked_array(name, p)
+    if not a.flags.writeable:
+        raise ValueError(
+            f"{name} is read-only, and an update writes in place; "
+            f"pass a writable array (a copy, or a memmap opened with mode 'r+')"
+        )
+    return a
+
+
+def checked_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Return a gradient as an array of the parameter's dtype and shape."""
+    name = f"grads[{key!r}]"
+    if shape == () and is_scalar(g):
+        if isinstance(g, np.floating) and type(g) is not np.float64 and g.dtype != dtype:
+            raise TypeError(f"{name} is {g.dtype}, params[{key!r}] is {dtype}: convert one of them")
+        try:
+            with np.errstate(over="raise"):
+                return np.array(g, dtype=dtype)
+        except (OverflowError, FloatingPointError):
+            raise ValueError(f"{name} is {g!r}, which {dtype} cannot hold") from None
+    a = checked_array(name, g)
+    if a.shape != shape:
+        hint = "reshape it" if a.size == np.prod(shape) else "gradients are never broadcast"
+        raise ValueError(
+            f"{name} has shape {a.shape}, but params[{key!r}] has shape {shape}; {hint}"
+        )
+    if a.dtype != dtype:
+        raise TypeError(
+            f"{name} is {a.dtype}, but params[{key!r}] is {dtype}; "
+            f"convert the gradient: grads[{key!r}].astype(np.{dtype})"
+        )
+    return a
+
+
+def overlaps_itself(a: Any) -> bool:
+    """Whether two elements of an array lie in the same place."""
+    if a.size < 2 or a.flags.c_contiguous or a.flags.f_contiguous:
+        return False
+    if any(stride == 0 and n > 1 for stride, n in zip(a.strides, a.shape, strict=True)):
+        return True
+    axes = sorted((abs(stride), n) for stride, n in zip(a.strides, a.shape, strict=True) if n > 1)
+    reach = a.itemsize
+    for stride, n in axes:
+        if stride < reach:
+            break
+        reach += stride * (n - 1)
+    else:
+        return False                # each axis steps over all that the axes inside it reach
+    places = np.zeros((), np.intp)
+    for stride, n in zip(a.strides, a.shape, strict=True):
+        places = places[..., None] + np.arange(n) * stride
+    places = np.sort(places, axis=None)
+    return bool((np.diff(places) < a.itemsize).any())
+
+
+def share_memory(a: Any, b: Any) -> bool:
+    """Whether two arrays have an element in common."""
+    try:
+        return np.shares_memory(a, b, max_work=OVERLAP_EFFORT)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+# ---------------------------------------------------------------- checks of the two containers
+
+def as_dict(name: str, x: Any) -> dict[Any, Any]:
+    """Return a mapping, or a list of arrays keyed by position, as a dict."""
+    if type(x) is dict:
+        return x
+    if isinstance(x, Mapping) or (hasattr(x, "keys") and hasattr(x, "__getitem__")):
+        return {key: x[key] for key in x.keys()}  # noqa: SIM118 all that is asked for is keys
+    if isinstance(x, (list, tuple)):
+        return dict(enumerate(x))
+    if isinstance(x, np.ndarray):
+        hint = f"; put the array into a dict or a list: {name} = {{'W': array}}"
+    else:
+        hint = ""
+    raise TypeError(
+        f"{name} must be a dict or a list of NumPy arrays, got {type(x).__name__}{hint}"
+    )
+
+
+def check_keeps(params: Any, arrays: dict[Any, Any]) -> None:
+    """Refuse a mapping that makes its arrays when asked: what is written to them would be lost."""
+    if isinstance(params, (dict, list, tuple)):
+        return
+    for key, a in arrays.items():
+        again = params[key]
+        if isinstance(a, np.ndarray) and again is not a and not (
+            isinstance(again, np.ndarray) and share_memory(a, again)
+        ):
+            raise TypeError(
+                f"params[{key!r}] is a new array each time {type(params).__name__} is asked for "
+                f"it, so an update in place would be lost; pass dict(params) and keep that"
+            )
+
+
+def keys_error(params: dict[Any, Any], grads: dict[Any, Any]) -> KeyError:
+    """Return the KeyError for two dicts whose keys differ."""
+    missing = [key for key in params if key not in grads]
+    unknown = [key for key in grads if key not in params]
+    parts = []
+    if missing:
+        parts.append(f"grads has no {listed(missing)}, which params has")
+    if unknown:
+        parts.append(f"grads has {listed(unknown)}, which params has not")
+    text = "; ".join(parts)
+    texts = [key for key in unknown[:1000] if isinstance(key, str)]
+    close = [
+        (key, other[0]) for key in missing[:3] if isinstance(key, str)
+        for other in [get_close_matches(key, texts, 1)] if other
+    ]
+    if close:
+        text += ". Did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?"
+    elif missing:
+        text += ". To leave a parameter as it is, give None as its gradient"
+    return KeyError(text)
+
+
+def check_containers(
+    given_params: Any, given_grads: Any, params: dict[Any, Any], grads: dict[Any, Any]
+) -> None:
+    """Refuse two containers of different kinds or lengths."""
+    if isinstance(given_params, (list, tuple)) != isinstance(given_grads, (list, tuple)):
+        raise TypeError(
+            f"params and grads must both be dicts or both be lists, got "
+            f"{type(given_params).__name__} and {type(given_grads).__name__}"
+        )
+    if len(params) != len(grads):
+        if isinstance(given_params, (list, tuple)):
+            raise ValueError(
+                f"params has {len(params)} arrays, grads has {len(grads)}; for a parameter "
+                f"to leave as it is, put None in its place"
+            )
+        raise keys_error(params, grads)
+
+
+def listed(keys: list[Any]) -> str:
+    """Return the first few keys as text."""
+    more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    return ", ".join(map(repr, keys[:8])) + more
+
+
+def refuse_shared_memory(arrays: list[tuple[str, Any]]) -> None:
+    """Refuse named arrays of which two share an element (columns of one table do not)."""
+    reached: list[tuple[str, Any]] = []  # those that end beyond the start of the one looked at
+    for name, a in sorted(arrays, key=lambda pair: byte_bounds(pair[1])[0]):
+        low = byte_bounds(a)[0]
+        reached = [pair for pair in reached if byte_bounds(pair[1])[1] > low]
+        for other, b in reached:
+            if not share_memory(a, b):
+                continue
+            if "grads[" in name + other:
+                raise ValueError(
+                    f"{other} and {name} share memory, and zero_grads=True would wipe both; "
+                    f"pass a copy as the gradient"
+                )
+            raise ValueError(
+                f"{other} and {name} share memory, which would be updated twice; keep one "
+                f"key per array (for tied weights: one key, the sum of the gradients)"
+            )
+        reached.append((name, a))
+
+
+def check_write_back(name: str, container: Any, key: Any, value: object) -> None:
+    """Refuse a container that cannot take the new value of a number."""
+    if isinstance(container, tuple) or not hasattr(container, "__setitem__"):
+        raise TypeError(
+            f"{name}[{key!r}] is a {type(value).__name__}, whose new value must be written back, "
+            f"but {type(container).__name__} cannot be written; use a dict, a list, or 0-d arrays"
+        )
+    if type(container) is not dict and type(container) is not list:
+        container[key] = value      # a rehearsal: if it raises, let it be before anything changes
+
+
+def check_may_zero(grads: Any, key: Any, g: Any) -> None:
+    """Refuse a gradient that cannot be set to zero."""
+    if not isinstance(g, np.ndarray):
+        check_write_back("grads", grads, key, g)
+    elif not g.flags.writeable:
+        raise ValueError(f"grads[{key!r}] is read-only, and zero_grads=True writes it; pass a copy")
+    elif overlaps_itself(g):
+        raise ValueError(f"grads[{key!r}] overlaps itself, and zero_grads=True writes it")
+
+
+def write_back(container: Any, key: Any, old: Any, new: Any) -> None:
+    """Put a new value where the old one is: into the array, or in place of the number."""
+    if isinstance(old, np.ndarray):
+        old.view(np.ndarray)[...] = new
+    else:
+        container[key] = type(old)(new[()])
+
+
+def not_finite(key: object, grad: Any) -> FloatingPointError:
+    """Return the error for a gradient with a NaN or an infinity."""
+    g = np.asarray(grad)
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
+    place = f"[{', '.join(map(str, where))}]" if where else ""
+    return FloatingPointError(
+        f"grads[{key!r}]{place} is {g[where]}; nothing was updated"
+    )
