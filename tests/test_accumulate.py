@@ -247,3 +247,91 @@ def test_state_resumes_in_the_middle_of_a_batch(case):
         fresh.flush()
     with pytest.raises(ValueError, match="the state has every=3, this SoftBatch 2"):
         fo.SoftBatch(case.ours(), every=2).load_state_dict(soft.state_dict())
+
+
+# ---------------------------------------------------------------- found by a user who tried
+
+
+def test_groups_that_change_in_the_middle_of_a_batch():
+    params = {"a": np.zeros(1), "b": np.zeros(1)}
+    grads = {"a": np.ones(1), "b": np.ones(1)}
+    opt = fo.SGD(1.0, groups=[fo.Group("a", lr=0.5), fo.Group("b", lr=0.25)])
+    soft = fo.SoftBatch(opt, every=3)
+    soft.update(params, grads)
+    opt.groups = []
+    with pytest.raises(RuntimeError, match="the groups changed in the middle"):
+        soft.update(params, grads)
+    soft.discard()
+    assert soft.pending == 0
+    soft.update(params, grads)
+
+
+def test_flush_with_fewer_keys_is_refused():
+    params, soft = {"a": np.zeros(1), "b": np.zeros(1)}, fo.SoftBatch(fo.SGD(1.0), every=4)
+    soft.update(params, {"a": np.ones(1), "b": np.full(1, 100.0)})
+    b = params.pop("b")
+    with pytest.raises(KeyError, match="params has no 'b', which had gradients"):
+        soft.flush()
+    assert soft.pending == 1
+    assert (params["a"] == 0).all()
+    soft.flush(params | {"b": b})
+    assert params["a"] == -1
+    assert b == -100
+
+
+def test_a_copy_of_a_waiting_batch_knows_no_parameters():
+    params, soft = {"a": np.zeros(1)}, fo.SoftBatch(fo.SGD(1.0), every=4)
+    soft.update(params, {"a": np.ones(1)})
+    twin, others = copy.deepcopy((soft, params))
+    with pytest.raises(ValueError, match=r"flush\(params\) must be told"):
+        twin.flush()
+    twin.flush(others)
+    assert params["a"] == 0
+    assert others["a"] == -1
+
+
+def test_the_last_call_refused_leaves_the_batch_as_it_was():
+    params = {"x": np.zeros(1)}
+    soft = fo.SoftBatch(fo.SGD(1.0, clip_norm=1.0, zero_grads=True), every=2)
+    soft.update(params, {"x": np.ones(1)})
+    g = np.full(1, 1e200)
+    with pytest.raises(FloatingPointError, match="too large for the norm"):
+        soft.update(params, {"x": g})
+    assert soft.pending == 1
+    assert g == 1e200
+    assert soft.update(params, {"x": np.full(1, 0.5)})
+    assert params["x"] == -0.75
+
+
+def test_a_sum_that_overflows_is_discarded_under_raise():
+    params, huge = {"x": np.zeros(1, np.float32)}, np.full(1, 3e38, np.float32)
+    soft = fo.SoftBatch(fo.SGD(1.0, nonfinite="raise"), every=2)
+    soft.update(params, {"x": huge})
+    with pytest.raises(FloatingPointError, match=r"grads\['x'\]\[0\] is inf") as caught:
+        soft.update(params, {"x": huge})
+    assert "the sum of 2 calls, each finite; it was discarded" in caught.value.__notes__[0]
+    assert soft.pending == 0
+    assert params["x"] == 0
+    for _ in range(2):
+        soft.update(params, {"x": np.ones(1, np.float32)})
+    assert params["x"] == -1
+
+
+def test_what_a_soft_batch_was_made_with_stays():
+    soft = fo.SoftBatch(fo.SGD())
+    for name in ("every", "reduce", "pending", "opt", "evry"):
+        with pytest.raises(AttributeError, match=f"{name} cannot be set"):
+            setattr(soft, name, 1)
+
+
+def test_sums_of_another_shape_are_refused():
+    soft, params = fo.SoftBatch(fo.SGD(), every=2), {"x": np.zeros(2)}
+    for _ in range(3):
+        soft.update(params, {"x": np.ones(2)})
+    state = soft.state_dict()
+    state["sums"]["x"] = np.ones(5)
+    with pytest.raises(ValueError, match=r"the sum of 'x' is float64 \(5,\), its parameter"):
+        fo.SoftBatch(fo.SGD(), every=2).load_state_dict(state)
+    state["sums"] = None
+    with pytest.raises(ValueError, match="'sums' of the state is a NoneType"):
+        fo.SoftBatch(fo.SGD(), every=2).load_state_dict(state)

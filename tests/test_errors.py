@@ -380,14 +380,14 @@ def test_a_key_that_raises_when_it_is_entered():
 
     key = Key()
     params = {key: ones(3)}
-    key.fine = 10
+    key.fine = 20
     grads = {key: ones(3)}
-    for fine in range(6):
+    for fine in range(12):
         opt, key.fine = fo.Adam(), fine
         try:
             opt.update(params, grads)
         except OSError:
-            key.fine = 10
+            key.fine = 20
             assert opt.iter == 0
             assert (params[key] == 1).all()
         else:

@@ -251,7 +251,7 @@ def test_attributes_stay_and_optimizers_are_not_shared():
     with pytest.raises(AttributeError, match="lr cannot be deleted"):
         del opt.lr
     assert opt.lr == 0.5
-    with pytest.raises(TypeError, match=r"use copy.deepcopy\(opt\)"):
+    with pytest.raises(TypeError, match=r"use copy.deepcopy"):
         copy.copy(opt)
     with pytest.raises(TypeError, match=r"use opt.save\(path\)"):
         pickle.dumps(opt)

@@ -546,6 +546,9 @@ def test_bad_parameters_are_refused_before_fn_is_called(method, row):
 def test_what_fn_was_given_is_no_parameter():
     opt, kept = fo.Heun(0.1), {}
     opt.step({"x": np.ones(3)}, lambda p: kept.update(p) or {"x": p["x"]})
+    with pytest.raises(ValueError, match="read-only"):
+        opt.step(kept, lambda p: {"x": p["x"]})
+    kept["x"].flags.writeable = True
     with pytest.raises(ValueError, match=r"params\['x'\] is memory that fn was given"):
         opt.step(kept, lambda p: {"x": p["x"]})
 
@@ -620,3 +623,18 @@ def test_no_allocation_that_grows(method, tolerances, layout):
         assert tracemalloc.get_traced_memory()[1] - before < 16_384
     finally:
         tracemalloc.stop()
+
+
+def test_fn_cannot_write_what_it_is_given():
+    """What it wrote there would become the parameters."""
+
+    def fn(p):
+        g = 2 * p["x"]
+        p["x"] *= 0
+        return {"x": g}
+
+    for opt in (fo.Heun(0.1), fo.RK45(0.1, rtol=1e-6)):
+        params = {"x": np.ones(3)}
+        with pytest.raises(ValueError, match="read-only"):
+            opt.step(params, fn)
+        assert (params["x"] == 1).all()

@@ -533,3 +533,94 @@ def test_step_is_update_with_the_functions_gradients(case):
     with pytest.raises(KeyError, match="grads has no 'x'"):
         one.step(a, lambda p: {"X": p["x"]})
     assert one.step([np.ones(2), np.ones(2)], lambda p: (p[0] * 1, p[1] * 1)) is None
+
+
+# ---------------------------------------------------------------- found by a user who tried
+
+
+@pytest.mark.parametrize("how", ["refused", "raised", "skipped", "rehearsed"])
+def test_a_call_that_is_not_carried_out_keeps_what_was_there(how):
+    """Another shape under an old key of a rule without state would make a new record."""
+    opt, params = fo.SGD(0.1), {"W": np.ones(2)}
+    opt.update(params, {"W": np.ones(2)})
+    other, bad = {"W": np.ones(3)}, {"W": np.array([1, np.nan, 1])}
+    if how == "refused":
+        with pytest.raises(ValueError, match="shape"):
+            opt.update(other, {"W": np.ones(2)})
+    elif how == "rehearsed":
+        assert fo.SoftBatch(opt, every=2).update(other, {"W": np.ones(3)}) is False
+    else:
+        opt.nonfinite = "raise" if how == "raised" else "skip"
+        if how == "raised":
+            with pytest.raises(FloatingPointError):
+                opt.update(other, bad)
+        else:
+            opt.update(other, bad)
+    record = opt.state_dict()["parameters"]["W"]
+    assert record["shape"] == (2,)
+    assert record["updates"] == 1
+
+
+def test_an_average_is_state_and_holds_its_shape():
+    opt = fo.SGD(0.1, average=0.5)
+    opt.update({"W": np.ones(2)}, {"W": np.ones(2)})
+    with pytest.raises(ValueError, match=r"its state has shape \(2,\)"):
+        opt.update({"W": np.ones(3)}, {"W": np.ones(3)})
+    assert set(opt.average_of) == {"W"}
+
+
+def test_a_strided_gradient_that_moves_onto_a_parameter():
+    room = np.arange(8.0) + 1
+    W, opt = room[:4], fo.SGD(0.1, zero_grads=True)
+    opt.update({"W": W}, {"W": np.ones(8)[::2]})
+    before = room.copy()
+    with pytest.raises(ValueError, match="would wipe both"):
+        opt.update({"W": W}, {"W": room[::2]})
+    assert np.array_equal(room, before)
+
+
+def test_only_gradients_that_are_zeroed_must_be_apart():
+    shared = np.ones(2)
+    params = {"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2)}
+    opt = fo.SGD(1.0, groups=[fo.Group("a", zero_grads=True)])
+    opt.update(params, {"a": np.ones(2), "b": shared, "c": shared})
+    assert (params["c"] == -1).all()
+    opt.update(params, {"a": shared, "b": shared, "c": shared})  # read before it is wiped
+    assert (params["b"] == -2).all()
+    assert (params["c"] == -2).all()
+    assert (shared == 0).all()
+
+
+@pytest.mark.parametrize("options", [{"weight_decay": 1e300}, {"clip_value": 1e-50}])
+def test_factors_that_float32_cannot_hold(options):
+    params = {"x": np.ones(2, np.float32)}
+    with pytest.raises(ValueError, match=r"a factor of 1e.*, which float32 cannot hold"):
+        fo.SGD(0.1, **options).update(params, {"x": np.ones(2, np.float32)})
+    assert (params["x"] == 1).all()
+    fo.SGD(0.1, **options).update({"x": np.ones(2)}, {"x": np.zeros(2)})
+
+
+def test_a_schedule_is_asked_once_per_update():
+    asked = []
+    opt = fo.SGD(lambda step: asked.append(step) or 0.1, groups=[fo.Group("x", weight_decay=0.1)])
+    for _ in range(2):
+        opt.update({"x": np.ones(1), "y": np.ones(1)}, {"x": np.ones(1), "y": np.ones(1)})
+    assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("value", [np.True_, np.ones(1), np.ones(2), "0.1"])
+def test_what_no_schedule_may_return(value):
+    with pytest.raises(TypeError, match="lr must be a number") as caught:
+        fo.SGD(lambda step: value).update({"x": np.ones(1)}, {"x": np.ones(1)})
+    assert "lr is a schedule" in caught.value.__notes__[0]
+
+
+def test_groups_keep_their_checks():
+    import copy
+
+    opt = fo.SGD(groups=[fo.Group("a", lr=0.5)])
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        opt.groups[0].hyperparameters["lr"] = -5.0
+    assert copy.deepcopy(fo.Group("a", lr=0.5)).lr == 0.5
+    assert fo.SGD(nonfinite=np.str_("skip")).nonfinite == "skip"
+    fo.SGD(nonfinite=np.str_("skip")).update({"x": np.ones(1)}, {"x": np.ones(1)})

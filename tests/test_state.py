@@ -211,6 +211,12 @@ BAD = {
     "updates": (
         broken(lambda s: s["parameters"]["W"].update(updates=1.5)), ValueError, "updates must be",
     ),
+    "slot missing": (
+        broken(lambda s: s["parameters"]["W"]["state"].pop("v")), ValueError,
+        r"has only the slots \['m'\]",
+    ),
+    "no parameters": (broken(lambda s: s.update(parameters=None)), ValueError, "is a NoneType"),
+    "too large": (broken(lambda s: s.update(iter=10**30)), ValueError, "iter must be a whole"),
     "order": (broken(lambda s: s["parameters"]["W"].update(order="K")), ValueError, "order 'K'"),
     "average": (
         broken(lambda s: s["parameters"]["W"].update(average=np.zeros(2))), ValueError, "average",
@@ -290,3 +296,9 @@ def test_oracle_of_a_resumed_run():
             fresh = case.ours()
             fresh.load_state_dict(opt.state_dict())
             opt = fresh
+
+
+def test_groups_must_set_the_same():
+    one, two = (fo.SGD(groups=[fo.Group("a", **h)]) for h in ({"lr": 0.5}, {"weight_decay": 0.5}))
+    with pytest.raises(ValueError, match=r"group 'a' sets .*lr.*'weight_decay'"):
+        two.load_state_dict(one.state_dict())

@@ -1,6 +1,6 @@
 """Soft batches: gradients of several small batches, applied as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from fastoptim import checkpoint, state
 from fastoptim.base import Arrays, Optimizer
 from fastoptim.hyperparameters import Choice
 from fastoptim.kernels import RULES, Collector, Line
+from fastoptim.kernels.checks import as_dict
 
 
 class SoftBatch:
@@ -33,10 +34,10 @@ class SoftBatch:
 
     Notes
     -----
-    The k-th call gives, to the bit, one update with the mean gradient, the sum taken in the order
-    of the calls in the parameter's dtype. A gradient of None adds nothing; a parameter that had
-    none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients are
-    not finite is left out, counted in ``opt.skipped``, and does not count towards the batch.
+    The k-th call gives, to the bit, one update with the gradient sum · (1/k), the sum taken in the
+    order of the calls in the parameter's dtype. A gradient of None adds nothing; a parameter that
+    had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients
+    are not finite is left out, counted in ``opt.skipped``, and does not count towards the batch.
 
     Examples
     --------
@@ -60,14 +61,38 @@ class SoftBatch:
             raise TypeError(f"every must be a whole number of at least 1, got {every!r}")
         if every < 1:
             raise ValueError(f"every must be a whole number of at least 1, got {every}")
-        self.opt = opt
-        self.every = int(every)
-        self.reduce = Choice(("mean", "sum"))("reduce", reduce)
-        self.pending = 0
+        self._opt = opt
+        self._every = int(every)
+        self._reduce = Choice(("mean", "sum"))("reduce", reduce)
+        self._pending = 0
         self._sums: dict[Any, Any] = {}  # key → array, zeros between batches
         self._with: set[Any] = set()  # keys that had a gradient in this batch
         self._params: Arrays | None = None
-        self._adder = Collector(RULES, opt._group_of)
+
+    @property
+    def opt(self) -> Optimizer:
+        """The optimizer."""
+        return self._opt
+
+    @property
+    def every(self) -> int:
+        """How many calls make a batch."""
+        return self._every
+
+    @property
+    def reduce(self) -> str:
+        """What becomes of the gradients: "mean" or "sum"."""
+        return self._reduce
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait to be applied."""
+        return self._pending
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"{name} cannot be set; make another SoftBatch, or set it on opt")
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"SoftBatch({self.opt!r}, every={self.every}, reduce={self.reduce!r})"
@@ -76,20 +101,19 @@ class SoftBatch:
         """Add gradients to the batch; with the last of it, update `params`.
 
         Takes and raises what the optimizer's `update` does, at every call: what it would refuse
-        is refused here, and changes nothing.
+        is refused here, and changes nothing. Only if gradients are each finite and their sum is not
+        (with ``nonfinite="raise"`` or clip_norm) is the batch discarded when that is found.
 
         Returns
         -------
         bool
             Whether an update was applied.
         """
-        if self.pending >= self.every:
-            raise RuntimeError(
-                "a whole batch waits, whose update was refused; mend the cause, then call flush()"
-            )
-        lines, _, nonfinite, _ = self.opt._prepared or self.opt._prepare()
-        if not self.opt._collector.update(params, grads, lines, None, nonfinite, dry=True):
+        lines, clip_norm, nonfinite, _ = self.opt._prepared or self.opt._prepare()
+        if not self.opt._collector.update(params, grads, lines, clip_norm, nonfinite, dry=True):
             return False
+        if self.pending == 0:
+            self._adder = Collector(RULES, self.opt._group_of)
         keyed_params, keyed_grads = by_key(params), by_key(grads)
         given = {key: g for key, g in keyed_grads.items() if g is not None}
         self._check_keys(given, keyed_params)
@@ -104,16 +128,11 @@ class SoftBatch:
         self._adder.update(list(sums.values()) if isinstance(written, list) else sums, written, add)
         self._with |= given.keys()
         self._params = params
-        self.pending += 1
+        self._pending += 1
         return self.flush() if self.pending == self.every else False
 
     def _check_keys(self, given: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
-        gone = self._with - params.keys()
-        if gone:
-            raise KeyError(
-                f"params has no {', '.join(map(repr, gone))}, which had gradients earlier in this "
-                f"batch; flush() before going on with other parameters"
-            )
+        self._check_gone(params)
         for key in given.keys() & self._with:
             now, before = np.asarray(params[key]), self._sums[key]
             if now.shape != before.shape or now.dtype != before.dtype:
@@ -125,6 +144,14 @@ class SoftBatch:
             now, before = np.asarray(params[key]), self._sums[key]
             if now.shape != before.shape or now.dtype != before.dtype:
                 del self._sums[key]
+
+    def _check_gone(self, params: Mapping[Any, Any]) -> None:
+        gone = self._with - params.keys()
+        if gone:
+            raise KeyError(
+                f"params has no {', '.join(map(repr, gone))}, which had gradients earlier in this "
+                f"batch; flush() before going on with other parameters, or discard()"
+            )
 
     def flush(self, params: Arrays | None = None) -> bool:
         """Update with what is there, as at an epoch's end; return whether there was anything.
@@ -139,20 +166,35 @@ class SoftBatch:
         params = self._params if params is None else params
         if params is None:
             raise ValueError("after loading, flush(params) must be told the parameters")
+        self._check_gone(by_key(params))
         means = {key: self._sums[key] if key in self._with else None for key in by_key(params)}
-        applied = self.opt._collector.update(
-            params,
-            list(means.values()) if isinstance(params, (list, tuple)) else means,
-            *(self.opt._prepared or self.opt._prepare()),
-            factor=1.0 / self.pending if self.reduce == "mean" else 1.0,
-            zero=True,
-        )
-        if not applied:  # finite gradients whose sum is not: the batch is left out
-            for a in self._sums.values():
-                a.fill(0)
-        self.pending, self._params = 0, None
+        prepared = self.opt._prepared or self.opt._prepare()
+        try:
+            applied = self.opt._collector.update(
+                params,
+                list(means.values()) if isinstance(params, (list, tuple)) else means,
+                *prepared,
+                factor=1.0 / self.pending if self.reduce == "mean" else 1.0,
+                zero=True,
+            )
+        except FloatingPointError as problem:
+            problem.add_note(
+                f"here grads is the sum of {self.pending} calls, each finite; it was discarded"
+            )
+            self.discard()
+            raise
+        if not applied:
+            self.discard()
+        self._pending, self._params = 0, None
         self._with.clear()
         return applied
+
+    def discard(self) -> None:
+        """Forget what waits."""
+        for a in self._sums.values():
+            a.fill(0)
+        self._pending, self._params = 0, None
+        self._with.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and what waits, as plain dicts and copies of arrays."""
@@ -177,14 +219,27 @@ class SoftBatch:
         pending = state.whole(saved, "pending")
         if pending > self.every:
             raise ValueError(f"pending must be in [0, {self.every}], got {pending}")
-        sums = dict(state.part(saved, "sums"))
+        sums = state.part(saved, "sums", Mapping)
         for key, a in sums.items():
             if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
                 raise ValueError(f"the sum of {key!r} must be an array of float32 or float64")
+            of_key = self._record_of(key, saved)
+            if of_key and (tuple(of_key["shape"]), of_key["dtype"]) != (a.shape, a.dtype.name):
+                raise ValueError(
+                    f"the sum of {key!r} is {a.dtype} {a.shape}, its parameter "
+                    f"{of_key['dtype']} {tuple(of_key['shape'])}"
+                )
         state.load(self.opt, state.part(saved, "optimizer"))
         self._sums = {key: a.copy() for key, a in sums.items()}
         self._with = set(sums)
-        self.pending, self._params = pending, None
+        self._pending, self._params = pending, None
+        self._adder = Collector(RULES, self.opt._group_of)
+
+    @staticmethod
+    def _record_of(key: object, saved: Mapping[str, Any]) -> Any:
+        """Return what a state says of a key's parameter, if it says anything."""
+        of_opt = state.part(saved, "optimizer", Mapping)
+        return state.part(of_opt, "parameters", Mapping).get(key)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the optimizer's state and what waits to a file; see the optimizer's `save`."""
@@ -198,7 +253,8 @@ class SoftBatch:
         twin = type(self)(self.opt.__deepcopy__(memo), self.every, self.reduce)
         saved = self._state(copy=True)
         twin._sums, twin._with = saved["sums"], set(self._with)
-        twin.pending, twin._params = self.pending, self._params
+        twin._pending = self.pending  # its flush must be told the parameters: they may be copies
+        twin._adder = Collector(RULES, twin.opt._group_of)
         memo[id(self)] = twin
         return twin
 
@@ -210,4 +266,4 @@ def no_coefficients(t: int) -> tuple[float, ...]:
 
 def by_key(x: Arrays) -> Mapping[Any, Any]:
     """Return a list of arrays as a dict by position; a mapping as it is."""
-    return x if isinstance(x, Mapping) or not isinstance(x, Sequence) else dict(enumerate(x))
+    return as_dict("params", x)

@@ -124,7 +124,7 @@ class Optimizer(Checked):
         `average_of`; it starts at the weights before the first update that averages.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
         What to do when a gradient has a NaN or an infinity: go on, as NumPy would (with
-        clip_norm every parameter then becomes NaN); leave the update out, count it in `skipped`
+        clip_norm a NaN then reaches every parameter); leave the update out, count it in `skipped`
         and change nothing else; or raise a FloatingPointError that names key and index.
     denormals : {"keep", "flush"}, default "keep"
         "flush" lets the kernels take numbers below 1.2e-38 (float64: 2.2e-308) for zero. Some
@@ -223,11 +223,12 @@ class Optimizer(Checked):
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise NotImplementedError
 
-    def _values(self, overrides: Mapping[str, Any]) -> Self:
-        """Return a copy whose hyperparameters are all numbers: a group's, at the present step."""
+    def _values(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> Self:
+        """Return a copy whose hyperparameters are all numbers: at the present step."""
         view = object.__new__(type(self))
-        for name, check in checks_of(type(self)).items():
-            value = overrides.get(name, vars(self)[name])
+        vars(view).update(base)
+        for name, value in values.items():
+            check = checks_of(type(self))[name]
             if may_be_schedule(check) and callable(value):
                 value = evaluate(name, check, value, self.iter)
             vars(view)[name] = value
@@ -235,7 +236,8 @@ class Optimizer(Checked):
 
     def _views(self) -> list[Self]:
         """Return the values for the keys of no group, then those of each group."""
-        return [self._values(g) for g in ({}, *(group.hyperparameters for group in self.groups))]
+        own = self._values({name: vars(self)[name] for name in checks_of(type(self))}, {})
+        return [own, *(self._values(group.hyperparameters, vars(own)) for group in self.groups)]
 
     def _line(self, of: "Optimizer") -> Line:
         """Return what the parameters of a group pass through, from its values."""
@@ -386,9 +388,6 @@ class Optimizer(Checked):
             It cannot be read.
         """
         state.load(self, checkpoint.load(path))
-
-    def __copy__(self) -> Self:
-        raise TypeError("a shallow copy would share the state; use copy.deepcopy(opt)")
 
     def __reduce__(self) -> Any:
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Self
 
 from fastoptim.hyperparameters import may_be_schedule
@@ -38,7 +39,7 @@ class Group:
     """
 
     pattern: str
-    hyperparameters: dict[str, Any]
+    _given: dict[str, Any]
     _checks: Mapping[str, Callable[[str, object], object]] | None
     _changed: Callable[[], None]
 
@@ -50,21 +51,26 @@ class Group:
         for name in OF_THE_WHOLE:
             if name in hyperparameters:
                 raise TypeError(f"{name} concerns the whole update and cannot be in a group")
-        vars(self).update(pattern=pattern, hyperparameters=hyperparameters, _checks=None)
+        vars(self).update(pattern=pattern, _given=hyperparameters, _checks=None)
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """What this group sets, by name; to change one, assign the attribute of that name."""
+        return MappingProxyType(self._given)
 
     def __repr__(self) -> str:
         inside = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
         return f"Group({self.pattern!r}{inside})"
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self.hyperparameters:
-            return self.hyperparameters[name]
-        raise AttributeError(f"{self!r} has no {name}")
+        if not name.startswith("_") and name in self._given:
+            return self._given[name]
+        raise AttributeError(f"this group has no {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         if self._checks is None:
             raise AttributeError("give a group to an optimizer first; then set opt.groups[k].name")
-        self.hyperparameters[name] = self._checked(name, value)
+        self._given[name] = self._checked(name, value)
         self._changed()
 
     def _checked(self, name: str, value: object) -> object:
@@ -80,10 +86,10 @@ class Group:
         self, checks: Mapping[str, Callable[[str, object], object]], changed: Callable[[], None]
     ) -> Self:
         """Return a copy whose hyperparameters are checked as an optimizer's are."""
-        copy = type(self)(self.pattern, **self.hyperparameters)
+        copy = type(self)(self.pattern, **self._given)
         vars(copy).update(_checks=checks, _changed=changed)
         for name, value in self.hyperparameters.items():
-            copy.hyperparameters[name] = copy._checked(name, value)
+            copy._given[name] = copy._checked(name, value)
         return copy
 
     def matches(self, key: object) -> bool:

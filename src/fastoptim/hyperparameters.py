@@ -60,7 +60,7 @@ class Choice:
             raise TypeError(f"{name} must be one of {self.names}, got {value!r}")
         if value not in self.names:
             raise ValueError(f"{name} must be one of {self.names}, got {value!r}")
-        return value
+        return str(value)
 
 
 class Flag:
@@ -113,6 +113,9 @@ class Checked:
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(checks)}"
             raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
 
+    def __copy__(self) -> Any:
+        raise TypeError("a shallow copy would share what is kept; use copy.deepcopy")
+
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name} cannot be deleted")
 
@@ -129,10 +132,9 @@ def may_be_schedule(check: object) -> bool:
 def evaluate(name: str, check: Callable[[str, object], object], schedule: Any, step: int) -> object:
     """Return what a schedule gives at a step, checked as an assignment would be."""
     value = schedule(step)
-    if not isinstance(value, (str, bytes, bool)) and hasattr(value, "__float__"):
-        value = np.asarray(value)[()] if hasattr(value, "shape") else value
-        value = value if isinstance(value, (int, float)) else float(value)
     try:
+        if hasattr(value, "shape"):  # an array of another library, such as Optax' schedules give
+            value = np.asarray(value)
         return check(name, value)
     except (TypeError, ValueError) as problem:
         problem.add_note(f"{name} is a schedule: {schedule!r} gave {value!r} at step {step}")

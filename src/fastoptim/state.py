@@ -47,7 +47,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     """Check a saved state as a whole, then take it over."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
-    if part(saved, "format") != FORMAT:
+    if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
         raise ValueError(
             f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
             f"saved by fastoptim {saved.get('fastoptim')}"
@@ -57,13 +57,13 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
-    if set(part(saved, "hyperparameters")) != set(present):
+    if set(part(saved, "hyperparameters", Mapping)) != set(present):
         raise ValueError(
             f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
             f"optimizer's are {sorted(present)}"
         )
     values, lost = merged(saved, present, checks, "")
-    patterns = [part(group, "pattern") for group in part(saved, "groups")]
+    patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
     if patterns != [group.pattern for group in opt.groups]:
         raise ValueError(
             f"the state's groups are {patterns}, this optimizer's are "
@@ -71,33 +71,40 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
         )
     of_groups = []
     for group, theirs in zip(opt.groups, saved["groups"], strict=True):
+        if set(part(theirs, "hyperparameters", Mapping)) != set(group.hyperparameters):
+            raise ValueError(
+                f"the state's group {group.pattern!r} sets {sorted(theirs['hyperparameters'])}, "
+                f"this optimizer's {sorted(group.hyperparameters)}"
+            )
         inside, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
         of_groups.append(inside)
         lost += gone
-    records = {key: record(opt, key, r) for key, r in part(saved, "parameters").items()}
+    records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
 
     opt._collector.restore(records, iter_, skipped)
     for name, value in values.items():
         object.__setattr__(opt, name, value)
     for group, inside in zip(opt.groups, of_groups, strict=True):
-        group.hyperparameters.update(inside)
+        group._given.update(inside)
     opt._forget()
     for line in lost:
         warnings.warn(line, UserWarning, stacklevel=3)
 
 
-def part(saved: Mapping[str, Any], name: str) -> Any:
-    """Return a part of a state that must be there."""
-    if name not in saved:
+def part(saved: Any, name: str, kind: Any = object) -> Any:
+    """Return a part of a state that must be there, and of a kind."""
+    if not isinstance(saved, Mapping) or name not in saved:
         raise ValueError(f"the state has no {name!r}; it must be one that state_dict gave")
+    if not isinstance(saved[name], kind):
+        raise ValueError(f"{name!r} of the state is a {type(saved[name]).__name__}")
     return saved[name]
 
 
 def whole(saved: Mapping[str, Any], name: str) -> int:
     """Return a count of a state."""
     n = part(saved, name)
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**62:
         raise ValueError(f"{name} must be a whole number of at least 0, got {n!r}")
     return n
 
@@ -110,13 +117,13 @@ def merged(
     A schedule is code: one that is here stays; one that was in use and is not here is missed.
     """
     values, lost = {}, []
-    for name, value in part(saved, "hyperparameters").items():
+    for name, value in part(saved, "hyperparameters", Mapping).items():
         if name not in checks:
             raise ValueError(f"{where}{name} is no hyperparameter of this optimizer")
         here = present.get(name)
         if callable(here) and may_be_schedule(checks[name]):
             values[name] = here
-        elif name in part(saved, "schedules"):
+        elif name in part(saved, "schedules", Mapping):
             values[name] = here
             lost.append(
                 f"{where}{name} was a schedule when this state was saved, "
@@ -133,19 +140,21 @@ def merged(
 def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was saved of one key, checked."""
     name = f"the state of {key!r}"
-    shape, dtype = tuple(part(saved, "shape")), part(saved, "dtype")
+    shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"{name} has dtype {dtype!r}, not float32 or float64")
     if part(saved, "order") not in ("C", "F"):
         raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
     known = {slot for slots in type(opt).kernels.values() for slot in slots}
-    arrays = dict(part(saved, "state"))
+    arrays = dict(part(saved, "state", Mapping))
     if not set(arrays) <= known:
         raise ValueError(f"{name} has slots {sorted(arrays)}, this rule has {sorted(known)}")
+    if not any(set(slots) <= set(arrays) for slots in type(opt).kernels.values()):
+        raise ValueError(f"{name} has only the slots {sorted(arrays)} of {sorted(known)}")
     for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
         if slot == "average" and a is None:
             continue
-        if not isinstance(a, np.ndarray) or a.dtype != dtype or a.shape != shape:
+        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
             got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
             raise ValueError(f"{name} should have {dtype} {shape} as its {slot}, got {got}")
     return {

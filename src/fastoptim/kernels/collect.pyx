@@ -38,7 +38,7 @@ from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy
 
-from fastoptim.kernels.driver cimport Span, blocks_of, new_table, rounded, run, survey
+from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run, survey
 from fastoptim.kernels.pipeline cimport Line
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
@@ -190,9 +190,10 @@ cdef class Collector:
     cdef bint busy
     cdef list active                        # the Params of this call, in the table's order
     cdef list last                          # and of the call before
-    cdef list fresh                         # of these, the ones seen for the first time
+    cdef list fresh                         # of these, the new ones, and what they replace or None
     cdef list bound                         # (Param, names of slots that it got in this call)
     cdef list averaged                      # Params whose average starts with this call
+    cdef bint entered                       # whether new records are under their keys yet
     cdef bint copies                        # whether any Param of this call is copied
     cdef bint zeroing                       # whether any gradient will be zeroed
     cdef bint moved                         # whether what is written differs from the call before
@@ -258,7 +259,7 @@ cdef class Collector:
         self.fresh = []
         self.bound = []
         self.averaged = []
-        self.copies = False
+        self.copies = self.entered = False
         self.grads_moved = False
         for line in lines:
             line.prepare(factor, 1.0, zero)
@@ -266,6 +267,7 @@ cdef class Collector:
             count = self.collect(params, grads, lines)
             self.set_coefficients(lines)
             self.check_overlaps()
+            self.check_fit(lines)
             if self.copies:
                 self.copy_in()
             if clip_norm is not None or nonfinite != "propagate":
@@ -282,6 +284,7 @@ cdef class Collector:
             if norm_factor != 1.0:
                 for line in lines:
                     line.prepare(factor, norm_factor, zero)
+                self.check_fit(lines)
             self.start_averages()
             self.enter()
             with nogil:
@@ -386,6 +389,8 @@ cdef class Collector:
             one.param = p
             one.grad = g
             self.active.append(one)
+            if one.group >= len(lines):
+                raise RuntimeError("the groups changed in the middle of an update or a soft batch")
             line = <Line> lines[one.group]
             if one.slots is not line.slots:
                 self.bind(one, line)
@@ -402,6 +407,8 @@ cdef class Collector:
             if line.c.zero:
                 zeroing = True
                 check_may_zero(given_grads, key, g)
+                if one.copied_grad:     # where the caller's lies is not in the table
+                    self.grads_moved = True
             p_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_param if one.copied_param else p)
             g_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad if one.copied_grad else g)
             row = &self.spans[count]
@@ -439,11 +446,11 @@ cdef class Collector:
                     f"params[{key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): "
                     f"an element would be updated more than once; pass a copy"
                 )
-        if one is not None and not one.state and (one.shape != a.shape or one.dtype != a.dtype):
+        if one is not None and not one.state and one.average is None and (one.shape != a.shape or one.dtype != a.dtype):
             one = None              # without state there is nothing that could not fit
         if one is None:
             one = new_param(key, a, self.group_of(key) if self.group_of is not None else 0)
-            self.fresh.append(one)
+            self.fresh.append((one, self.entries.get(key)))
             self.moved = True
         elif one.shape != a.shape:
             raise ValueError(
@@ -542,6 +549,16 @@ cdef class Collector:
                 )
         return row
 
+    cdef int check_fit(self, list lines) except -1:
+        """Refuse a factor of an option that float32 would turn into infinity or nothing."""
+        cdef Line line
+        for line in lines:
+            if line.unfit != 0.0 and self.any_float32():
+                raise ValueError(
+                    f"the options give a factor of {line.unfit}, which float32 cannot hold"
+                )
+        return 0
+
     cdef bint any_float32(self):
         cdef Param one
         return any([one.type_num == cnp.NPY_FLOAT for one in self.active])
@@ -555,15 +572,19 @@ cdef class Collector:
         cdef Py_ssize_t k
         if self.moved or (self.zeroing and self.grads_moved):
             self.list_written()
-        if self.zeroing or not (self.moved or self.grads_moved):
+        if not (self.moved or self.grads_moved):
             return 0
         for k in range(len(self.active)):
             one = <Param> self.active[k]
             row = &self.spans[k]
-            if not one.copied_grad and self.is_written(row.g, row.g + bytes_of(one)):
+            if not one.copied_grad and not self.is_zeroed(k) and self.is_written(row.g, row.g + bytes_of(one)):
                 self.copy_grad(one)
                 row.g = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad)
         return 0
+
+    cdef bint is_zeroed(self, Py_ssize_t k) noexcept:
+        """Whether the gradient of a row will be set to zero."""
+        return (<const Pipeline *> self.spans[k].line).zero
 
     cdef int list_written(self) except -1:
         """Sort all that will be written by address; refuse overlaps."""
@@ -577,7 +598,7 @@ cdef class Collector:
             if one.size == 0:
                 continue
             k = self.list_one(k, one.param, one.copied_param, self.spans[i].p, bytes_of(one))
-            if self.zeroing:
+            if self.is_zeroed(i):
                 k = self.list_one(k, one.grad, one.copied_grad, self.spans[i].g, bytes_of(one))
             for n in range(len(one.slots)):
                 self.written[k] = Extent(one.s[n], one.s[n] + bytes_of(one))
@@ -614,9 +635,9 @@ cdef class Collector:
         """Where extents overlap, see exactly whether elements do."""
         cdef Param one
         arrays = []
-        for one in self.active:
+        for i, one in enumerate(self.active):
             arrays.append((f"params[{one.key!r}]", one.param))
-            if self.zeroing:
+            if self.is_zeroed(i):
                 arrays.append((f"grads[{one.key!r}]", one.grad))
             arrays += [(f"the optimizer's {s}[{one.key!r}]", a) for s, a in one.state.items()]
             arrays.append((f"the optimizer's average_of[{one.key!r}]", one.average))
@@ -717,7 +738,8 @@ cdef class Collector:
     cdef int enter(self) except -1:
         """Enter what is new under its keys. The last that can fail, so it comes before the run."""
         cdef Param one
-        for one in self.fresh:
+        self.entered = True
+        for one, _ in self.fresh:
             self.entries[one.key] = one
         for one, _, made in self.bound:
             for name in made:
@@ -733,12 +755,18 @@ cdef class Collector:
             one.slots = None
             for name in made:
                 del one.state[name]
-                self.slots.get(name, {}).pop(one.key, None)
+                if self.entered:
+                    self.slots.get(name, {}).pop(one.key, None)
         for one in self.averaged:
             one.average = None
-            self.averages.pop(one.key, None)
-        for one in self.fresh:
-            self.entries.pop(one.key, None)
+            if self.entered:
+                self.averages.pop(one.key, None)
+        if self.entered:
+            for one, before in self.fresh:
+                if before is None:
+                    self.entries.pop(one.key, None)
+                else:
+                    self.entries[one.key] = before
         if checked and not (self.fresh or self.bound or self.averaged):
             self.last = self.active
             self.moved = False

@@ -5,6 +5,7 @@ and changes no bit: g + 0·p is not g where p is infinite or g is −0.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport isfinite
 
 from fastoptim.kernels.driver cimport Stage, rounded
 from fastoptim.kernels.rule cimport Rule
@@ -17,12 +18,14 @@ def set_stages(dict rules):
     STAGES.update({name: capsule for name, capsule in rules.items() if name.startswith("_")})
 
 
-cdef int put(Stage *one, str name, double value) except -1:
+cdef int put(Line line, Stage *one, str name, double value) except -1:
     cdef const Rule *rule = <const Rule *> PyCapsule_GetPointer(STAGES[name], "fastoptim.Rule")
     one.f32 = rule.f32
     one.f64 = rule.f64
     one.c64 = value
     one.c32 = rounded(value)
+    if isfinite(value) and (not isfinite(one.c32) or (one.c32 == 0 and value != 0)):
+        line.unfit = value
     return 0
 
 
@@ -58,28 +61,28 @@ cdef class Line:
         self.zero_grads = zero_grads
         self.c.n_param = 0
         if shrink != 1.0:
-            put(&self.c.param[0], "_shrink", shrink)
+            put(self, &self.c.param[0], "_shrink", shrink)
             self.c.n_param = 1
         self.c.average = average is not None
         if self.c.average:
-            put(&self.c.averager, "_average", 1.0 - average)
-        put(&self.c.zeroer, "_zero", 0.0)
+            put(self, &self.c.averager, "_average", 1.0 - average)
+        put(self, &self.c.zeroer, "_zero", 0.0)
         self.prepare(1.0, 1.0, False)
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1:
         """Set what is known only at the update: the factors of the gradient, in their order."""
         cdef int k = 0
         if factor != 1.0:               # of a soft batch: its mean comes before all else
-            put(&self.c.grad[k], "_scale", factor)
+            put(self, &self.c.grad[k], "_scale", factor)
             k += 1
         if self.sign * norm_factor != 1.0:
-            put(&self.c.grad[k], "_scale", self.sign * norm_factor)
+            put(self, &self.c.grad[k], "_scale", self.sign * norm_factor)
             k += 1
         if self.clip_value is not None:
-            put(&self.c.grad[k], "_clip", self.clip_value)
+            put(self, &self.c.grad[k], "_clip", self.clip_value)
             k += 1
         if self.weight_decay != 0.0:
-            put(&self.c.grad[k], "_l2", self.weight_decay)
+            put(self, &self.c.grad[k], "_l2", self.weight_decay)
             k += 1
         self.c.n_grad = k
         self.c.zero = zero or self.zero_grads

@@ -173,7 +173,7 @@ cdef class Points:
     def point(self):
         """Return what fn is to be given: the keys of params with the arrays of x."""
         values = [
-            x if isinstance(p, np.ndarray) else x.item() if type(p) is float else x[()]
+            sealed(x) if isinstance(p, np.ndarray) else x.item() if type(p) is float else x[()]
             for x, p in zip(self.x, self.originals, strict=True)
         ]
         if isinstance(self.given, (list, tuple)):
@@ -221,6 +221,13 @@ cdef class Points:
         """Let go of the caller's arrays, at the end of a step."""
         self.given = self.originals = self.y = None
         self.busy = False
+
+
+cdef object sealed(object x):
+    """Return a view that cannot be written: what fn did to it would become the parameters."""
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
 
 cdef bint lies_like(cnp.ndarray a, cnp.ndarray x):
