@@ -728,10 +728,12 @@ cdef class Collector:
 
     cdef int copy_out(self, object params, object grads) except -1:
         cdef Param one
-        for one in self.active:
+        cdef Py_ssize_t k
+        for k in range(len(self.active)):
+            one = <Param> self.active[k]
             if one.copied_param:
                 write_back(params, one.key, one.param, one.own_param)
-            if one.copied_grad and self.zeroing:
+            if one.copied_grad and self.is_zeroed(k):
                 write_back(grads, one.key, one.grad, one.own_grad)
         return 0
 
