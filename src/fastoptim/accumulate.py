@@ -68,6 +68,7 @@ class SoftBatch:
         self._sums: dict[Any, Any] = {}  # key → array, zeros between batches
         self._with: set[Any] = set()  # keys that had a gradient in this batch
         self._params: Arrays | None = None
+        self._lines: tuple[list[Line], list[Line]] | None = None  # the optimizer's, and for adding
 
     @property
     def opt(self) -> Optimizer:
@@ -119,13 +120,16 @@ class SoftBatch:
         self._check_keys(given, keyed_params)
         for key in given.keys() - self._sums.keys():
             self._sums[key] = np.zeros_like(np.asarray(keyed_params[key]), subok=False)
-        add = [
-            Line(RULES["_add"], (), (), no_coefficients, zero_grads=view.zero_grads)
-            for view in self.opt._views()
-        ]
+        if self._lines is None or self._lines[0] is not lines:  # some hyperparameter has changed
+            add = [
+                Line(RULES["_add"], (), (), no_coefficients, zero_grads=view.zero_grads)
+                for view in self.opt._views()
+            ]
+            self._lines = lines, add
         written = grads if isinstance(grads, (dict, list)) and len(given) == len(grads) else given
         sums = {key: self._sums[key] for key in given}
-        self._adder.update(list(sums.values()) if isinstance(written, list) else sums, written, add)
+        flat = list(sums.values()) if isinstance(written, list) else sums
+        self._adder.update(flat, written, self._lines[1])
         self._with |= given.keys()
         self._params = params
         self._pending += 1
