@@ -36,7 +36,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run, survey
 from fastoptim.kernels.pipeline cimport Line
@@ -81,12 +81,17 @@ cdef class Param:
     cdef bint copied_param, copied_grad     # whether this call uses them
     cdef object seen                        # where a copied parameter lay: address, strides, shape
 
-    cdef bint fits(self, cnp.ndarray a):
+    cdef inline bint fits(self, cnp.ndarray a) noexcept:
         """Whether an array has this parameter's shape."""
-        return (cnp.PyArray_NDIM(a) == self.ndim
-                and memcmp(cnp.PyArray_DIMS(a), self.dims, self.ndim * sizeof(cnp.npy_intp)) == 0)
+        cdef int i
+        if cnp.PyArray_NDIM(a) != self.ndim:
+            return False
+        for i in range(self.ndim):
+            if cnp.PyArray_DIMS(a)[i] != self.dims[i]:
+                return False
+        return True
 
-    cdef bint lies_flat(self, cnp.ndarray a, int needs):
+    cdef inline bint lies_flat(self, cnp.ndarray a, int needs) noexcept:
         """Whether an array of this shape lies in memory element for element as the state does."""
         cdef int flags = cnp.PyArray_FLAGS(a), i
         if flags & needs != needs or not PyArray_ISNOTSWAPPED(a):
