@@ -269,3 +269,14 @@ def test_cs231n(rule):
     for t, grads in enumerate(history, start=1):
         x = {key: rule(x[key], grads[key], state[key], t) for key in x}
     same(params, x)
+
+
+def test_an_optax_schedule_is_passed_as_it_is():
+    """It gets the number of completed updates and returns an array of JAX."""
+    optax = pytest.importorskip("optax")
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.5, 3, 10)
+    opt, params, expected = fo.SGD(lr=schedule), {"x": np.zeros(1)}, 0.0
+    for step in range(6):
+        opt.update(params, {"x": np.ones(1)})
+        expected -= float(schedule(step))
+        assert params["x"] == expected
