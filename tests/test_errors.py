@@ -468,3 +468,25 @@ def test_interrupts_leave_a_whole_update_or_none():
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert done > 300
+
+
+def test_a_mapping_that_fails_at_the_last_moment_leaves_the_state_whole():
+    """It took the value in rehearsal and refuses it in earnest: the update has been made."""
+
+    class Treacherous(collections.UserDict):
+        rehearsed = False
+
+        def __setitem__(self, key, value):
+            if self.rehearsed:
+                raise OSError("sealed")
+            super().__setitem__(key, value)
+            self.rehearsed = key in self.data and len(self.data) == 2
+
+    params, opt = Treacherous({"W": ones(3)}), fo.Adam(average=0.5)
+    params.data["x"] = 1.0
+    with pytest.raises(OSError, match="sealed"):
+        opt.update(params, {"W": ones(3), "x": 1.0})
+    assert opt.iter == 1
+    assert set(opt.m) == set(opt.v) == set(opt.average_of) == {"W", "x"}
+    assert {r["updates"] for r in opt.state_dict()["parameters"].values()} == {1}
+    assert (opt.m["W"] != 0).all()

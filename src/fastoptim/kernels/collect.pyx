@@ -788,4 +788,5 @@ cdef class Collector:
         self.iter += 1
         self.last = self.active
         self.moved = False
+        self.fresh, self.bound, self.averaged = [], [], []      # nothing to withdraw any more
         return 0
