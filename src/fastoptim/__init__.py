@@ -32,7 +32,7 @@ from fastoptim.optimizers import (
     RMSprop,
     Rprop,
 )
-from fastoptim.runtime import get_num_threads, set_num_threads, show_runtime
+from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
 
@@ -58,6 +58,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SoftBatch",
+    "get_include",
     "get_num_threads",
     "schedules",
     "set_num_threads",

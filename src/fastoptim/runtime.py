@@ -41,6 +41,18 @@ def get_num_threads() -> int:
     return driver.get_num_threads()
 
 
+def get_include() -> str:
+    """Return the folder of fastoptim.h, for the include path of a C compiler.
+
+    Examples
+    --------
+    >>> import os, fastoptim as fo
+    >>> os.listdir(fo.get_include())
+    ['fastoptim.h']
+    """
+    return os.path.join(os.path.dirname(__file__), "include")
+
+
 def show_runtime() -> None:
     """Print what decides how an update runs: versions, instructions, OpenMP, threads."""
     from fastoptim import __version__

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from fastoptim.kernels import arrays, cpu
+from fastoptim.kernels import api, arrays, cpu
 from fastoptim.kernels.collect import Collector
 from fastoptim.kernels.pipeline import Line, set_stages
 
-__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "step"]
+__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "capsule", "step"]
 
 
 def module_name(isa: str) -> str:
@@ -45,6 +45,37 @@ def chosen_isa() -> str:
 ISA: str = chosen_isa()
 RULES: dict[str, object] = import_module(module_name(ISA)).RULES
 set_stages(RULES)
+api.publish(RULES)
+
+
+def capsule(name: str) -> object:
+    """Return a rule as a PyCapsule named "fastoptim.Rule" around its C struct.
+
+    For C, ctypes and numba; a Cython client cimports `find_rule` instead. The capsule's pointer is
+    valid as long as the process lives; include/fastoptim.h (in `fastoptim.get_include`) declares
+    what it points to.
+
+    Parameters
+    ----------
+    name : str
+        Such as "adam".
+
+    Examples
+    --------
+    >>> from fastoptim import kernels
+    >>> "fastoptim.Rule" in repr(kernels.capsule("adam"))
+    True
+    """
+    return named(name)
+
+
+def named(rule: object) -> object:
+    """Return the capsule of a rule's name, or list the names."""
+    if not isinstance(rule, str) or rule not in RULES:
+        names = ", ".join(name for name in RULES if not name.startswith("_"))
+        raise ValueError(f"rule must be one of {names}, got {rule!r}")
+    return RULES[rule]
+
 
 Array = NDArray[np.float32] | NDArray[np.float64]
 
@@ -85,7 +116,4 @@ def step(
     >>> p
     array([0.8000011, 0.8000011, 0.8000011], dtype=float32)
     """
-    if not isinstance(rule, str) or rule not in RULES:
-        names = ", ".join(name for name in RULES if not name.startswith("_"))
-        raise ValueError(f"rule must be one of {names}, got {rule!r}")
-    arrays.step(RULES[rule], param, grad, state, coefficients)
+    arrays.step(named(rule), param, grad, state, coefficients)
