@@ -32,6 +32,7 @@ from fastoptim.optimizers import (
     RMSprop,
     Rprop,
 )
+from fastoptim.rows import Rows
 from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
 
 __version__ = _version("fastoptim")
@@ -56,6 +57,7 @@ __all__ = [
     "Nesterov",
     "RAdam",
     "RMSprop",
+    "Rows",
     "Rprop",
     "SoftBatch",
     "get_include",

@@ -56,6 +56,7 @@ cdef int one_span(
     for k in range(rule.slots):
         row[0].s[k] = place[k + 2]
     row[0].n = n
+    row[0].rows = 0
     row[0].first = 0
     row[0].c = 0
     row[0].line = <Py_ssize_t> &line

@@ -4,13 +4,16 @@ The doors (collect.pyx, points.pyx) let the usual array pass by its flags and ad
 what is unusual comes here, so this is Python, and takes its time to say what would be right.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
+
+from fastoptim.rows import Rows
 
 # np.shares_memory is exact and can take exponential time; past this it counts as shared.
 OVERLAP_EFFORT = 1_000_000
@@ -92,12 +95,74 @@ def checked_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> Any
         raise ValueError(
             f"{name} has shape {a.shape}, but params[{key!r}] has shape {shape}; {hint}"
         )
-    if a.dtype != dtype:
-        raise TypeError(
-            f"{name} is {a.dtype}, but params[{key!r}] is {dtype}; "
-            f"convert the gradient: grads[{key!r}].astype(np.{dtype})"
-        )
+    check_same_dtype(name, key, a.dtype, dtype)
     return a
+
+
+class RowGrad(NamedTuple):
+    """A gradient of rows, or of single elements, after its checks."""
+
+    index: Any  # integers, not yet compared with the table's size
+    values: Any  # aligned, contiguous
+    given: Any  # the caller's array, which is values or was copied to it
+    table: int  # rows that the parameter has
+    length: int  # elements of a row
+    unique: bool
+
+
+def is_sparse(g: object) -> bool:
+    """Whether g is a sparse array or matrix of SciPy, which is not imported for that."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and sparse.issparse(g)
+
+
+def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
+    """Return a gradient that is `Rows` or sparse, checked as far as dtypes and shapes go."""
+    name = f"grads[{key!r}]"
+    if is_sparse(g):
+        return element_grad(name, key, g, dtype, shape)
+    values = checked_array(f"{name}.values", g.values)
+    if shape == ():
+        raise ValueError(f"{name} is {g!r}, but params[{key!r}] is a number and has no rows")
+    if values.shape[1:] != shape[1:]:
+        raise ValueError(
+            f"{name}.values has rows of shape {values.shape[1:]}, but a row of params[{key!r}] "
+            f"(shape {shape}) has shape {shape[1:]}; rows are never broadcast"
+        )
+    check_same_dtype(f"{name}.values", key, values.dtype, dtype)
+    length = math.prod(shape[1:])
+    return RowGrad(g.index, flat(values), values, shape[0], length, g.unique)
+
+
+def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
+    """Return a sparse gradient as rows of one element each."""
+    if g.format not in ("csr", "csc", "coo"):
+        raise TypeError(f"{name} is sparse in the format {g.format!r}; pass {name}.tocsr()")
+    if g.shape != shape:
+        raise ValueError(f"{name} has shape {g.shape}, but params[{key!r}] has shape {shape}")
+    values = checked_array(f"{name}.data", g.data)
+    check_same_dtype(f"{name}.data", key, values.dtype, dtype)
+    coo = g.tocoo(copy=False)
+    index: Any = np.zeros(len(values), np.intp)
+    for axis, (places, n) in enumerate(zip(coo.coords, shape, strict=True)):
+        if places.size and not 0 <= places.min() <= places.max() < n:
+            raise IndexError(f"{name} has an index along axis {axis} that is not in [0, {n})")
+        index = index * n + places
+    return RowGrad(index, flat(values), values, math.prod(shape), 1, False)
+
+
+def flat(values: Any) -> Any:
+    """Return an array as it is if it is contiguous and aligned, else a copy that is."""
+    return np.require(values, requirements=("C", "A"))
+
+
+def check_same_dtype(name: str, key: object, dtype: Any, wanted: Any) -> None:
+    """Refuse a gradient of another dtype than its parameter."""
+    if dtype != wanted:
+        raise TypeError(
+            f"{name} is {dtype}, but params[{key!r}] is {wanted}; "
+            f"convert the gradient: {name}.astype(np.{wanted})"
+        )
 
 
 def overlaps_itself(a: Any) -> bool:
@@ -241,14 +306,28 @@ def check_write_back(name: str, container: Any, key: Any, value: object) -> None
         container[key] = value      # a rehearsal: if it raises, let it be before anything changes
 
 
-def check_may_zero(grads: Any, key: Any, g: Any) -> None:
+def caller_array(grad: Any) -> Any:
+    """Return where the numbers of a gradient are kept: the array that zero_grads sets to zero."""
+    if isinstance(grad, Rows):
+        return grad.values
+    return grad.data if is_sparse(grad) else grad
+
+
+def place_of(key: object, grad: object) -> str:
+    """Return in words where the numbers of a gradient are kept."""
+    part = ".values" if isinstance(grad, Rows) else ".data" if is_sparse(grad) else ""
+    return f"grads[{key!r}]{part}"
+
+
+def check_may_zero(grads: Any, key: Any, grad: Any) -> None:
     """Refuse a gradient that cannot be set to zero."""
+    g, name = caller_array(grad), place_of(key, grad)
     if not isinstance(g, np.ndarray):
         check_write_back("grads", grads, key, g)
     elif not g.flags.writeable:
-        raise ValueError(f"grads[{key!r}] is read-only, and zero_grads=True writes it; pass a copy")
+        raise ValueError(f"{name} is read-only, and zero_grads=True writes it; pass a copy")
     elif overlaps_itself(g):
-        raise ValueError(f"grads[{key!r}] overlaps itself, and zero_grads=True writes it")
+        raise ValueError(f"{name} overlaps itself, and zero_grads=True writes it")
 
 
 def write_back(container: Any, key: Any, old: Any, new: Any) -> None:
@@ -261,9 +340,15 @@ def write_back(container: Any, key: Any, old: Any, new: Any) -> None:
 
 def not_finite(key: object, grad: Any) -> FloatingPointError:
     """Return the error for a gradient with a NaN or an infinity."""
-    g = np.asarray(grad)
-    where = tuple(int(i) for i in np.argwhere(~np.isfinite(g))[0])
+    g = np.asarray(caller_array(grad))
+    places = np.argwhere(~np.isfinite(g))
+    if len(places) == 0:
+        return FloatingPointError(
+            f"{place_of(key, grad)} is finite, but the sum of what is for the same place is not; "
+            f"nothing was updated"
+        )
+    where = tuple(int(i) for i in places[0])
     place = f"[{', '.join(map(str, where))}]" if where else ""
     return FloatingPointError(
-        f"grads[{key!r}]{place} is {g[where]}; nothing was updated"
+        f"{place_of(key, grad)}{place} is {g[where]}; nothing was updated"
     )

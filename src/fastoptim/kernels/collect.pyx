@@ -17,18 +17,23 @@ from numpy.lib.array_utils import byte_bounds
 
 from fastoptim.kernels.checks import (
     as_dict,
+    caller_array,
     check_containers,
     check_keeps,
     check_may_zero,
     check_write_back,
     checked_grad,
     checked_param,
+    is_sparse,
     keys_error,
     not_finite,
     overlaps_itself,
+    place_of,
     refuse_shared_memory,
+    row_grad,
     write_back,
 )
+from fastoptim.rows import Rows
 
 cimport cython
 cimport numpy as cnp
@@ -38,8 +43,19 @@ from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy
 
-from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run, survey
+from fastoptim.kernels.driver cimport (
+    Pipeline,
+    Span,
+    Sum,
+    blocks_of,
+    new_table,
+    rounded,
+    run,
+    sum_rows,
+    survey,
+)
 from fastoptim.kernels.pipeline cimport Line
+from fastoptim.kernels.rows cimport Touched
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
 cnp.import_array()
@@ -79,6 +95,12 @@ cdef class Param:
     cdef object param, grad                 # the caller's, held for the length of one call
     cdef object own_param, own_grad         # copies in the state's layout, where one was needed
     cdef bint copied_param, copied_grad     # whether this call uses them
+    cdef bint by_rows                       # whether this call's gradient is of rows
+    cdef object row_grad                    # and then: what checks.py made of it
+    cdef object values                      # the gradient's rows, one per row of touched
+    cdef object sums                        # memory for those that had to be summed
+    cdef Touched touched
+    cdef list gathered                      # (array, place, copy) of what does not lie row by row
     cdef object seen                        # where a copied parameter lay: address, strides, shape
 
     cdef inline bint fits(self, cnp.ndarray a) noexcept:
@@ -165,6 +187,13 @@ cdef int by_low(const void *a, const void *b) noexcept nogil:
     return (low_a > low_b) - (low_a < low_b)
 
 
+cdef object grad_as_seen(Param one):
+    """Return a gradient as the rule sees it: with rows summed."""
+    if not one.by_rows:
+        return one.grad
+    return one.values.reshape(-1)[:one.touched.count * one.row_grad.length]
+
+
 cdef inline Py_ssize_t bytes_of(Param one) noexcept:
     return one.size * (8 if one.type_num == cnp.NPY_DOUBLE else 4)
 
@@ -186,6 +215,7 @@ cdef class Collector:
     """
 
     cdef const Rule *surveyor
+    cdef const Rule *adder
     cdef object group_of, check_keys
     cdef readonly dict entries              # key → Param
     cdef readonly dict slots                # slot name → {key: array}
@@ -199,7 +229,8 @@ cdef class Collector:
     cdef list bound                         # (Param, names of slots that it got in this call)
     cdef list averaged                      # Params whose average starts with this call
     cdef bint entered                       # whether new records are under their keys yet
-    cdef bint copies                        # whether any Param of this call is copied
+    cdef bint copies                        # whether any Param of this call is copied or by rows
+    cdef bint in_order                      # whether the gradients' rows must be in order
     cdef bint zeroing                       # whether any gradient will be zeroed
     cdef bint moved                         # whether what is written differs from the call before
     cdef bint grads_moved
@@ -213,6 +244,7 @@ cdef class Collector:
 
     def __cinit__(self, dict rules, object group_of=None, object check_keys=None):
         self.surveyor = <const Rule *> PyCapsule_GetPointer(rules["_survey"], "fastoptim.Rule")
+        self.adder = <const Rule *> PyCapsule_GetPointer(rules["_add"], "fastoptim.Rule")
         self.group_of, self.check_keys = group_of, check_keys
         self.slots = {}
         self.entries = {}
@@ -265,6 +297,7 @@ cdef class Collector:
         self.bound = []
         self.averaged = []
         self.copies = self.entered = False
+        self.in_order = clip_norm is not None   # the norm is that of the same rows in any order
         self.grads_moved = False
         for line in lines:
             line.prepare(factor, 1.0, zero)
@@ -274,7 +307,7 @@ cdef class Collector:
             self.check_overlaps()
             self.check_fit(lines)
             if self.copies:
-                self.copy_in()
+                self.copy_in(flush)
             if clip_norm is not None or nonfinite != "propagate":
                 applied = self.survey_grads(count, factor, nonfinite)
                 if applied and clip_norm is not None:
@@ -305,6 +338,8 @@ cdef class Collector:
             for one in self.active:
                 one.param = None
                 one.grad = None
+                if one.by_rows:
+                    one.row_grad = one.values = one.gathered = None
             self.active = self.fresh = self.bound = self.averaged = None
             self.busy = False
 
@@ -408,28 +443,34 @@ cdef class Collector:
             ):
                 self.unusual_grad(key, g, one)
             else:
-                one.copied_grad = False
+                one.copied_grad = one.by_rows = False
             if line.c.zero:
                 zeroing = True
                 check_may_zero(given_grads, key, g)
-                if one.copied_grad:     # where the caller's lies is not in the table
+                if one.copied_grad or one.by_rows:  # where the caller's lies is not in the table
                     self.grads_moved = True
             p_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_param if one.copied_param else p)
-            g_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad if one.copied_grad else g)
             row = &self.spans[count]
-            if row.p != p_address or row.n != one.size:
+            if row.p != p_address:
                 self.moved = True
-            if row.g != g_address:
-                self.grads_moved = True
             row.p = p_address
+            row.n = one.size
+            row.rows = 0
+            if one.by_rows:
+                g = one.values
+                row.n = one.touched.count * <Py_ssize_t> one.row_grad.length
+                row.rows = <Py_ssize_t> &one.touched.rows[0]
+                row.length = one.row_grad.length
+            g_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad if one.copied_grad else g)
+            if row.g != g_address or one.by_rows:
+                self.grads_moved = True
             row.g = g_address
             row.s = one.s
             row.a = 0 if one.average is None else <Py_ssize_t> cnp.PyArray_DATA(one.average)
-            row.n = one.size
             row.first = first
             row.line = <Py_ssize_t> &line.c
             row.wide = one.type_num == cnp.NPY_DOUBLE
-            first += blocks_of(one.size)
+            first += blocks_of(row.n)
             count += 1
         if count == 0 and len(params) > 0:
             raise ValueError("every gradient is None: there is nothing to update")
@@ -479,10 +520,31 @@ cdef class Collector:
 
     cdef int unusual_grad(self, object key, object g, Param one) except -1:
         """Admit a gradient that does not lie like the state, or say why not."""
+        one.copied_grad = one.by_rows = False
+        if isinstance(g, Rows) or is_sparse(g):
+            return self.grad_of_rows(key, g, one)
         a = checked_grad(key, g, one.dtype, one.shape)
         one.copied_grad = not isinstance(g, np.ndarray) or not one.lies_flat(a, FLAT_GRAD)
         if one.copied_grad:
             self.copy_grad(one)
+        return 0
+
+    cdef int grad_of_rows(self, object key, object g, Param one) except -1:
+        """Admit a gradient of some of a parameter's rows; make room for what is to be summed."""
+        cdef cnp.ndarray sums
+        cdef Py_ssize_t n
+        of = row_grad(key, g, one.dtype, one.shape)
+        if one.touched is None:
+            one.touched = Touched()
+        one.touched.take(f"grads[{key!r}]", of.index, of.table, of.unique, self.in_order)
+        one.by_rows, one.row_grad, one.values = True, of, of.values
+        self.copies = True
+        if not one.touched.direct:
+            n = one.touched.count * <Py_ssize_t> of.length
+            sums = one.sums
+            if sums is None or cnp.PyArray_SIZE(sums) < n:
+                sums = one.sums = np.empty(n + n // 4, one.dtype)
+            one.values = sums
         return 0
 
     cdef int copy_grad(self, Param one) except -1:
@@ -582,7 +644,11 @@ cdef class Collector:
         for k in range(len(self.active)):
             one = <Param> self.active[k]
             row = &self.spans[k]
-            if not one.copied_grad and not self.is_zeroed(k) and self.is_written(row.g, row.g + bytes_of(one)):
+            if not one.copied_grad and not self.is_zeroed(k) and self.is_written(row.g, row.g + row.n * one.dtype.itemsize):
+                if one.by_rows:
+                    one.values = one.values.copy()
+                    row.g = <Py_ssize_t> cnp.PyArray_DATA(one.values)
+                    continue
                 self.copy_grad(one)
                 row.g = <Py_ssize_t> cnp.PyArray_DATA(one.own_grad)
         return 0
@@ -604,7 +670,9 @@ cdef class Collector:
                 continue
             k = self.list_one(k, one.param, one.copied_param, self.spans[i].p, bytes_of(one))
             if self.is_zeroed(i):
-                k = self.list_one(k, one.grad, one.copied_grad, self.spans[i].g, bytes_of(one))
+                k = self.list_one(
+                    k, caller_array(one.grad), one.copied_grad or one.by_rows, self.spans[i].g, bytes_of(one)
+                )
             for n in range(len(one.slots)):
                 self.written[k] = Extent(one.s[n], one.s[n] + bytes_of(one))
                 k += 1
@@ -643,7 +711,7 @@ cdef class Collector:
         for i, one in enumerate(self.active):
             arrays.append((f"params[{one.key!r}]", one.param))
             if self.is_zeroed(i):
-                arrays.append((f"grads[{one.key!r}]", one.grad))
+                arrays.append((place_of(one.key, one.grad), caller_array(one.grad)))
             arrays += [(f"the optimizer's {s}[{one.key!r}]", a) for s, a in one.state.items()]
             arrays.append((f"the optimizer's average_of[{one.key!r}]", one.average))
         arrays = [(name, a) for name, a in arrays if isinstance(a, np.ndarray)]
@@ -696,7 +764,7 @@ cdef class Collector:
                 i += 1
             if i != looked_at:      # finite numbers whose squares are not are looked at once more
                 looked_at = i
-                if not np.isfinite((<Param> self.active[i]).grad).all():
+                if not np.isfinite(grad_as_seen(<Param> self.active[i])).all():
                     return i
         return -1
 
@@ -716,14 +784,51 @@ cdef class Collector:
 
     # ------------------------------------------------ before and after
 
-    cdef int copy_in(self) except -1:
+    cdef int copy_in(self, bint flush) except -1:
         cdef Param one
-        for one in self.active:
+        cdef Py_ssize_t k
+        for k in range(len(self.active)):
+            one = <Param> self.active[k]
+            if one.by_rows:
+                if not one.touched.direct:
+                    self.sum_rows(one, flush)
+                if one.copied_param or not one.order & cnp.NPY_ARRAY_C_CONTIGUOUS:
+                    self.gather_rows(one, &self.spans[k])
+                continue
             if one.copied_param:
                 one.own_param[...] = one.param
             if one.copied_grad:
                 one.own_grad[...] = one.grad
         return 0
+
+    cdef int sum_rows(self, Param one, bint flush) except -1:
+        cdef Sum what
+        one.touched.fill(&what, one.row_grad.length, one.row_grad.values, one.values)
+        with nogil:
+            sum_rows(self.adder, &what, flush)
+        return 0
+
+    cdef int gather_rows(self, Param one, Span *row) except -1:
+        """Copy the touched rows of a table whose rows do not lie one after the other."""
+        cdef int k
+        numbers = one.touched.row_numbers()
+        if one.row_grad.values.ndim < one.ndim:         # single elements
+            where = np.unravel_index(numbers, one.shape)
+        else:
+            where = (numbers,)
+        one.gathered = []
+        row.p = self.gather_one(one, one.param, where)
+        for k, name in enumerate(one.slots):
+            row.s[k] = self.gather_one(one, one.state[name], where)
+        if one.average is not None:
+            row.a = self.gather_one(one, one.average, where)
+        row.rows = 0
+        return 0
+
+    cdef Py_ssize_t gather_one(self, Param one, object a, tuple where) except -1:
+        copy = np.array(a.view(np.ndarray)[where], order="C")
+        one.gathered.append((a, where, copy))
+        return <Py_ssize_t> cnp.PyArray_DATA(copy)
 
     cdef int start_averages(self) except -1:
         cdef Param one
@@ -736,6 +841,13 @@ cdef class Collector:
         cdef Py_ssize_t k
         for k in range(len(self.active)):
             one = <Param> self.active[k]
+            if one.by_rows:
+                if one.gathered is not None:
+                    for a, where, copy in one.gathered:
+                        a.view(np.ndarray)[where] = copy
+                if self.is_zeroed(k) and one.values is not one.row_grad.given:
+                    one.row_grad.given[...] = 0
+                continue
             if one.copied_param:
                 write_back(params, one.key, one.param, one.own_param)
             if one.copied_grad and self.is_zeroed(k):

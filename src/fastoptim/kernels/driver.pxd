@@ -27,11 +27,24 @@ cdef struct Span:
     Py_ssize_t g
     Py_ssize_t[6] s     # MAX_SLOTS of rule.pxd
     Py_ssize_t a        # the average, where the pipeline has one
-    Py_ssize_t n        # elements
+    Py_ssize_t n        # elements of the gradient
+    Py_ssize_t rows     # 0, or the numbers of the rows of p, s and a that the gradient's rows are for
+    Py_ssize_t length   # of a row, in elements
     Py_ssize_t first    # blocks in the spans before this one
     Py_ssize_t c        # row of the coefficient tables
     Py_ssize_t line     # its Pipeline
     Py_ssize_t wide     # 0: float32, 1: float64
+
+# The rows of one gradient, and what shall become of them: row k of out is the sum of the rows
+# order[start[k]], …, order[start[k + 1] - 1] of values, in this order.
+cdef struct Sum:
+    Py_ssize_t out
+    Py_ssize_t values
+    Py_ssize_t start
+    Py_ssize_t order
+    Py_ssize_t count
+    Py_ssize_t length
+    Py_ssize_t wide
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 
@@ -46,3 +59,5 @@ cdef void run(
 cdef void survey(
     const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out
 ) noexcept nogil
+
+cdef void sum_rows(const Rule *add, const Sum *one, bint flush) noexcept nogil

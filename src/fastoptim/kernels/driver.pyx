@@ -19,6 +19,7 @@ import numpy as np
 
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
 
@@ -111,7 +112,9 @@ cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1
     TILE = 512                  # of float32; see blocks
     WORK_PER_THREAD = 32768    # elements; see threads_for
-    SPAN_COST = 64              # what starting a span costs, in elements
+    SPAN_COST = 64              # what starting a span or a row costs, in elements
+    SHORT_TILE = 256            # of any dtype, for rows that are gathered
+    SHORT_ROW = 16              # rows with fewer elements are gathered; see short_rows
     MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
 
 cdef int chosen_threads = 0     # by set_num_threads or FASTOPTIM_NUM_THREADS; 0: ask OpenMP
@@ -132,37 +135,119 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
     costs 2 % of the bare rule's time in tiles, 44 % in whole blocks.
     """
     cdef const Pipeline *line = <const Pipeline *> span.line
-    cdef floating[2][TILE] scratch
-    cdef floating *p
-    cdef floating *a
-    cdef floating *x
+    cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
     cdef floating *s[MAX_SLOTS]
-    cdef const floating *g
-    cdef Py_ssize_t k, n, most = BLOCK
+    cdef Py_ssize_t k, n, row = 0, at, most = BLOCK
     if line.n_grad or line.n_param or line.average or line.zero:
         most = TILE if floating is float else TILE // 2
+    if rows != NULL:
+        if span.length < SHORT_ROW:
+            short_rows(span, c, i, end)
+            return
+        row = i // span.length
     while i < end:
         n = min(most, end - i)
-        p = <floating *> span.p + i
-        g = <const floating *> span.g + i
+        at = i
+        if rows != NULL:
+            at = i - row * span.length
+            n = min(n, span.length - at)
+            at += rows[row] * span.length
         for k in range(line.rule.slots):
-            s[k] = <floating *> span.s[k] + i
-        for k in range(line.n_grad):
-            x = scratch[k % 2]
-            stage(&line.grad[k], p, g, &x, n)
-            g = x
-        for k in range(line.n_param):
-            stage(&line.param[k], p, g, NULL, n)
-        if floating is float:
-            line.rule.f32(p, g, s, c, n)
-        else:
-            line.rule.f64(p, g, s, c, n)
-        if line.average:
-            a = <floating *> span.a + i
-            stage(&line.averager, p, g, &a, n)
-        if line.zero:
-            stage(&line.zeroer, <floating *> span.g + i, g, NULL, n)
+            s[k] = <floating *> span.s[k] + at
+        through(
+            line, <floating *> span.p + at, <floating *> span.g + i, s, <floating *> span.a + at, c, n
+        )
         i += n
+        if rows != NULL and i == (row + 1) * span.length:
+            row += 1
+
+
+cdef void short_rows(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    """The same for rows so short that a loop over each would be mostly starts and ends.
+
+    Tiles are gathered from the rows, sent through the pipeline, and put back.
+    """
+    cdef const Pipeline *line = <const Pipeline *> span.line
+    cdef floating[MAX_SLOTS + 2][SHORT_TILE] tile
+    cdef floating *s[MAX_SLOTS]
+    cdef Py_ssize_t k, n
+    for k in range(line.rule.slots):
+        s[k] = tile[k + 2]
+    while i < end:
+        n = min(<Py_ssize_t> SHORT_TILE, end - i)
+        gather(span, <floating *> span.p, tile[0], i, n)
+        for k in range(line.rule.slots):
+            gather(span, <floating *> span.s[k], tile[k + 2], i, n)
+        if line.average:
+            gather(span, <floating *> span.a, tile[1], i, n)
+        through(line, tile[0], <floating *> span.g + i, s, tile[1], c, n)
+        scatter(span, tile[0], <floating *> span.p, i, n)
+        for k in range(line.rule.slots):
+            scatter(span, tile[k + 2], <floating *> span.s[k], i, n)
+        if line.average:
+            scatter(span, tile[1], <floating *> span.a, i, n)
+        i += n
+
+
+cdef inline void gather(
+    const Span *span, const floating *table, floating *x, Py_ssize_t i, Py_ssize_t n
+) noexcept nogil:
+    """Copy what belongs to elements i to i + n of a gradient out of a table."""
+    cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
+    cdef Py_ssize_t k, row = i // span.length, column = i - row * span.length
+    if span.length == 1:
+        for k in range(n):
+            x[k] = table[rows[i + k]]
+        return
+    for k in range(n):
+        x[k] = table[rows[row] * span.length + column]
+        column += 1
+        if column == span.length:
+            row += 1
+            column = 0
+
+
+cdef inline void scatter(
+    const Span *span, const floating *x, floating *table, Py_ssize_t i, Py_ssize_t n
+) noexcept nogil:
+    """Copy it back into the table."""
+    cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
+    cdef Py_ssize_t k, row = i // span.length, column = i - row * span.length
+    if span.length == 1:
+        for k in range(n):
+            table[rows[i + k]] = x[k]
+        return
+    for k in range(n):
+        table[rows[row] * span.length + column] = x[k]
+        column += 1
+        if column == span.length:
+            row += 1
+            column = 0
+
+
+cdef inline void through(
+    const Pipeline *line, floating *p, floating *g, floating **s, floating *a, const floating *c,
+    Py_ssize_t n,
+) noexcept nogil:
+    """Send n elements through a pipeline: at most a tile, where it has stages."""
+    cdef floating[2][TILE] scratch
+    cdef floating *x
+    cdef const floating *seen = g
+    cdef Py_ssize_t k
+    for k in range(line.n_grad):
+        x = scratch[k % 2]
+        stage(&line.grad[k], p, seen, &x, n)
+        seen = x
+    for k in range(line.n_param):
+        stage(&line.param[k], p, seen, NULL, n)
+    if floating is float:
+        line.rule.f32(p, seen, s, c, n)
+    else:
+        line.rule.f64(p, seen, s, c, n)
+    if line.average:
+        stage(&line.averager, p, seen, &a, n)
+    if line.zero:
+        stage(&line.zeroer, g, seen, NULL, n)
 
 
 cdef inline void stage(
@@ -266,10 +351,77 @@ cdef void survey(
         )
 
 
+cdef void sums_of(
+    const Rule *add, const Sum *one, floating *_, bint flush, Py_ssize_t place, Py_ssize_t end
+) noexcept nogil:
+    """Sum the rows whose first place is in [place, end)."""
+    cdef const Py_ssize_t *start = <const Py_ssize_t *> one.start
+    cdef const Py_ssize_t *order = <const Py_ssize_t *> one.order
+    cdef const floating *values = <const floating *> one.values
+    cdef const floating *g
+    cdef floating *x
+    cdef Py_ssize_t k = row_from(start, one.count, place), i, at
+    cdef fo_float_mode before = fo_set_mode(flush)
+    while k < one.count and start[k] < end:
+        x = <floating *> one.out + k * one.length
+        memcpy(x, values + order[start[k]] * one.length, one.length * sizeof(floating))
+        for at in range(start[k] + 1, start[k + 1]):
+            g = values + order[at] * one.length
+            if one.length < SHORT_ROW:
+                for i in range(one.length):
+                    x[i] += g[i]
+            elif floating is float:
+                add.f32(x, g, NULL, NULL, one.length)
+            else:
+                add.f64(x, g, NULL, NULL, one.length)
+        k += 1
+    fo_put_back(before)
+
+
+cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t place) noexcept nogil:
+    """Return the first row whose places start at or after one."""
+    cdef Py_ssize_t k = 0, beyond = count, middle
+    while k < beyond:
+        middle = (k + beyond) // 2
+        if start[middle] < place:
+            k = middle + 1
+        else:
+            beyond = middle
+    return k
+
+
+cdef void sum_rows(const Rule *add, const Sum *one, bint flush) noexcept nogil:
+    """Sum the rows of a gradient that are for the same row of the parameter.
+
+    The cut is by places, not by rows, because a few rows have most of them (words of a text). A
+    row's sum is one thread's, in the order of its places, so no cut changes a bit.
+    """
+    if one.count == 0 or one.length == 0:
+        return
+    cdef Py_ssize_t places = (<const Py_ssize_t *> one.start)[one.count]
+    cdef int part, team = threads_for(places * (one.length + SPAN_COST))
+    if team == 1:
+        sums_part(add, one, flush, 0, places)
+        return
+    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+        sums_part(add, one, flush, places * part // team, places * (part + 1) // team)
+
+
+cdef inline void sums_part(
+    const Rule *add, const Sum *one, bint flush, Py_ssize_t place, Py_ssize_t end
+) noexcept nogil:
+    if one.wide:
+        sums_of(add, one, <double *> NULL, flush, place, end)
+    else:
+        sums_of(add, one, <float *> NULL, flush, place, end)
+
+
 cdef Py_ssize_t work_of(const Span *spans, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t k, work = count * SPAN_COST
     for k in range(count):
         work += spans[k].n
+        if spans[k].rows and spans[k].length:
+            work += spans[k].n // spans[k].length * SPAN_COST
     return work
 
 
