@@ -10,7 +10,8 @@ from fastoptim import checkpoint, state
 from fastoptim.base import Arrays, Optimizer
 from fastoptim.hyperparameters import Choice
 from fastoptim.kernels import RULES, Collector, Line
-from fastoptim.kernels.checks import as_dict
+from fastoptim.kernels.checks import as_dict, caller_array
+from fastoptim.rowsum import RowSum, is_by_rows
 
 
 class SoftBatch:
@@ -35,8 +36,9 @@ class SoftBatch:
     Notes
     -----
     The k-th call gives, to the bit, one update with the gradient sum · (1/k), the sum taken in the
-    order of the calls in the parameter's dtype. A gradient of None adds nothing; a parameter that
-    had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients
+    order of the calls in the parameter's dtype. Sums of `Rows` are rows again, unless the same
+    parameter also had a dense gradient in the batch. A gradient of None adds nothing; a parameter
+    that had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients
     are not finite is left out, counted in ``opt.skipped``, and does not count towards the batch.
 
     Examples
@@ -66,9 +68,11 @@ class SoftBatch:
         self._reduce = Choice(("mean", "sum"))("reduce", reduce)
         self._pending = 0
         self._sums: dict[Any, Any] = {}  # key → array, zeros between batches
+        self._rows: dict[Any, RowSum] = {}  # instead of a sum: keys with gradients of rows only
         self._with: set[Any] = set()  # keys that had a gradient in this batch
         self._params: Arrays | None = None
         self._lines: tuple[list[Line], list[Line]] | None = None  # the optimizer's, and for adding
+        self._zeroing: list[bool] = []  # whether the gradients of each group are to be zeroed
 
     @property
     def opt(self) -> Optimizer:
@@ -118,27 +122,48 @@ class SoftBatch:
         keyed_params, keyed_grads = by_key(params), by_key(grads)
         given = {key: g for key, g in keyed_grads.items() if g is not None}
         self._check_keys(given, keyed_params)
-        for key in given.keys() - self._sums.keys():
-            self._sums[key] = np.zeros_like(np.asarray(keyed_params[key]), subok=False)
+        rows = {key: g for key, g in given.items() if is_by_rows(g) and not self._is_dense(key)}
+        sums_of_rows = {key: self._rows.get(key) or row_sum(key, keyed_params) for key in rows}
+        parts = {key: sums_of_rows[key].part(g) for key, g in rows.items()}
+        for key in given.keys() - rows.keys():
+            if key not in self._sums:
+                self._sums[key] = np.zeros_like(np.asarray(keyed_params[key]), subok=False)
         if self._lines is None or self._lines[0] is not lines:  # some hyperparameter has changed
+            self._zeroing = [bool(view.zero_grads) for view in self.opt._views()]
             add = [
-                Line(RULES["_add"], (), (), no_coefficients, zero_grads=view.zero_grads)
-                for view in self.opt._views()
+                Line(RULES["_add"], (), (), no_coefficients, zero_grads=zero)
+                for zero in self._zeroing
             ]
             self._lines = lines, add
-        written = grads if isinstance(grads, (dict, list)) and len(given) == len(grads) else given
-        sums = {key: self._sums[key] for key in given}
+        for key in given.keys() & self._rows.keys() - rows.keys():
+            so_far = {key: self._rows[key].gradient()}
+            self._adder.update({key: self._sums[key]}, so_far, self._lines[1])
+            del self._rows[key]
+        dense = {key: g for key, g in given.items() if key not in rows}
+        written = grads if isinstance(grads, (dict, list)) and len(dense) == len(grads) else dense
+        sums = {key: self._sums[key] for key in dense}
         flat = list(sums.values()) if isinstance(written, list) else sums
         self._adder.update(flat, written, self._lines[1])
+        for key, part in parts.items():
+            sums_of_rows[key].add(*part)
+        self._rows.update(sums_of_rows)
+        for key, g in rows.items():
+            if self._zeroing[self.opt._group_of(key)]:
+                caller_array(g)[...] = 0
         self._with |= given.keys()
         self._params = params
         self._pending += 1
         return self.flush() if self.pending == self.every else False
 
+    def _is_dense(self, key: object) -> bool:
+        """Whether a parameter has had a gradient in this batch that is not of rows."""
+        return key in self._with and key not in self._rows
+
     def _check_keys(self, given: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
         self._check_gone(params)
         for key in given.keys() & self._with:
-            now, before = np.asarray(params[key]), self._sums[key]
+            now, before = np.asarray(params[key]), self._rows.get(key, self._sums.get(key))
+            assert before is not None
             if now.shape != before.shape or now.dtype != before.dtype:
                 raise ValueError(
                     f"params[{key!r}] is {now.dtype} {now.shape}, but was {before.dtype} "
@@ -171,7 +196,7 @@ class SoftBatch:
         if params is None:
             raise ValueError("after loading, flush(params) must be told the parameters")
         self._check_gone(by_key(params))
-        means = {key: self._sums[key] if key in self._with else None for key in by_key(params)}
+        means = {key: self._sum_of(key) for key in by_key(params)}
         prepared = self.opt._prepared or self.opt._prepare()
         try:
             applied = self.opt._collector.update(
@@ -191,7 +216,14 @@ class SoftBatch:
             self.discard()
         self._pending, self._params = 0, None
         self._with.clear()
+        self._rows.clear()
         return applied
+
+    def _sum_of(self, key: object) -> Any:
+        """Return the sum of a key's gradients in this batch, None if it had none."""
+        if key in self._rows:
+            return self._rows[key].gradient()
+        return self._sums[key] if key in self._with else None
 
     def discard(self) -> None:
         """Forget what waits."""
@@ -199,15 +231,18 @@ class SoftBatch:
             a.fill(0)
         self._pending, self._params = 0, None
         self._with.clear()
+        self._rows.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and what waits, as plain dicts and copies of arrays."""
         return self._state(copy=True)
 
     def _state(self, *, copy: bool) -> dict[str, Any]:
-        sums = {key: a.copy() if copy else a for key, a in self._sums.items() if key in self._with}
+        dense = {key: a for key, a in self._sums.items() if self._is_dense(key)}
         return {
-            "every": self.every, "reduce": self.reduce, "pending": self.pending, "sums": sums,
+            "every": self.every, "reduce": self.reduce, "pending": self.pending,
+            "sums": {key: a.copy() if copy else a for key, a in dense.items()},
+            "rows": {key: rows.state() for key, rows in self._rows.items()},
             "optimizer": state.of(self.opt, copy=copy),
         }
 
@@ -224,8 +259,9 @@ class SoftBatch:
         if pending > self.every:
             raise ValueError(f"pending must be in [0, {self.every}], got {pending}")
         sums = state.part(saved, "sums", Mapping)
-        for key, a in sums.items():
-            if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
+        of_rows = part_rows(saved)
+        for key, a in [*sums.items(), *of_rows.items()]:
+            if not isinstance(a, (np.ndarray, RowSum)) or a.dtype not in (np.float32, np.float64):
                 raise ValueError(f"the sum of {key!r} must be an array of float32 or float64")
             of_key = self._record_of(key, saved)
             if of_key and (tuple(of_key["shape"]), of_key["dtype"]) != (a.shape, a.dtype.name):
@@ -235,7 +271,8 @@ class SoftBatch:
                 )
         state.load(self.opt, state.part(saved, "optimizer"))
         self._sums = {key: a.copy() for key, a in sums.items()}
-        self._with = set(sums)
+        self._rows = of_rows
+        self._with = {*sums, *of_rows}
         self._pending, self._params = pending, None
         self._adder = Collector(RULES, self.opt._group_of)
 
@@ -256,11 +293,23 @@ class SoftBatch:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = type(self)(self.opt.__deepcopy__(memo), self.every, self.reduce)
         saved = self._state(copy=True)
-        twin._sums, twin._with = saved["sums"], set(self._with)
+        twin._sums, twin._with, twin._rows = saved["sums"], set(self._with), part_rows(saved)
         twin._pending = self.pending  # its flush must be told the parameters: they may be copies
         twin._adder = Collector(RULES, twin.opt._group_of)
         memo[id(self)] = twin
         return twin
+
+
+def row_sum(key: object, params: Mapping[Any, Any]) -> RowSum:
+    """Return an empty sum of a parameter's row gradients."""
+    p = np.asarray(params[key])
+    return RowSum(key, p.shape, p.dtype)
+
+
+def part_rows(saved: Mapping[str, Any]) -> dict[Any, RowSum]:
+    """Return the row sums of a saved state."""
+    rows = state.part(saved, "rows", Mapping)
+    return {key: RowSum.of_state(key, one) for key, one in rows.items()}
 
 
 def no_coefficients(t: int) -> tuple[float, ...]:

@@ -278,8 +278,9 @@ class Optimizer(Checked):
             Arrays of float32 or float64, of any shape and layout, to be written; or Python
             floats, which are replaced in the dict. Any mapping will do.
         grads : dict or list
-            For each key of `params` the gradient, of the same shape and dtype, or None to leave
-            that parameter, its state and its step count as they are.
+            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, or a
+            sparse array of SciPy; or None to leave that parameter, its state and its step count
+            as they are.
 
         Raises
         ------
@@ -288,6 +289,8 @@ class Optimizer(Checked):
         ValueError
             A shape differs, a parameter is read-only, two parameters share memory, or every
             gradient is None.
+        IndexError
+            A row number is not one of the parameter's.
         TypeError
             Something is not an array of float32 or float64 of this machine's byte order, or a
             gradient has another dtype than its parameter.

@@ -91,7 +91,12 @@ class Rows:
 
     def __repr__(self) -> str:
         rows = f"{len(self.index)} row{'s' if len(self.index) != 1 else ''}"
-        return f"Rows({rows}, {self.values.dtype} {self.values.shape}, unique={self.unique})"
+        values = f"{self.values.dtype} {self.values.shape}"
+        return f"{type(self).__name__}({rows}, {values}, unique={self.unique})"
+
+
+class Elements(Rows):
+    """The gradient of single elements, counted along the parameter in C order."""
 
 
 def checked_index(index: Any) -> NDArray[np.integer[Any]]:

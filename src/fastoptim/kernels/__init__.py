@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from fastoptim.kernels import api, arrays, cpu
 from fastoptim.kernels.collect import Collector
 from fastoptim.kernels.pipeline import Line, set_stages
+from fastoptim.kernels.rows import coalesced_rows
 
-__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "capsule", "step"]
+__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "capsule", "coalesced", "step"]
 
 
 def module_name(isa: str) -> str:
@@ -46,6 +48,13 @@ ISA: str = chosen_isa()
 RULES: dict[str, object] = import_module(module_name(ISA)).RULES
 set_stages(RULES)
 api.publish(RULES)
+
+
+def coalesced(
+    name: str, index: NDArray[Any], values: NDArray[Any], table: int, length: int
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Return the distinct rows of a gradient in order, and their sums; see `coalesced_rows`."""
+    return coalesced_rows(RULES["_add"], name, index, values, table, length)
 
 
 def capsule(name: str) -> object:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastoptim.rows import Rows
+from fastoptim.rows import Elements, Rows
 
 # np.shares_memory is exact and can take exponential time; past this it counts as shared.
 OVERLAP_EFFORT = 1_000_000
@@ -124,6 +124,9 @@ def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad
     values = checked_array(f"{name}.values", g.values)
     if shape == ():
         raise ValueError(f"{name} is {g!r}, but params[{key!r}] is a number and has no rows")
+    if isinstance(g, Elements):
+        check_same_dtype(f"{name}.values", key, values.dtype, dtype)
+        return RowGrad(g.index, flat(values), values, math.prod(shape), 1, g.unique)
     if values.shape[1:] != shape[1:]:
         raise ValueError(
             f"{name}.values has rows of shape {values.shape[1:]}, but a row of params[{key!r}] "
@@ -153,6 +156,9 @@ def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, .
 
 def flat(values: Any) -> Any:
     """Return an array as it is if it is contiguous and aligned, else a copy that is."""
+    flags = values.flags
+    if flags.c_contiguous and flags.aligned:
+        return values
     return np.require(values, requirements=("C", "A"))
 
 

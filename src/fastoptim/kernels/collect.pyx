@@ -177,9 +177,12 @@ cdef struct Extent:
     Py_ssize_t high
 
 
+cdef Extent EXTENT
+EXTENT_DTYPE = np.asarray(<Extent[:1]> &EXTENT).dtype     # see SPAN_DTYPE
+
+
 cdef Extent[::1] new_extents(Py_ssize_t capacity):
-    cdef Extent one
-    return np.zeros(capacity, dtype=np.asarray(<Extent[:1]> &one).dtype)
+    return np.zeros(capacity, EXTENT_DTYPE)
 
 
 cdef int by_low(const void *a, const void *b) noexcept nogil:
@@ -324,6 +327,8 @@ cdef class Collector:
                     line.prepare(factor, norm_factor, zero)
                 self.check_fit(lines)
             self.start_averages()
+            if self.copies:
+                self.gather_odd_tables()
             self.enter()
             with nogil:
                 run(self.spans, count, self.c32, self.c64, flush)
@@ -644,7 +649,9 @@ cdef class Collector:
         for k in range(len(self.active)):
             one = <Param> self.active[k]
             row = &self.spans[k]
-            if not one.copied_grad and not self.is_zeroed(k) and self.is_written(row.g, row.g + row.n * one.dtype.itemsize):
+            if one.copied_grad or self.is_zeroed(k):
+                continue
+            if self.is_written(row.g, row.g + row.n * one.dtype.itemsize):
                 if one.by_rows:
                     one.values = one.values.copy()
                     row.g = <Py_ssize_t> cnp.PyArray_DATA(one.values)
@@ -786,14 +793,10 @@ cdef class Collector:
 
     cdef int copy_in(self, bint flush) except -1:
         cdef Param one
-        cdef Py_ssize_t k
-        for k in range(len(self.active)):
-            one = <Param> self.active[k]
+        for one in self.active:
             if one.by_rows:
                 if not one.touched.direct:
-                    self.sum_rows(one, flush)
-                if one.copied_param or not one.order & cnp.NPY_ARRAY_C_CONTIGUOUS:
-                    self.gather_rows(one, &self.spans[k])
+                    self.sum_rows_of(one, flush)
                 continue
             if one.copied_param:
                 one.own_param[...] = one.param
@@ -801,15 +804,24 @@ cdef class Collector:
                 one.own_grad[...] = one.grad
         return 0
 
-    cdef int sum_rows(self, Param one, bint flush) except -1:
+    cdef int sum_rows_of(self, Param one, bint flush) except -1:
         cdef Sum what
         one.touched.fill(&what, one.row_grad.length, one.row_grad.values, one.values)
         with nogil:
             sum_rows(self.adder, &what, flush)
         return 0
 
+    cdef int gather_odd_tables(self) except -1:
+        """Copy the touched rows of tables whose rows do not lie one after the other."""
+        cdef Param one
+        cdef Py_ssize_t k
+        for k in range(len(self.active)):
+            one = <Param> self.active[k]
+            if one.by_rows and (one.copied_param or not one.order & cnp.NPY_ARRAY_C_CONTIGUOUS):
+                self.gather_rows(one, &self.spans[k])
+        return 0
+
     cdef int gather_rows(self, Param one, Span *row) except -1:
-        """Copy the touched rows of a table whose rows do not lie one after the other."""
         cdef int k
         numbers = one.touched.row_numbers()
         if one.row_grad.values.ndim < one.ndim:         # single elements
@@ -833,7 +845,7 @@ cdef class Collector:
     cdef int start_averages(self) except -1:
         cdef Param one
         for one in self.averaged:
-            one.average[...] = one.own_param if one.copied_param else one.param
+            one.average[...] = one.own_param if one.copied_param and not one.by_rows else one.param
         return 0
 
     cdef int copy_out(self, object params, object grads) except -1:

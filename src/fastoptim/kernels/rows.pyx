@@ -9,6 +9,7 @@ its inverse takes 160 µs.
 import numpy as np
 
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
@@ -179,3 +180,34 @@ cdef object bad_row(str name, object index, Py_ssize_t k, Py_ssize_t table):
             f"negative number is not taken from the end"
         )
     return IndexError(f"{name}.index[{k}] is {index[k]}, but the parameter has {table} rows")
+
+
+def coalesced_rows(
+    adder, str name, object index, object values, Py_ssize_t table, Py_ssize_t length
+):
+    """Return distinct row numbers in order and the sums of their values, both new arrays.
+
+    Parameters
+    ----------
+    adder : capsule
+        The rule that adds.
+    name : str
+        Of the gradient, for messages.
+    index : array of integers
+    values : array, contiguous
+    table : int
+        Rows that the parameter has.
+    length : int
+        Elements of a row.
+    """
+    cdef Touched touched = Touched()
+    cdef Sum what
+    cdef const Rule *add = <const Rule *> PyCapsule_GetPointer(adder, "fastoptim.Rule")
+    touched.take(name, index, table, False, True)
+    if touched.direct:
+        return touched.row_numbers().copy(), values.copy()
+    sums = np.empty((touched.count, *values.shape[1:]), values.dtype)
+    touched.fill(&what, length, values, sums)
+    with nogil:
+        sum_rows(add, &what, False)
+    return touched.row_numbers().copy(), sums

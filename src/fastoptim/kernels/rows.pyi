@@ -1,0 +1,13 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def coalesced_rows(
+    adder: object,
+    name: str,
+    index: NDArray[Any],
+    values: NDArray[Any],
+    table: int,
+    length: int,
+) -> tuple[NDArray[np.intp], NDArray[Any]]: ...

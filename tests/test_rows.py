@@ -1,0 +1,658 @@
+"""Gradients of some rows: the touched rows get the dense update, the others nothing at all."""
+
+import copy
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from reference import global_norm
+from registry import (
+    arrays,
+    assert_same_array,
+    assert_same_bits,
+    every_class,
+    every_dtype,
+    every_rule,
+    starts,
+)
+from test_options import OPTIONS, assert_same_averages, every_option
+
+import fastoptim as fo
+from fastoptim.base import Optimizer
+
+F32, F64 = np.float32, np.float64
+SHAPES = [(60,), (60, 1), (50, 3), (40, 15), (40, 16), (30, 100), (9, 2500), (20, 4, 7), (5, 0)]
+
+
+def summed(index, values):
+    """Distinct rows in order, and the sum of each one's values in the order of the index."""
+    rows = np.unique(index)
+    sums = np.zeros((len(rows), *values.shape[1:]), values.dtype)
+    for k, row in enumerate(rows):
+        places = np.flatnonzero(index == row)
+        sums[k] = values[places[0]]
+        for place in places[1:]:
+            sums[k] += values[place]
+    return rows, sums
+
+
+def lazily(case, opt, oracle, params, key, rows, sums):
+    """The dense update with zeros elsewhere, and everything elsewhere put back."""
+    p = params[key]
+    fill = {slot: getattr(opt, name) for name, slot in starts(case.cls).items()}
+    slots = [(slot, fill.get(slot, 0.0)) for slot in case.slots] + [("average_of", None)]
+    before = {"p": p.copy()}
+    for slot, start in slots:
+        held = getattr(oracle, slot, {})
+        before[slot] = held[key].copy() if key in held else p.copy() if start is None else (
+            np.full_like(p, start)
+        )
+    dense = np.zeros_like(p)
+    dense[rows] = sums
+    oracle.update({key: p}, {key: dense})
+    others = np.ones(len(p), bool)
+    others[rows] = False
+    p[others] = before["p"][others]
+    for slot, _ in slots:
+        if key in getattr(oracle, slot, {}):
+            getattr(oracle, slot)[key][others] = before[slot][others]
+
+
+def draw(rng, shape, dtype, r):
+    """Row numbers with duplicates, a few of them in most places, and values for them."""
+    index = np.minimum(rng.integers(0, shape[0], r), rng.integers(0, shape[0], r))
+    return index, arrays(rng, {"": (r, *shape[1:])}, dtype)[""]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@every_dtype
+@every_rule
+def test_touched_rows_get_the_dense_update(case, dtype, shape):
+    rng = np.random.default_rng(0)
+    expected = arrays(rng, {"E": shape}, dtype)
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, oracle = case.ours_with({}), case.oracle_with({})
+    for r in (7, 0, 1, 25, 80):
+        index, values = draw(rng, shape, dtype, r)
+        kept = index.copy(), values.copy()
+        with np.errstate(all="ignore"):
+            lazily(case, opt, oracle, expected, "E", *summed(index, values))
+        opt.update(params, {"E": fo.Rows(index, values)})
+        assert_same_bits(opt, oracle, params, expected)
+        assert_same_array(values, kept[1], "values")
+        np.testing.assert_array_equal(index, kept[0])
+    assert opt.iter == 5
+
+
+@every_option
+@every_dtype
+@every_class
+def test_every_option(case, dtype, options):
+    """Of one parameter, all of whose other rows are zero: then the norm is that of the rows."""
+    rng = np.random.default_rng(1)
+    expected = arrays(rng, {"E": (32, 32)}, dtype)      # one block, each row the lanes of a norm
+    params = {"E": expected["E"].copy()}
+    opt, oracle = case.ours_with(options), case.oracle_with(options)
+    for _ in range(4):
+        index, values = draw(rng, (32, 32), dtype, 20)
+        lazily(case, opt, oracle, expected, "E", *summed(index, values))
+        opt.update(params, {"E": fo.Rows(index, values)})
+        assert_same_bits(opt, oracle, params, expected)
+        assert_same_averages(opt, oracle)
+        assert not opt.zero_grads or not values.any()
+
+
+@pytest.mark.parametrize("shape", [(500,), (300, 5), (200, 33), (40, 2000), (20, 4, 7)], ids=str)
+@pytest.mark.parametrize("how", ["in order", "shuffled", "unique"])
+@pytest.mark.parametrize("name", ["none", "all with clip_value", "all with clip_norm"])
+@every_class
+def test_rows_that_cover_the_table_are_the_dense_update(case, name, how, shape):
+    rng = np.random.default_rng(2)
+    options = OPTIONS.get(name, {}) | {"nonfinite": "skip"}
+    by_rows, dense = arrays(rng, {"E": shape, "b": (3,)}, F32), {}
+    dense = {key: p.copy() for key, p in by_rows.items()}
+    one, other = case.ours_with(options), case.ours_with(options)
+    for _ in range(3):
+        grads = arrays(rng, {"E": shape, "b": (3,)}, F32)
+        order = np.arange(shape[0]) if how == "in order" else rng.permutation(shape[0])
+        rows = fo.Rows(order, grads["E"][order], unique=how == "unique")
+        one.update(by_rows, {"E": rows, "b": grads["b"].copy()})
+        other.update(dense, grads)
+        assert_same_bits(one, other, by_rows, dense)
+
+
+@every_dtype
+@every_class
+def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threads, isa):
+    rng = np.random.default_rng(3)
+    start = arrays(rng, {"E": (5000, 40)}, dtype)
+    index, values = draw(rng, (5000, 40), dtype, 6000)
+    index[:1500] = 3                                     # more than one thread's share
+    results = []
+    for n in (1, threads):
+        fo.kernels.driver.set_num_threads(n)
+        params, opt = {"E": start["E"].copy()}, case.ours(clip_norm=5.0)
+        for _ in range(2):
+            opt.update(params, {"E": fo.Rows(index, values)})
+        results.append((opt, params))
+    assert_same_bits(*[x for pair in zip(*results, strict=True) for x in pair])
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_unique_and_order_change_no_bit(clip_norm):
+    rng = np.random.default_rng(4)
+    index = rng.permutation(1000)[:300]
+    values = rng.standard_normal((300, 33))
+    results = []
+    for order in (np.arange(300), np.argsort(index), rng.permutation(300)):
+        for unique in (False, True):
+            params, opt = {"E": np.ones((1000, 33))}, fo.Adam(clip_norm=clip_norm)
+            opt.update(params, {"E": fo.Rows(index[order], values[order], unique=unique)})
+            results.append((params["E"], opt.m["E"], opt.v["E"]))
+    for result in results:
+        for a, b in zip(result, results[0], strict=True):
+            assert_same_array(a, b, "E")
+
+
+def test_the_norm_is_that_of_the_summed_rows():
+    rng = np.random.default_rng(5)
+    index, values = draw(rng, (400, 33), F32, 700)
+    rows, sums = summed(index, values)
+    params, other = {"E": np.zeros((400, 33), F32)}, {"E": np.zeros((400, 33), F32)}
+    fo.SGD(lr=1.0, clip_norm=2.0).update(params, {"E": fo.Rows(index, values)})
+    factor = F32(2.0 / global_norm({"E": sums}))
+    other["E"][rows] -= factor * sums
+    assert_same_array(params["E"], other["E"], "E")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64,
+                                  np.uint64, ">i4", "list", "strided", "read-only"])
+def test_any_integers_will_do_as_an_index(kind):
+    numbers = [7, 3, 7, 0]
+    index = np.array(numbers) if kind in ("strided", "read-only") else (
+        numbers if kind == "list" else np.array(numbers, kind)
+    )
+    if kind == "strided":
+        index = np.repeat(index, 3)[::3]
+    if kind == "read-only":
+        index.flags.writeable = False
+    params = {"x": np.zeros(9)}
+    fo.SGD(lr=1.0).update(params, {"x": fo.Rows(index, np.array([1.0, 2.0, 4.0, 8.0]))})
+    np.testing.assert_array_equal(params["x"], [-8, 0, 0, -2, 0, 0, 0, -5, 0])
+
+
+def layouts(a):
+    """The same numbers in memory of every shape."""
+    wide = np.zeros((2 * a.shape[0], a.shape[1] + 3), a.dtype)
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    yield "C", a.copy()
+    yield "Fortran", np.asfortranarray(a)
+    wide[::2, 1:-2] = a
+    yield "every second row of a wider table", wide[::2, 1:-2]
+    yield "backwards", a[::-1].copy()[::-1]
+    yield "backwards in both", a[::-1, ::-1].copy()[::-1, ::-1]
+    odd = raw[1:].view(a.dtype).reshape(a.shape)
+    odd[...] = a
+    yield "not aligned", odd
+    with warnings.catch_warnings(action="ignore"):
+        yield "matrix", np.asmatrix(a.copy())
+
+
+@every_option
+@every_class
+def test_any_layout_of_parameter_and_values(case, options):
+    rng = np.random.default_rng(6)
+    start = arrays(rng, {"E": (40, 20)}, F32)["E"]
+    batches = [draw(rng, (40, 20), F32, r) for r in (30, 0, 9)]
+    plain, flat = case.ours_with(options), {"E": start.copy()}
+    for index, values in batches:
+        plain.update(flat, {"E": fo.Rows(index, values.copy())})
+    names = [name for name, _ in layouts(start)]
+    for name in names:
+        opt, params = case.ours_with(options), {"E": dict(layouts(start))[name]}
+        for index, values in batches:
+            given = dict(layouts(values))[name]
+            opt.update(params, {"E": fo.Rows(index, given)})
+            assert not options.get("zero_grads") or not np.asarray(given).any()
+        assert_same_bits(opt, plain, params, flat)
+        assert_same_averages(opt, plain)
+
+
+def test_the_same_table_by_rows_and_as_a_whole():
+    """One step count, one state, however a gradient comes."""
+    rng = np.random.default_rng(7)
+    expected = arrays(rng, {"E": (30, 20)}, F64)
+    params = {"E": expected["E"].copy()}
+    opt, whole = fo.Adam(), fo.Adam()
+    for step in range(6):
+        g = arrays(rng, {"E": (30, 20)}, F64)
+        whole.update(expected, g)
+        opt.update(params, {"E": fo.Rows(np.arange(30), g["E"])} if step % 2 else g)
+        assert_same_bits(opt, whole, params, expected)
+
+
+def test_step_counts_are_the_parameters():
+    """Also where a step touches nothing: Adam's third step is its third for every row."""
+    params, opt = {"E": np.zeros((3, 1)), "x": np.zeros(1)}, fo.Adam(lr=1.0)
+    none = fo.Rows([], np.zeros((0, 1)))
+    opt.update(params, {"E": none, "x": np.ones(1)})
+    opt.update(params, {"E": none, "x": None})
+    np.testing.assert_array_equal(params["E"], 0)
+    opt.update(params, {"E": fo.Rows([1], np.ones((1, 1))), "x": np.ones(1)})
+    assert opt.iter == 3
+    p, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
+    fo.kernels.step("adam", p, np.ones(1), (m, v), opt.coefficients(3))
+    np.testing.assert_array_equal(params["E"], [[0], p, [0]])
+    assert opt.state_dict()["parameters"]["x"]["updates"] == 2
+
+
+def test_groups_and_schedules():
+    params = {"in.E": np.zeros((4, 2)), "out.E": np.zeros((4, 2))}
+    opt = fo.SGD(lr=lambda t: 1.0 + t, groups=[fo.Group("out.*", lr=10.0)])
+    for _ in range(2):
+        opt.update(params, {key: fo.Rows([2, 2], np.ones((2, 2))) for key in params})
+    np.testing.assert_array_equal(params["in.E"][2], -6.0)
+    np.testing.assert_array_equal(params["out.E"][2], -40.0)
+
+
+def test_lists_of_arrays():
+    params = [np.zeros((3, 2)), np.zeros(2)]
+    fo.SGD(lr=1.0).update(params, [fo.Rows([1], np.ones((1, 2))), np.ones(2)])
+    np.testing.assert_array_equal(params[0], [[0, 0], [-1, -1], [0, 0]])
+
+
+def test_values_in_the_table_itself():
+    """A gradient that lies on the parameter is read before anything is written."""
+    for index in ([0, 1, 2], [2, 0, 1], [1, 1, 2]):
+        table = np.arange(12.0).reshape(4, 3) + 1
+        apart = {"E": table.copy()}
+        rows, sums = summed(np.array(index), table[1:].copy())
+        apart["E"][rows] -= sums
+        fo.SGD(lr=1.0).update({"E": table}, {"E": fo.Rows(index, table[1:])})
+        assert_same_array(table, apart["E"], "E")
+
+
+def test_checkpoints_go_on_to_the_bit(tmp_path):
+    rng = np.random.default_rng(8)
+    batches = [draw(rng, (50, 20), F32, 30) for _ in range(6)]
+    results = []
+    for stop in (False, True):
+        params, opt = {"E": np.ones((50, 20), F32)}, fo.Adam()
+        for k, (index, values) in enumerate(batches):
+            if stop and k == 3:
+                opt.save(tmp_path / "state")
+                opt = fo.Adam()
+                opt.load(tmp_path / "state")
+            opt.update(params, {"E": fo.Rows(index, values)})
+        results.append((opt, params))
+    assert_same_bits(results[0][0], results[1][0], results[0][1], results[1][1])
+
+
+def test_memory_is_that_of_the_rows():
+    """Neither a dense gradient nor a copy of the table."""
+    params, opt = {"E": np.zeros((200_000, 64), F32)}, fo.SGD()
+    rows = fo.Rows(np.arange(100)[::-1] % 50, np.ones((100, 64), F32))
+    opt.update(params, {"E": rows})
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            opt.update(params, {"E": rows})
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+# ---------------------------------------------------------------- errors
+
+
+def ones(*shape, dtype=F32):
+    return np.ones(shape, dtype)
+
+
+MAKING = {
+    "floats": (lambda: fo.Rows(np.array([1.0]), ones(1, 2)), TypeError,
+               "index must be of integers, got float64"),
+    "a mask": (lambda: fo.Rows(np.array([True, False]), ones(2, 2)), TypeError,
+               r"index must be of integers, got bool; np.flatnonzero\(index\) gives the rows"),
+    "text": (lambda: fo.Rows(["a"], ones(1, 2)), TypeError, "index must be of integers, got <U1"),
+    "floats, none of them": (lambda: fo.Rows(np.zeros(0), ones(0, 2)), TypeError,
+                             "index must be of integers, got float64"),
+    "two axes": (lambda: fo.Rows([[1], [2]], ones(2, 2)), ValueError,
+                 r"index must be one-dimensional, got shape \(2, 1\)"),
+    "a number": (lambda: fo.Rows(3, ones(1, 2)), ValueError, r"one-dimensional, got shape \(\)"),
+    "fewer values": (lambda: fo.Rows([1, 2, 3], ones(2, 2)), ValueError,
+                     r"index has 3 row numbers, but values has 2 rows \(shape \(2, 2\)\)"),
+    "a list": (lambda: fo.Rows([1], [[1.0]]), TypeError,
+               "values must be a NumPy array, got list"),
+    "0-d values": (lambda: fo.Rows([1], np.array(1.0)), ValueError, "must have a first axis"),
+    "unique": (lambda: fo.Rows([1], ones(1, 2), unique=1), TypeError,
+               "unique must be True or False, got 1"),
+}
+
+
+@pytest.mark.parametrize("row", MAKING.values(), ids=MAKING)
+def test_rows_that_cannot_be(row):
+    make, error, text = row
+    with pytest.raises(error, match=text):
+        make()
+
+
+def sparse(shape=(4, 2), dtype=F32):
+    return sp.csr_array(np.eye(*shape, dtype=dtype))
+
+
+def broken(axis):
+    coo = sparse().tocoo()
+    coo.coords[axis][-1] = 4 if axis == 0 else -1
+    return coo
+
+
+# E (4, 2), x (5,) and s () are float32
+REFUSED = {
+    "beyond": ("E", fo.Rows([0, 4], ones(2, 2)), IndexError,
+               r"grads\['E'\].index\[1\] is 4, but the parameter has 4 rows"),
+    "negative": ("E", fo.Rows([-1], ones(1, 2)), IndexError,
+                 r"grads\['E'\].index\[0\] is -1; rows are counted from 0, up to 3"),
+    "beyond any": ("E", fo.Rows(np.array([2**64 - 1], np.uint64), ones(1, 2)), IndexError,
+                   "is 18446744073709551615, but the parameter has 4 rows"),
+    "duplicates": ("E", fo.Rows([1, 3, 1], ones(3, 2), unique=True), ValueError,
+                   r"grads\['E'\].index has row 1 twice, at 0 and 2, but unique=True"),
+    "duplicates in order": ("E", fo.Rows([1, 1], ones(2, 2), unique=True), ValueError,
+                            r"row 1 twice, at 0 and 1"),
+    "row shape": ("E", fo.Rows([1], ones(1, 3)), ValueError,
+                  r"grads\['E'\].values has rows of shape \(3,\), but a row of params\['E'\] "
+                  r"\(shape \(4, 2\)\) has shape \(2,\)"),
+    "flat values": ("E", fo.Rows([1], ones(1)), ValueError, r"rows of shape \(\)"),
+    "values too deep": ("x", fo.Rows([1], ones(1, 1)), ValueError, r"rows of shape \(1,\)"),
+    "a number has no rows": ("s", fo.Rows([0], ones(1)), ValueError, "is a number and has no rows"),
+    "dtype": ("E", fo.Rows([1], ones(1, 2, dtype=F64)), TypeError,
+              r"grads\['E'\].values is float64, but params\['E'\] is float32; convert"),
+    "integers": ("E", fo.Rows([1], np.ones((1, 2), int)), TypeError,
+                 r"grads\['E'\].values must be float32 or float64, got int64"),
+    "byte order": ("E", fo.Rows([1], ones(1, 2, dtype=">f4")), TypeError, "byte order"),
+    "masked": ("E", fo.Rows([1], np.ma.ones((1, 2), F32)), TypeError, "masked array"),
+    "sparse shape": ("E", sparse((2, 4)), ValueError,
+                     r"grads\['E'\] has shape \(2, 4\), but params\['E'\] has shape \(4, 2\)"),
+    "sparse dtype": ("E", sparse(dtype=F64), TypeError, r"grads\['E'\].data is float64"),
+    "sparse integers": ("E", sparse(dtype=int), TypeError, r"grads\['E'\].data must be float32"),
+    "sparse format": ("E", sparse().todok(), TypeError,
+                      r"grads\['E'\] is sparse in the format 'dok'; pass grads\['E'\].tocsr\(\)"),
+    "sparse row": ("E", broken(0), IndexError, r"index along axis 0 that is not in \[0, 4\)"),
+    "sparse column": ("E", broken(1), IndexError, r"index along axis 1 that is not in \[0, 2\)"),
+    "a pair": ("E", ([1], ones(1, 2)), TypeError, r"grads\['E'\] must be a NumPy array"),
+}
+
+
+@pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
+@every_class
+def test_refused_and_nothing_changed(case, row):
+    key, grad, error, text = row
+    params = {"a": ones(2), "E": ones(4, 2), "x": ones(5), "s": np.ones((), F32), "z": ones(2)}
+    good = {k: np.ones_like(p) for k, p in params.items()}
+    for opt, n in ((case.ours(), 0), (case.ours(), 2)):
+        for _ in range(n):
+            opt.update(params, good)
+        before = {k: p.tobytes() for k, p in params.items()}, repr(opt.state_dict())
+        with pytest.raises(error, match=text):
+            opt.update(params, good | {key: grad})
+        assert ({k: p.tobytes() for k, p in params.items()}, repr(opt.state_dict())) == before
+        opt.update(params, good | {"E": fo.Rows([3, 0, 3], ones(3, 2))})    # and goes on
+        assert opt.iter == n + 1
+
+
+def test_not_finite():
+    values = ones(3, 2)
+    values[1, 1] = np.nan
+    params = {"E": ones(4, 2)}
+    with pytest.raises(FloatingPointError, match=r"grads\['E'\].values\[1, 1\] is nan"):
+        fo.SGD(nonfinite="raise").update(params, {"E": fo.Rows([2, 0, 2], values)})
+    opt = fo.SGD(nonfinite="skip")
+    opt.update(params, {"E": fo.Rows([2, 0, 2], values)})
+    assert (opt.iter, opt.skipped) == (0, 1)
+    huge = np.full((2, 2), 3e38, F32)
+    with pytest.raises(FloatingPointError, match=r"\.values is finite, but the sum"):
+        fo.SGD(nonfinite="raise").update(params, {"E": fo.Rows([1, 1], huge)})
+    with pytest.raises(FloatingPointError, match=r"grads\['E'\].data\[0\] is inf"):
+        fo.SGD(nonfinite="raise").update(params, {"E": sparse() * F32(np.inf)})
+    assert (params["E"] == 1).all()
+
+
+@pytest.mark.parametrize("what", ["values", "data"])
+def test_zeroing_what_cannot_be_written(what):
+    grad = fo.Rows([1, 0], ones(2, 2)) if what == "values" else sparse()
+    getattr(grad, what).flags.writeable = False
+    params = {"E": ones(4, 2)}
+    with pytest.raises(ValueError, match=rf"grads\['E'\]\.{what} is read-only"):
+        fo.SGD(zero_grads=True).update(params, {"E": grad})
+    table = ones(4, 2)
+    with pytest.raises(ValueError, match=r"grads\['E'\]\.values .*share memory|share memory"):
+        fo.SGD(zero_grads=True).update({"E": table}, {"E": fo.Rows([1, 0], table[:2])})
+    assert (table == 1).all()
+
+
+def test_an_index_that_another_thread_changes_is_checked_as_it_is_used():
+    """What is walked is a copy: the array may be anything the moment after."""
+    index = np.array([1, 0])
+    rows = fo.Rows(index, ones(2, 2))
+    index[:] = 10**9
+    with pytest.raises(IndexError, match="is 1000000000"):
+        fo.SGD().update({"E": ones(4, 2)}, {"E": rows})
+
+
+def test_rows_says_what_it_is():
+    rows = fo.Rows([1, 1], ones(2, 3))
+    assert repr(rows) == "Rows(2 rows, float32 (2, 3), unique=False)"
+    with pytest.raises(AttributeError):
+        rows.index = np.array([1])
+    with pytest.raises(AttributeError):
+        rows.indices  # noqa: B018
+
+
+# ---------------------------------------------------------------- sparse arrays
+
+
+def formats(coo):
+    """One sparse array in every form that is taken, duplicates and no order included."""
+    twice = sp.coo_array(
+        (np.concatenate([coo.data, coo.data]), [np.concatenate([c, c]) for c in coo.coords]),
+        coo.shape,
+    )
+    forms = {"coo": coo, "coo with duplicates": twice}
+    if coo.ndim == 2:
+        forms |= {
+            "csr": coo.tocsr(), "csc": coo.tocsc(), "csr_matrix": sp.csr_matrix(coo),
+            "coo_matrix": sp.coo_matrix(coo),
+        }
+    return forms
+
+
+@pytest.mark.parametrize("shape", [(50, 4), (7, 300), (90,)], ids=str)
+@every_dtype
+@every_rule
+def test_sparse_arrays_are_rows_of_one_element(case, dtype, shape):
+    rng = np.random.default_rng(9)
+    start = arrays(rng, {"W": shape}, dtype)["W"]
+    dense = np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), 0).astype(dtype)
+    for name, g in formats(sp.coo_array(dense)).items():
+        opt, params = case.ours(), {"W": start.copy()}
+        same, flat = case.ours(), {"W": start.reshape(-1).copy()}
+        index = np.flatnonzero(dense)
+        values = dense.reshape(-1)[index] * (2 if "duplicates" in name else 1)
+        for _ in range(3):
+            opt.update(params, {"W": g})
+            same.update(flat, {"W": fo.Rows(index, values)})
+        assert_same_array(params["W"].reshape(-1), flat["W"], name)
+        for slot in case.slots:
+            assert_same_array(getattr(opt, slot)["W"].reshape(-1), getattr(same, slot)["W"], name)
+
+
+@pytest.mark.parametrize("rule", [fo.SGD, fo.AdaGrad, fo.FTRL])
+def test_where_zeros_change_nothing_sparse_is_dense(rule):
+    rng = np.random.default_rng(10)
+    dense = np.where(rng.random((60, 9)) < 0.2, rng.standard_normal((60, 9)), 0)
+    one, other = {"W": np.zeros((60, 9))}, {"W": np.zeros((60, 9))}
+    a, b = rule(), rule()
+    for _ in range(3):
+        a.update(one, {"W": sp.csr_array(dense)})
+        b.update(other, {"W": dense})
+    assert_same_bits(a, b, one, other)
+
+
+def test_sparse_with_other_layouts_and_zeroing():
+    g = sp.csr_array(np.array([[0, 1.0], [2.0, 0], [0, 3.0]]))
+    params = {"W": np.zeros((2, 3)).T}
+    fo.SGD(lr=1.0, zero_grads=True).update(params, {"W": g})
+    np.testing.assert_array_equal(params["W"], [[0, -1], [-2, 0], [0, -3]])
+    assert not g.data.any()
+
+
+# ---------------------------------------------------------------- soft batches
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+@every_dtype
+@every_class
+def test_a_soft_batch_of_rows_is_one_update(case, dtype, kind, options):
+    rng = np.random.default_rng(11)
+    shape, every = (40, 20), 5
+    params = arrays(rng, {"E": shape, "b": (3,)}, dtype)
+    expected = {key: p.copy() for key, p in params.items()}
+    opt, whole = case.ours_with(options), case.ours_with(options)
+    soft = fo.SoftBatch(opt, every=every)
+    for _ in range(2):
+        total, touched, biases = np.zeros(shape, dtype), set(), np.zeros(3, dtype)
+        for _ in range(every):
+            index, values = draw(rng, shape, dtype, int(rng.integers(0, 30)))
+            b = arrays(rng, {"b": (3,)}, dtype)["b"]
+            if kind == "rows":
+                grad = fo.Rows(index, values)
+                rows, sums = summed(index, values)
+                total[rows] += sums
+                touched |= set(rows)
+            else:
+                dense = np.where(rng.random(shape) < 0.1, rng.standard_normal(shape), 0)
+                grad = sp.csr_array(dense.astype(dtype))
+                total += dense.astype(dtype)
+                touched |= set(np.flatnonzero(dense))
+            biases += b
+            soft.update(params, {"E": grad, "b": b})
+        rows = np.array(sorted(touched), int)
+        factor = dtype(1 / every)
+        if kind == "rows":
+            grad = fo.Rows(rows, total[rows] * factor)
+        else:
+            grad = sp.coo_array(
+                (total.reshape(-1)[rows] * factor, np.unravel_index(rows, shape)), shape
+            )
+        whole.update(expected, {"E": grad, "b": biases * factor})
+        assert_same_bits(opt, whole, params, expected)
+
+
+def test_a_soft_batch_of_rows_that_cover_the_table_is_dense():
+    rng = np.random.default_rng(12)
+    one, other = {"E": np.ones((30, 20), F32)}, {"E": np.ones((30, 20), F32)}
+    a, b = fo.SoftBatch(fo.Adam(), every=3), fo.SoftBatch(fo.Adam(), every=3)
+    for _ in range(6):
+        g = arrays(rng, {"E": (30, 20)}, F32)["E"] * F32(-1)     # with negative zeros
+        order = rng.permutation(30)
+        a.update(one, {"E": fo.Rows(order, g[order])})
+        b.update(other, {"E": g})
+    assert_same_bits(a.opt, b.opt, one, other)
+
+
+@pytest.mark.parametrize("first", ["rows", "dense"])
+def test_rows_and_dense_in_one_soft_batch(first):
+    """The sum is dense then."""
+    rng = np.random.default_rng(13)
+    params, expected = {"E": np.ones((30, 20))}, {"E": np.ones((30, 20))}
+    soft, whole = fo.SoftBatch(fo.Adam(), every=4, reduce="sum"), fo.Adam()
+    for _ in range(2):
+        total = np.zeros((30, 20))
+        for k in range(4):
+            if (k % 2 == 0) == (first == "rows"):
+                index, values = draw(rng, (30, 20), F64, 25)
+                rows, sums = summed(index, values)
+                total[rows] += sums
+                soft.update(params, {"E": fo.Rows(index, values)})
+            else:
+                g = rng.standard_normal((30, 20))
+                total += g
+                soft.update(params, {"E": g})
+        whole.update(expected, {"E": total})
+        assert_same_bits(soft.opt, whole, params, expected)
+
+
+@pytest.mark.parametrize("kind", ["rows", "elements"])
+@pytest.mark.parametrize("how", ["file", "dict", "deepcopy"])
+def test_a_soft_batch_of_rows_is_kept(tmp_path, how, kind):
+    rng = np.random.default_rng(14)
+    batches = [draw(rng, (30, 20), F32, 25) for _ in range(8)]
+    if kind == "elements":
+        batches = [(i, sp.csr_array(np.where(rng.random((30, 20)) < 0.2, F32(1.5), F32(0))))
+                   for i, _ in batches]
+    results = []
+    for stop in (None, 2, 5, 7):
+        params, soft = {"E": np.ones((30, 20), F32)}, fo.SoftBatch(fo.Adam(), every=4)
+        for k, (index, values) in enumerate(batches):
+            if k == stop and how == "deepcopy":
+                soft = copy.deepcopy(soft)
+            elif k == stop:
+                new = fo.SoftBatch(fo.Adam(), every=4)
+                if how == "dict":
+                    new.load_state_dict(soft.state_dict())
+                else:
+                    soft.save(tmp_path / "soft")
+                    new.load(tmp_path / "soft")
+                soft = new
+            soft.update(params, {"E": values if kind == "elements" else fo.Rows(index, values)})
+        results.append((soft.opt, params))
+    for opt, params in results[1:]:
+        assert_same_bits(opt, results[0][0], params, results[0][1])
+
+
+def test_a_soft_batch_refuses_rows_at_once():
+    params, soft = {"E": ones(4, 2)}, fo.SoftBatch(fo.SGD(lr=1.0), every=2)
+    soft.update(params, {"E": fo.Rows([1, 1], ones(2, 2))})
+    for bad in (fo.Rows([4], ones(1, 2)), fo.Rows([1], ones(1, 3)), sparse((2, 4))):
+        with pytest.raises((IndexError, ValueError)):
+            soft.update(params, {"E": bad})
+    assert soft.pending == 1
+    soft.update(params, {"E": fo.Rows([1], ones(1, 2))})
+    np.testing.assert_array_equal(params["E"], [[1, 1], [-0.5, -0.5], [1, 1], [1, 1]])
+
+
+def test_a_soft_batch_zeroes_values():
+    values, params = ones(2, 2), {"E": ones(4, 2)}
+    soft = fo.SoftBatch(fo.SGD(zero_grads=True), every=2)
+    soft.update(params, {"E": fo.Rows([1, 1], values)})
+    assert not values.any()
+    soft.discard()
+    soft.update(params, {"E": fo.Rows([0], ones(1, 2))})
+    soft.flush()
+    assert (params["E"][1] == 1).all()
+
+
+@pytest.mark.parametrize("damage", [
+    {"index": np.array([9.0])}, {"index": np.array([-1.0])}, {"index": np.array([0.5])},
+    {"index": None}, {"values": np.ones((1, 3), F32)}, {"values": None}, {"shape": (1,)},
+])
+def test_a_damaged_state_of_rows_is_refused(damage):
+    soft = fo.SoftBatch(fo.SGD(), every=3)
+    soft.update({"E": ones(4, 2)}, {"E": fo.Rows([1], ones(1, 2))})
+    saved = soft.state_dict()
+    saved["rows"]["E"] |= damage
+    with pytest.raises(ValueError, match="sum of 'E'"):
+        fo.SoftBatch(fo.SGD(), every=3).load_state_dict(saved)
+
+
+def test_every_optimizer_takes_rows():
+    for name in fo.__all__:
+        cls = getattr(fo, name)
+        if isinstance(cls, type) and issubclass(cls, Optimizer):
+            params = {"E": ones(4, 2)}
+            cls().update(params, {"E": fo.Rows([1], ones(1, 2))})
+            assert (params["E"][[0, 2, 3]] == 1).all()
+            assert (params["E"][1] != 1).all()
