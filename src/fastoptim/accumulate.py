@@ -38,8 +38,9 @@ class SoftBatch:
     The k-th call gives, to the bit, one update with the gradient sum · (1/k), the sum taken in the
     order of the calls in the parameter's dtype. Sums of `Rows` are rows again, unless the same
     parameter also had a dense gradient in the batch. A gradient of None adds nothing; a parameter
-    that had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose gradients
-    are not finite is left out, counted in ``opt.skipped``, and does not count towards the batch.
+    that had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose
+    gradients are not finite is left out, counted in ``opt.skipped``, and does not count towards
+    the batch.
 
     Examples
     --------
