@@ -441,6 +441,16 @@ def test_an_index_that_another_thread_changes_is_checked_as_it_is_used():
         fo.SGD().update({"E": ones(4, 2)}, {"E": rows})
 
 
+def test_an_index_that_was_resized_is_refused():
+    index, csr = np.array([1, 0]), sparse()
+    rows = fo.Rows(index, ones(2, 2))
+    index.resize(3, refcheck=False)
+    csr.data = csr.data[:1]
+    for grad in (rows, csr):
+        with pytest.raises(ValueError, match="indices for .* values; one of the two"):
+            fo.SGD().update({"E": ones(4, 2)}, {"E": grad})
+
+
 def test_rows_says_what_it_is():
     rows = fo.Rows([1, 1], ones(2, 3))
     assert repr(rows) == "Rows(2 rows, float32 (2, 3), unique=False)"

@@ -126,6 +126,7 @@ def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad
         raise ValueError(f"{name} is {g!r}, but params[{key!r}] is a number and has no rows")
     if isinstance(g, Elements):
         check_same_dtype(f"{name}.values", key, values.dtype, dtype)
+        check_as_many(name, g.index, values)
         return RowGrad(g.index, flat(values), values, math.prod(shape), 1, g.unique)
     if values.shape[1:] != shape[1:]:
         raise ValueError(
@@ -133,6 +134,7 @@ def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad
             f"(shape {shape}) has shape {shape[1:]}; rows are never broadcast"
         )
     check_same_dtype(f"{name}.values", key, values.dtype, dtype)
+    check_as_many(name, g.index, values)
     length = math.prod(shape[1:])
     return RowGrad(g.index, flat(values), values, shape[0], length, g.unique)
 
@@ -146,12 +148,22 @@ def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, .
     values = checked_array(f"{name}.data", g.data)
     check_same_dtype(f"{name}.data", key, values.dtype, dtype)
     coo = g.tocoo(copy=False)
-    index: Any = np.zeros(len(values), np.intp)
+    index: Any = np.zeros(coo.coords[0].shape, np.intp)
     for axis, (places, n) in enumerate(zip(coo.coords, shape, strict=True)):
         if places.size and not 0 <= places.min() <= places.max() < n:
             raise IndexError(f"{name} has an index along axis {axis} that is not in [0, {n})")
         index = index * n + places
+    check_as_many(name, index, values)
     return RowGrad(index, flat(values), values, math.prod(shape), 1, False)
+
+
+def check_as_many(name: str, index: Any, values: Any) -> None:
+    """Refuse an index and values that were resized since they were put together."""
+    if index.shape != values.shape[:1]:
+        raise ValueError(
+            f"{name} has {index.shape} indices for {values.shape[:1]} values; one of the two "
+            f"arrays was resized"
+        )
 
 
 def flat(values: Any) -> Any:

@@ -18,6 +18,7 @@ cdef class Touched:
 
     cdef int take(self, str name, object index, Py_ssize_t table, bint unique, bint in_order) except -1
     cdef int fill(self, Sum *one, Py_ssize_t length, object values, object sums) except -1
+    cdef int make_room(self, Py_ssize_t given, Py_ssize_t table) except -1
     cdef int mark(self, str name, object index, Py_ssize_t given, bint unique) except -1
     cdef void sort(self, Py_ssize_t given) noexcept nogil
     cdef void clear(self, Py_ssize_t given, const Py_ssize_t *numbers) noexcept nogil

@@ -72,25 +72,27 @@ cdef class Touched:
         self.direct = True
         if increasing:
             return 0
-        if table > self.bits.shape[0] * 64:
-            self.bits = np.zeros((table + 63) // 64, np.uint64)
-            self.words = np.zeros((table + 4095) // 4096, np.uint64)
-            self.before = np.zeros((table + 63) // 64, np.intp)
-        if unique:
-            self.mark(name, index, given, True)
-            if not in_order:
-                self.clear(given, &self.rows[0])
-                return 0
-        else:
-            self.mark(name, index, given, False)
-        if given > self.order.shape[0]:
-            self.order = np.zeros(given + given // 2, np.intp)
-            self.which = np.zeros(given + given // 2, np.intp)
-        if given + 2 > self.start.shape[0]:
-            self.start = np.zeros(given + given // 2 + 2, np.intp)
+        self.make_room(given, table)    # before a bit is set: all are 0 again whatever happens
+        self.mark(name, index, given, unique)
+        if unique and not in_order:
+            self.clear(given, &self.rows[0])
+            return 0
         with nogil:
             self.sort(given)
         self.direct = False
+        return 0
+
+    cdef int make_room(self, Py_ssize_t given, Py_ssize_t table) except -1:
+        if table > self.bits.shape[0] * 64:
+            words = np.zeros((table + 4095) // 4096, np.uint64)
+            before = np.zeros((table + 63) // 64, np.intp)
+            self.bits = np.zeros((table + 63) // 64, np.uint64)
+            self.words, self.before = words, before
+        if given + 2 > self.start.shape[0]:
+            size = given + given // 2 + 2
+            order, which = np.zeros(size, np.intp), np.zeros(size, np.intp)
+            self.start = np.zeros(size, np.intp)
+            self.order, self.which = order, which
         return 0
 
     cdef int mark(self, str name, object index, Py_ssize_t given, bint unique) except -1:
