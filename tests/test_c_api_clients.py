@@ -1,5 +1,6 @@
 """The clients of examples/c_api, and a probe, are built and run away from the sources."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from c_api_run import EPOCHS, PENALTY, RANK, problem, stream
 from registry import CASES, assert_same_array, every_dtype, every_rule
 
 import fastoptim
+from fastoptim.base import Optimizer
 from fastoptim.kernels import available_isas
 
 HERE = Path(__file__).parent
@@ -138,6 +140,12 @@ def test_the_demonstration_runs(python):
     assert all(line.endswith("the same on two threads: True") for line in lines)
 
 
+def test_the_cython_client_refuses_every_option_that_it_does_not_have(python):
+    options = eval(python("-c", "import factors; print(factors.OPTIONS)"))
+    shared = {field.name for field in dataclasses.fields(Optimizer)}
+    assert set(options) == shared - {"decoupled"}   # which is nothing without weight_decay
+
+
 def test_what_the_clients_refuse(python):
     given = python("-c", """if True:
         import factors, logistic, numpy as np, scipy.sparse as sp, fastoptim as fo
@@ -146,11 +154,12 @@ def test_what_the_clients_refuse(python):
                 f(*arguments)
             except Exception as problem:
                 print(f"{type(problem).__name__}: {problem}")
-        class Opt:
-            kernel, kernels, weight_decay = "adma", {"adma": ()}, 0
+        class Typo(fo.SGD):
+            kernel, kernels = "adma", {"adma": ()}
         ratings = sp.csr_matrix(np.eye(2))
-        tell(factors.factorise, ratings, 2, Opt, 1)
+        tell(factors.factorise, ratings, 2, Typo(), 1)
         tell(factors.factorise, ratings, 2, fo.AdamW(), 1)
+        tell(factors.factorise, ratings, 2, fo.SGD(nonfinite="skip"), 1)
         good = [np.zeros(3), np.zeros((1, 3)), np.zeros((2, 2)), np.zeros((2, 3)), np.zeros(2)]
         tell(logistic.learn, "adma", *good)
         tell(logistic.learn, None, *good)
@@ -158,10 +167,11 @@ def test_what_the_clients_refuse(python):
         for k, wrong in bad.items():
             tell(logistic.learn, "momentum", *good[:k], wrong, *good[k + 1:])
         """).splitlines()
-    assert re.match("ValueError: rule must be one of sgd, .*, got 'adma'$", given.pop(2))
+    assert re.match("ValueError: rule must be one of sgd, .*, got 'adma'$", given.pop(3))
     assert given == [
         "ValueError: fastoptim has no rule 'adma'",
-        "ValueError: weight decay belongs to opt.update, not to its rule; use penalty=",
+        "ValueError: weight_decay is an option of opt.update, which is not called here",
+        "ValueError: nonfinite is an option of opt.update, which is not called here",
         "TypeError: argument 1 must be str, not None",
         "ValueError: state must be 3 float64, got 2 of format 'd'",
         "ValueError: coefficients must be 4 float64, got 4 of format 'f'",

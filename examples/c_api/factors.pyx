@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+import fastoptim as fo
+
 from cython cimport floating
 
 from fastoptim cimport MAX_SLOTS, RULE_ABI, Rule, find_rule
@@ -70,13 +72,22 @@ def fresh_state(opt, shape, dtype):
     return state
 
 
+OPTIONS = (
+    "weight_decay", "clip_value", "clip_norm", "maximize", "zero_grads", "average", "nonfinite", "denormals",
+    "groups",
+)
+
+
 def factorise(ratings, Py_ssize_t rank, opt, Py_ssize_t epochs, double penalty=0.1, int threads=1):
     """Return U and V of a scipy.sparse matrix of float32 or float64 ratings.
 
-    opt, such as fastoptim.AdaGrad(lr=0.1), gives the rule and its scalars.
+    opt, such as fastoptim.AdaGrad(lr=0.1), gives the rule and its scalars. penalty is added to the gradient
+    times the row: L2 regularisation.
     """
-    if opt.weight_decay:
-        raise ValueError("weight decay belongs to opt.update, not to its rule; use penalty=")
+    plain = fo.SGD()
+    for option in OPTIONS:
+        if getattr(opt, option) != getattr(plain, option):
+            raise ValueError(f"{option} is an option of opt.update, which is not called here")
     rng = np.random.default_rng(0)
     U, V = (rng.normal(0, 0.1, (n, rank)).astype(ratings.dtype) for n in ratings.shape)
     halves = []
