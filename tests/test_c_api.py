@@ -1,6 +1,10 @@
-"""The C API is what it says: the struct in C and in Cython, and the functions behind it."""
+"""The C API is what its page says: the struct, the names, and what each of them computes."""
 
 import ctypes
+import hashlib
+import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,12 @@ from registry import CLASSES
 
 import fastoptim as fo
 from fastoptim import kernels
+from fastoptim.kernels import api
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(fo.__file__).parent
+PAGE = (ROOT / "docs/c-api.md").read_text()
+NAMES = sorted({kernel for cls in CLASSES for kernel in cls.kernels})
 
 
 class RuleStruct(ctypes.Structure):
@@ -23,7 +33,17 @@ def struct_of(capsule):
     return RuleStruct.from_address(get(capsule, b"fastoptim.Rule"))
 
 
-@pytest.mark.parametrize("name", sorted({kernel for cls in CLASSES for kernel in cls.kernels}))
+def call(rule, field, p, g, s, c):
+    """Call a loop of a rule through ctypes."""
+    loop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_ssize_t)(getattr(rule, field))
+    slots = (ctypes.c_void_p * len(s))(*(a.ctypes.data for a in s))
+    loop(p.ctypes.data, g.ctypes.data, slots, c.ctypes.data, p.size)
+
+
+# ---------------------------------------------------------------- the capsules
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_rule_has_a_capsule_of_its_name(name):
     rule = struct_of(kernels.capsule(name))
     assert (rule.abi, rule.name) == (1, name.encode())
@@ -31,23 +51,129 @@ def test_every_rule_has_a_capsule_of_its_name(name):
     assert rule.f64
 
 
-@pytest.mark.parametrize("name", ["adma", "", None, 1])
+@pytest.mark.parametrize("name", ["adma", "", "_zero", None, 1])
 def test_an_unknown_name_lists_the_names(name):
-    with pytest.raises(ValueError, match="rule must be one of sgd, momentum, .*got"):
+    with pytest.raises(ValueError, match="rule must be one of sgd, momentum, .*got") as problem:
         kernels.capsule(name)
+    listed = str(problem.value).removeprefix("rule must be one of ").partition(", got ")[0]
+    assert sorted(listed.split(", ")) == NAMES
 
 
-@pytest.mark.parametrize(("field", "real"), [("f32", ctypes.c_float), ("f64", ctypes.c_double)])
-def test_ctypes_can_call_a_rule(field, real):
-    dtype = np.dtype(real)
+@pytest.mark.parametrize(("field", "dtype"), [("f32", np.float32), ("f64", np.float64)])
+def test_ctypes_can_call_a_rule(field, dtype):
     p, g, v = (np.full(5, x, dtype) for x in (1.0, 2.0, 3.0))
     expected, velocity = p.copy(), v.copy()
     c = fo.Momentum(lr=0.1, alpha=0.5).coefficients(1)
     kernels.step("momentum", expected, g, (velocity,), c)
-    array = ctypes.POINTER(real)
-    signature = ctypes.CFUNCTYPE(None, array, array, ctypes.POINTER(array), array, ctypes.c_ssize_t)
-    loop = signature(getattr(struct_of(kernels.capsule("momentum")), field))
-    pointer = [a.ctypes.data_as(array) for a in (p, g, v)]
-    loop(pointer[0], pointer[1], (array * 1)(pointer[2]), (real * len(c))(*c), p.size)
+    call(struct_of(kernels.capsule("momentum")), field, p, g, [v], np.array(c, dtype))
     np.testing.assert_array_equal(p, expected)
     np.testing.assert_array_equal(v, velocity)
+
+
+# ---------------------------------------------------------------- what clients were compiled with
+
+# name: (slots, coefs, digest of what it computes). While RULE_ABI is 1 no line of it changes; a
+# rule that computes anything else gets another name. New rules are new lines.
+PINNED = {
+    "sgd": (0, 1, "0a4c83111cfb"),
+    "momentum": (1, 2, "bc2b74b80720"),
+    "heavy_ball": (1, 3, "f5cb127a8128"),
+    "heavy_ball_nesterov": (1, 3, "6d3df7bbc776"),
+    "nesterov": (1, 4, "32cb731c53d0"),
+    "nesterov_listing": (1, 4, "8a66e82888f1"),
+    "lion": (1, 5, "ca554894ad59"),
+    "rprop": (2, 4, "56bcf6905393"),
+    "adagrad": (1, 2, "2b20b453045a"),
+    "ftrl": (2, 3, "d05b6b584353"),
+    "rmsprop": (1, 4, "6e88923e0270"),
+    "rmsprop_momentum": (2, 5, "1ab8f9360589"),
+    "rmsprop_centered": (2, 4, "a8e5a987b0f9"),
+    "rmsprop_centered_momentum": (3, 5, "c68ce5a9d4d5"),
+    "adadelta": (2, 4, "6d211c5e478a"),
+    "adam": (2, 4, "93d880fed7dc"),
+    "adam_amsgrad": (3, 4, "91f5c8dfc285"),
+    "adamax": (2, 4, "aff271c949a6"),
+    "nadam": (2, 5, "f21212f52d45"),
+    "radam": (2, 5, "93d880fed7dc"),
+    "adabelief": (2, 5, "45b471581561"),
+}
+
+
+def digest(name):
+    """Two steps in either dtype of a rule whose coefficients are all different."""
+    rule = struct_of(kernels.capsule(name))
+    i = np.arange(67)                     # whole vectors and a rest
+    seen = hashlib.sha256()
+    for field, dtype in (("f32", np.float32), ("f64", np.float64)):
+        p, g = (i % 7 / 4 - 0.75).astype(dtype), (i % 5 / 8 - 0.25).astype(dtype)
+        s = [(i % (11 + k) / 16 + 0.0625).astype(dtype) for k in range(rule.slots)]
+        c = np.array([1 / (k + 2) for k in range(rule.coefs)], dtype)
+        for _ in range(2):
+            call(rule, field, p, g, s, c)
+        for a in (p, *s):
+            assert np.isfinite(a).all()   # a NaN has no bits of its own
+            seen.update(a.astype(a.dtype.newbyteorder("<")).tobytes())
+    return seen.hexdigest()[:12]
+
+
+def test_no_name_has_changed_its_meaning():
+    now = {}
+    for name in NAMES:
+        rule = struct_of(kernels.capsule(name))
+        now[name] = rule.slots, rule.coefs, digest(name)
+    assert now == PINNED
+
+
+def test_cython_clients_find_the_signature_that_they_were_compiled_with():
+    """Cython compares this text when a client is imported; another one refuses every client."""
+    rule = "struct __pyx_t_9fastoptim_7kernels_4rule_Rule"
+    assert list(api.__pyx_capi__) == ["find_rule"]
+    assert f'"{rule} const *(char const *)"' in repr(api.__pyx_capi__["find_rule"])
+
+
+def test_the_struct_is_the_same_in_c_in_cython_and_in_ctypes():
+    header = (Path(fo.get_include()) / "fastoptim.h").read_text()
+    pxd = (PACKAGE / "kernels/rule.pxd").read_text().partition("cdef struct Rule:")[2]
+    in_c = re.findall(r"(\w+);", re.search(r"typedef struct \{(.*?)\}", header, re.DOTALL)[1])
+    in_cython = re.findall(r"^    \S.*?(\w+)(?:\s+#.*)?$", pxd, re.MULTILINE)
+    assert in_c == in_cython == [name for name, _ in RuleStruct._fields_]
+
+
+def test_there_is_room_for_more_rules_than_there_are_and_an_end_to_it():
+    with pytest.raises(ValueError, match="find_rule has room for 64 rules, got 65; raise MOST"):
+        api.publish({f"rule{k}": kernels.capsule("sgd") for k in range(65)})
+
+
+# ---------------------------------------------------------------- the page's table
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines() if re.match(r"\| `\w+` \| `\w+\(", line)
+]
+CODE = re.search(r"^where\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)[1]
+
+
+def ticked(cell):
+    return re.findall(r"`(.*?)`", cell)
+
+
+def optimizer(text):
+    return eval(text, dict(vars(fo)))
+
+
+def test_the_table_has_every_rule_of_every_class():
+    assert {ticked(row[0])[0] for row in ROWS} == set(NAMES)
+    assert {type(optimizer(ticked(row[1])[0])) for row in ROWS} == set(CLASSES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: ticked(row[1])[0])
+def test_the_table_says_what_the_optimizer_does(row):
+    (kernel,), (of,), slots, coefficients = map(ticked, row)
+    opt = optimizer(of)
+    assert opt.kernel == kernel
+    starts = ((slot, getattr(type(opt), slot).start) for slot in opt.kernels[kernel])
+    assert slots == [f"{slot} = {start}" if start else slot for slot, start in starts]
+    for t in (1, 2, 3, 10, 100):
+        names = {"t": t, "sqrt": math.sqrt, **vars(opt)}
+        exec(CODE, names)
+        assert tuple(eval(text, names) for text in coefficients) == opt.coefficients(t)

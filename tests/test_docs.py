@@ -33,12 +33,23 @@ def test_every_class_shows_its_objective_falling(cls):
     assert printed == sorted(printed, reverse=True)
 
 
-@pytest.mark.parametrize("path", ["README.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
 def test_readme(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(ROOT / path), module_relative=False)
     assert result.failed == 0
     assert result.attempted > 20
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
+def test_excerpts_are_lines_of_what_is_built(path):
+    clients = "examples/c_api/factors.pyx", "examples/c_api/logistic.c"
+    texts = [(ROOT / source).read_text() for source in clients]
+    texts.append(Path(fastoptim.get_include(), "fastoptim.h").read_text())
+    excerpts = re.findall(r"```(?:cython|c)\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+    assert excerpts
+    for excerpt in excerpts:
+        assert any(excerpt in text for text in texts)
 
 
 def test_first_example_is_short():

@@ -17,9 +17,13 @@
 extern "C" {
 #endif
 
-/* Counts up when a field changes its meaning. Fields are only ever added, at the end. */
+/* Counts up when a field, an argument or a rule changes its meaning. Fields are only ever added, at
+   the end: take rules by pointer, never by value or by size. */
 #define FASTOPTIM_RULE_ABI 1
 #define FASTOPTIM_CAPSULE "fastoptim.Rule"
+
+/* Slots of the rule that has most; a later fastoptim may have one with more, so compare. */
+#define FASTOPTIM_MAX_SLOTS 6
 
 /* p parameter (in, out), g gradient (in), s state slots (in, out), c coefficients (in), n elements;
    p, g and the arrays of s are apart from each other. */
@@ -35,8 +39,9 @@ typedef struct {
     fastoptim_rule_f64 f64;
 } fastoptim_rule;
 
-/* Return the rule of a name, such as "adam", or NULL with a Python exception set. Takes the GIL to
-   be held; the rule lives as long as the process. */
+/* Return the rule of a name, such as "adam", or NULL with a Python exception set: ValueError, there is
+   no such rule; ImportError, the installed fastoptim is none or of another ABI. Call it with the
+   GIL; the rule lives as long as the process. */
 static inline const fastoptim_rule *fastoptim_find_rule(const char *name)
 {
     const fastoptim_rule *rule = NULL;
@@ -52,7 +57,8 @@ static inline const fastoptim_rule *fastoptim_find_rule(const char *name)
     Py_XDECREF(capsule);
     if (rule && rule->abi != FASTOPTIM_RULE_ABI) {
         PyErr_Format(PyExc_ImportError,
-                     "compiled for version %d of fastoptim's rules, but the installed one has %u",
+                     "this module was compiled for version %d of fastoptim's rules, but the installed "
+                     "fastoptim has version %u; build the module again",
                      FASTOPTIM_RULE_ABI, (unsigned) rule->abi);
         rule = NULL;
     }

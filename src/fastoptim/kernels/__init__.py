@@ -80,7 +80,7 @@ def capsule(name: str) -> object:
 
 def named(rule: object) -> object:
     """Return the capsule of a rule's name, or list the names."""
-    if not isinstance(rule, str) or rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES or rule.startswith("_"):
         names = ", ".join(name for name in RULES if not name.startswith("_"))
         raise ValueError(f"rule must be one of {names}, got {rule!r}")
     return RULES[rule]

@@ -17,21 +17,32 @@ from libc.string cimport strcmp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS, RULE_ABI, Rule, rule_f32, rule_f64
 
-cdef const Rule *PUBLIC[64]
+cdef enum:
+    MOST = 64
+
+cdef const Rule *PUBLIC[MOST]
 cdef int n_public = 0
 
 
 def publish(dict rules):
-    """Let `find_rule` find the rules of the chosen instruction set; stages stay inside."""
+    """Let `find_rule` find the rules of the chosen instruction set; stages stay inside.
+
+    Another call, as by importlib.reload, writes the same pointers into the same places, so that
+    threads may be in `find_rule` meanwhile.
+    """
     global n_public
-    for name, capsule in rules.items():
-        if not name.startswith("_"):
-            PUBLIC[n_public] = <const Rule *> PyCapsule_GetPointer(capsule, "fastoptim.Rule")
-            n_public += 1
+    public = [capsule for name, capsule in rules.items() if not name.startswith("_")]
+    if len(public) > MOST:
+        raise ValueError(f"find_rule has room for {MOST} rules, got {len(public)}; raise MOST")
+    for k, capsule in enumerate(public):
+        PUBLIC[k] = <const Rule *> PyCapsule_GetPointer(capsule, "fastoptim.Rule")
+    n_public = len(public)
 
 
 cdef const Rule *find_rule(const char *name) noexcept nogil:
     cdef int k
+    if name == NULL:
+        return NULL
     for k in range(n_public):
         if strcmp(PUBLIC[k].name, name) == 0:
             return PUBLIC[k]

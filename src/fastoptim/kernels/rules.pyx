@@ -307,6 +307,8 @@ cdef int rows = 0
 
 cdef int row(const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64) except -1:
     global rows
+    if rows == 64:
+        raise ValueError("TABLE has room for 64 rows; make it longer")
     TABLE[rows] = Rule(RULE_ABI, name, slots, coefs, f32, f64)
     RULES[name.decode()] = PyCapsule_New(&TABLE[rows], "fastoptim.Rule", NULL)
     rows += 1
