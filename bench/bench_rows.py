@@ -5,10 +5,9 @@ from itertools import cycle
 
 import numpy as np
 from alternate import medians
-from cases import Contestant, Stream
+from cases import Contestant, Stream, bare
 
 import fastoptim as fo
-from fastoptim.kernels import step
 
 WORDS, DIM, TEXT = 100_000, 100, 5_000
 
@@ -87,7 +86,7 @@ def rows_stream(given):
     def call():
         rows, rest = next(turn)
         opt.update(params, {"E": rows})
-        step("_add", bin_[:rest.size], rest, (), ())
+        bare("_add", bin_[:rest.size], rest)
 
     return Contestant("stream limit", call)
 
@@ -100,8 +99,8 @@ def dense_stream(given):
     bin_ = np.zeros(rest.size, np.float32)
 
     def call():
-        step("_stream", p, g, (m, v), ())
-        step("_add", bin_, rest, (), ())
+        bare("_stream", p, g, (m, v))
+        bare("_add", bin_, rest)
 
     return Contestant("stream limit, one piece", call)
 

@@ -8,6 +8,8 @@ import numpy as np
 import fastoptim as fo
 from fastoptim import listings
 from fastoptim.base import Optimizer, Slot
+from fastoptim.kernels import RULES
+from fastoptim.kernels.arrays import step
 
 CASES = {
     "100 keys of 64 elements": [(64,)] * 100,
@@ -33,6 +35,11 @@ class Stream(Optimizer):
 
     def coefficients(self, t):
         return ()
+
+
+def bare(name, param, grad, state=()):
+    """Run a loop that is no rule of an optimizer, such as "_add", on one array."""
+    step(RULES[name], param, grad, state, ())
 
 
 class AdamWithOut:
