@@ -202,6 +202,8 @@ class Fold:
         self.names: tuple[str, ...] = ()
         values = {name: field.default for name, field in fields.items()}
         self.names = tuple(self(1, values))
+        if not self.names:
+            raise ValueError("coefficients returns nothing; leave it out")
         for name in self.names:
             if name in fields:
                 raise ValueError(
@@ -211,7 +213,12 @@ class Fold:
     def __call__(self, t: int, values: Mapping[str, Any]) -> dict[str, float]:
         """Return the further numbers, checked."""
         given = {name: t if name == "t" else values[name] for name in self.parameters}
-        result = self.function(**given)
+        try:
+            result = self.function(**given)
+        except Exception as problem:
+            numbers = ", ".join(f"{name} = {value!r}" for name, value in given.items())
+            problem.add_note(f"in coefficients of a rule, called with {numbers}")
+            raise
         if not isinstance(result, Mapping):
             raise TypeError(
                 f"coefficients must return a dict of names and numbers, such as "
@@ -234,7 +241,7 @@ def check_name(name: object, what: str) -> str:
         raise TypeError(f"{what} must be a name, got {name!r}")
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise ValueError(f"{what} must be a name without a leading underscore, got {name!r}")
-    if hasattr(Rule, name) or name in {f.name for f in dataclasses.fields(Optimizer)}:
+    if name == "body" or hasattr(Rule, name):  # the options are attributes, too: their defaults
         raise ValueError(f"{name!r} is an option or attribute of every optimizer; rename {what}")
     return name
 
