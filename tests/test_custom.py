@@ -51,7 +51,7 @@ class ByNumPy:
         self.t += 1
         fold = self.opt._fold
         fields = {f: getattr(self.opt, f) for f in inspect.signature(type(self.opt)).parameters}
-        numbers = fields | (fold(self.t, fields) if fold else {})
+        numbers = fields | (fold({"t": self.t, **fields}) if fold else {})
         for key, p in params.items():
             for name, start in self.starts.items():
                 value = getattr(self.opt, start) if start else 0
@@ -627,6 +627,7 @@ AROUND = [
     ({"lr": (2.0, 1)}, sgd, TypeError, r"lr must be a number, or a number and an interval such as"),
     ({"lr": 0.1, "coefficients": {"x": 1}}, sgd, TypeError, "coefficients must be a function of t"),
     ({"lr": 0.1, "coefficients": lambda t, m: {}}, sgd, TypeError, "coefficients takes 'm', which"),
+    ({"lr": 0.1, "coefficients": lambda *, t: 3}, sgd, TypeError, "must take t by position"),
     ({"lr": 0.1, "coefficients": lambda t: 3}, sgd, TypeError, "coefficients must return a dict"),
     ({"lr": 0.1, "coefficients": lambda t: {}}, sgd, ValueError, "coefficients returns nothing"),
     (

@@ -254,7 +254,7 @@ class Body:
     def coefficient(self, text: str) -> str:
         """Return the name, in the lines for numba, of a number given as a line of Python."""
         guards, self._guards = self._guards, []  # the conversion itself does not fail
-        name = self.number(text).name
+        name = text if text in self.inputs.values() else self.number(text).name
         self._guards = guards
         return self.coefficients.setdefault(name, f"c{len(self.coefficients)}")
 
@@ -275,7 +275,8 @@ class Body:
         if isinstance(value, Condition):
             return self.line(f"one if {value.name} else zero")
         if isinstance(value, Number):
-            return self.coefficient(f"float({value.name})")
+            is_float = value.name in self.inputs.values()
+            return self.coefficient(value.name if is_float else f"float({value.name})")
         if isinstance(value, Const):
             try:
                 x = float(value.value)

@@ -107,7 +107,8 @@ def numbers_of(body: Body) -> Numbers:
 
     def numbers(*values: float) -> tuple[float, ...]:
         try:
-            return tuple(function(*values))
+            result: tuple[float, ...] = function(*values)
+            return result
         except Exception as problem:
             trace = problem.__traceback__
             while trace is not None and trace.tb_frame.f_code is not function.__code__:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import keyword
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
@@ -24,6 +25,7 @@ class Rule(Optimizer):
     _compiled: ClassVar[object]
     _numbers: ClassVar[compiled.Numbers]
     _arguments: ClassVar[tuple[str, ...]]
+    _pick: ClassVar[Any]
     _fold: ClassVar["Fold | None"]
 
     if TYPE_CHECKING:  # each class has its own
@@ -36,15 +38,21 @@ class Rule(Optimizer):
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
-        values = {name: getattr(self, name) for name in hyperparameters_of(type(self))}
-        if self._fold is not None:
-            values |= self._fold(t, values)
-        return self._numbers(*(values[name] for name in self._arguments))
+        if self._fold is None:
+            return self._numbers(*self._pick(vars(self)))
+        values = {"t": t, **vars(self)}
+        values.update(self._fold(values))
+        return self._numbers(*self._pick(values))
 
 
-def hyperparameters_of(cls: type[Rule]) -> list[str]:
-    """Return the names of a rule's own hyperparameters."""
-    return [f.name for f in dataclasses.fields(cls) if not f.kw_only]
+Pick = Callable[[Mapping[str, Any]], Sequence[Any]]
+
+
+def picker(names: Sequence[str]) -> Pick:
+    """Return a function that takes these names' values out of a dict; it runs at every step."""
+    if len(names) > 1:
+        return operator.itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 def rule(
@@ -151,6 +159,7 @@ def rule(
             "_compiled": compiled.capsule(fn.__name__, body, len(starts)),
             "_numbers": staticmethod(compiled.numbers_of(body)),
             "_arguments": arguments,
+            "_pick": staticmethod(picker(arguments)),
             "_fold": fold,
             "__doc__": documentation(fn, fields, starts),
             **{slot: Slot(start) for slot, start in starts.items()},
@@ -192,16 +201,20 @@ class Fold:
                 f"coefficients must be a function of t and hyperparameters, got {function!r}"
             )
         self.function = function
-        self.parameters = tuple(inspect.signature(function).parameters)
-        for name in self.parameters:
+        parameters = inspect.signature(function).parameters
+        self.parameters = tuple(parameters)
+        self.pick = picker(self.parameters)
+        for name, parameter in parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                raise TypeError(f"coefficients must take {name} by position")
             if name != "t" and name not in fields:
                 raise TypeError(
                     f"coefficients takes {name!r}, which is neither t nor one of the "
                     f"hyperparameters {', '.join(fields)}"
                 )
-        self.names: tuple[str, ...] = ()
+        self.names: dict[str, None] = {}
         values = {name: field.default for name, field in fields.items()}
-        self.names = tuple(self(1, values))
+        self.names = dict.fromkeys(self({"t": 1, **values}))
         if not self.names:
             raise ValueError("coefficients returns nothing; leave it out")
         for name in self.names:
@@ -210,29 +223,33 @@ class Fold:
                     f"coefficients returns {name!r}, which is a hyperparameter; choose another name"
                 )
 
-    def __call__(self, t: int, values: Mapping[str, Any]) -> dict[str, float]:
+    def __call__(self, values: Mapping[str, Any]) -> Mapping[str, float]:
         """Return the further numbers, checked."""
-        given = {name: t if name == "t" else values[name] for name in self.parameters}
+        given = self.pick(values)
         try:
-            result = self.function(**given)
+            result = self.function(*given)
         except Exception as problem:
-            numbers = ", ".join(f"{name} = {value!r}" for name, value in given.items())
+            named = zip(self.parameters, given, strict=True)
+            numbers = ", ".join(f"{name} = {value!r}" for name, value in named)
             problem.add_note(f"in coefficients of a rule, called with {numbers}")
             raise
-        if not isinstance(result, Mapping):
+        if type(result) is not dict and not isinstance(result, Mapping):
             raise TypeError(
                 f"coefficients must return a dict of names and numbers, such as "
                 f"{{'lr_t': …}}; got {result!r}"
             )
-        if self.names and set(result) != set(self.names):
+        if self.names and result.keys() != self.names.keys():
             raise ValueError(
-                f"coefficients returned {', '.join(map(str, result))} at t = {t}, and "
+                f"coefficients returned {', '.join(map(str, result))} at t = {values['t']}, and "
                 f"{', '.join(self.names)} with the defaults at t = 1; the names must not change"
             )
-        return {
-            name: real_number(f"{name}, as coefficients returns it,", value, "a number")
-            for name, value in result.items()
-        }
+        for value in result.values():
+            if type(value) is not float:
+                return {
+                    name: real_number(f"{name}, as coefficients returns it,", x, "a number")
+                    for name, x in result.items()
+                }
+        return result
 
 
 def check_name(name: object, what: str) -> str:
@@ -314,7 +331,7 @@ def checked_arguments(
 ) -> tuple[str, ...]:
     """Return the numbers that a function takes, if it takes what a rule of these names should."""
     arguments = tuple(inspect.signature(fn).parameters)
-    folded = fold.names if fold else ()
+    folded = tuple(fold.names) if fold else ()
     n = 2 + len(starts)
     slots = ", ".join(["p", "g", *starts])
     if len(arguments) < n or arguments[2:n] != tuple(starts):
