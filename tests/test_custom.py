@@ -18,7 +18,7 @@ from reference import Staged
 from registry import arrays, assert_same_array, assert_same_bits, every_dtype
 
 import fastoptim as fo
-from fastoptim import schedules
+from fastoptim import compiled, schedules
 
 NAMES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "MyLion", "Rprop", "AdaMax"]
 SHAPES = {"a": (1,), "b": (7,), "c": (1023,), "d": (41, 25), "e": (200_000,), "f": ()}
@@ -292,7 +292,17 @@ def test_works_in_a_forked_process(rules):
     child.join()
 
 
-def test_the_loop_lives_as_long_as_an_optimizer():
+def test_the_loop_lives_as_long_as_an_optimizer(monkeypatch):
+    loops = []
+    compile_loop = compiled.loop
+
+    def watched(*arguments):
+        loop = compile_loop(*arguments)
+        loops.append(weakref.ref(loop))
+        return loop
+
+    monkeypatch.setattr(compiled, "loop", watched)
+
     def made():
         @fo.rule(state=("m",), lr=0.5)
         def Short(p, g, m, lr):
@@ -305,9 +315,11 @@ def test_the_loop_lives_as_long_as_an_optimizer():
     params = {"x": np.zeros(5)}
     opt.update(params, {"x": np.ones(5)})
     assert params["x"].tolist() == [-0.5] * 5
+    assert None not in [loop() for loop in loops]
     del opt
     gc.collect()
     assert cls() is None  # and no longer
+    assert [loop() for loop in loops] == [None, None]
 
 
 # ---------------------------------------------------------------- the class
