@@ -1,8 +1,8 @@
 """From the lines of a rule's body to what the driver runs; the only place that knows numba.
 
 Nothing is reordered or contracted (``fastmath`` is off), so the bits are NumPy's. Measured with
-numba 0.68 (Adam, 100,000 to 50 M elements, both dtypes, one and two threads): an update takes 0.96
-to 1.13 of the time of the built-in, whose loop gcc compiled; see bench/README.md.
+numba 0.68 (Adam, 100,000 to 50 M elements, both dtypes, one and two threads): an update takes 0.90
+to 1.20 of the time of the built-in, whose loop gcc compiled; see bench/README.md.
 """
 
 from collections.abc import Callable
