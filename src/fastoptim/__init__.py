@@ -12,6 +12,7 @@ from importlib.metadata import version as _version
 
 from fastoptim import schedules
 from fastoptim.accumulate import SoftBatch
+from fastoptim.custom import rule
 from fastoptim.groups import Group
 from fastoptim.ode import RK23, RK45, Heun
 from fastoptim.optimizers import (
@@ -62,6 +63,7 @@ __all__ = [
     "SoftBatch",
     "get_include",
     "get_num_threads",
+    "rule",
     "schedules",
     "set_num_threads",
     "show_runtime",

@@ -219,6 +219,10 @@ class Optimizer(Checked):
         """Name of the kernel that the next update runs."""
         return next(iter(self.kernels))
 
+    def _capsule(self) -> object:
+        """Return the compiled rule that the next update runs."""
+        return RULES[self.kernel]
+
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise NotImplementedError
@@ -246,7 +250,7 @@ class Optimizer(Checked):
         if of.clip_value is not None and of.clip_norm is not None:
             raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
         return Line(
-            RULES[of.kernel],
+            of._capsule(),
             slots,
             tuple(0.0 if start is None else getattr(of, start) for start in starts),
             of.coefficients,
