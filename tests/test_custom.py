@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from reference import Staged
 from registry import arrays, assert_same_array, assert_same_bits, every_dtype
+from scipy import sparse
 
 import fastoptim as fo
 from fastoptim import compiled, schedules
@@ -199,6 +200,29 @@ def test_options(options, name, rules):
 
 def pair(rules, name, **options):
     return getattr(rules, name)(**options), rules.SAME[name](**options)
+
+
+@every_name
+@every_dtype
+@pytest.mark.parametrize("kind", ["rows", "short rows", "elements", "soft"])
+def test_rows(name, dtype, kind, rules):
+    rng = np.random.default_rng(5)
+    shape = (50, 3 if kind == "short rows" else 40)
+    start = arrays(rng, {"E": shape}, dtype)["E"]
+    ours, other = getattr(rules, name)(lr=0.02), rules.SAME[name](lr=0.02)
+    params, expected = {"E": start.copy()}, {"E": start.copy()}
+    update = [opt.update for opt in (ours, other)]
+    if kind == "soft":
+        update = [fo.SoftBatch(opt, every=2).update for opt in (ours, other)]
+    for _ in range(4):
+        index = rng.integers(0, 50, 30)
+        grad = fo.Rows(index, arrays(rng, {"": (30, shape[1])}, dtype)[""])
+        if kind == "elements":
+            grad = sparse.random_array(shape, density=0.1, rng=rng, dtype=dtype)
+        update[0](params, {"E": grad})
+        update[1](expected, {"E": grad})
+        if ours.iter:
+            assert_same_bits(ours, other, params, expected)
 
 
 @pytest.mark.parametrize("name", ["MyLion", "Adam"])
