@@ -7,7 +7,7 @@ from fastoptim.kernels.driver cimport Sum
 cdef class Touched:
     cdef readonly Py_ssize_t count      # rows; with duplicates found, distinct ones
     cdef readonly bint direct           # the gradient's rows are these, one for one
-    cdef Py_ssize_t[::1] rows           # their numbers; one more entry than are used
+    cdef Py_ssize_t[::1] rows           # their numbers; has room for more
     cdef Py_ssize_t[::1] order          # places in the gradient, row by row
     cdef Py_ssize_t[::1] start          # where in order each row's places start
     cdef object buffer                  # the array of rows

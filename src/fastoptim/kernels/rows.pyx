@@ -54,8 +54,8 @@ cdef class Touched:
         """
         cdef Py_ssize_t given = index.shape[0], k, bad = -1
         cdef bint increasing = True
-        if given + 1 > self.rows.shape[0]:
-            self.buffer = np.zeros(given + given // 2 + 2, np.intp)
+        if given > self.rows.shape[0]:
+            self.buffer = np.zeros(given + given // 2, np.intp)
             self.rows = self.buffer
         np.copyto(self.buffer[:given], index, casting="unsafe")
         with nogil:
@@ -67,7 +67,6 @@ cdef class Touched:
                     increasing = False
         if bad >= 0:
             raise bad_row(name, index, bad, table)
-        self.rows[given] = 0            # read, not used, when a walk steps past the last row
         self.count = given
         self.direct = True
         if increasing:
@@ -149,7 +148,6 @@ cdef class Touched:
             self.order[self.start[at]] = k
             self.start[at] += 1
         self.clear(n, &self.rows[0])
-        self.rows[n] = 0
         self.count = n
 
     cdef void clear(self, Py_ssize_t given, const Py_ssize_t *numbers) noexcept nogil:
