@@ -17,7 +17,7 @@ bench: .venv/installed
 lint: .venv/installed
 	$(BIN)/python -m pip install -q ruff cython-lint mypy
 	$(BIN)/ruff check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src examples
 	$(BIN)/mypy
 
 sdist: .venv/installed

@@ -92,8 +92,8 @@ def test_skipgram(threads, text, benchmark, sections):
     benchmark.extra_info["words/s and loss"] = seen
     best = max((name for name in everyone if name != "skipgram"), key=speed.get)
     rows = sections.setdefault(
-        f"skip-gram, {len(text[2].ids):,} words, {len(text[2].words):,} different; median speed and "
-        f"mean loss of {ROUNDS} rounds",
+        f"skip-gram, {len(text[2].ids):,} words, {len(text[2].words):,} different; median "
+        f"speed and mean loss of {ROUNDS} rounds",
         [
             "| threads | skipgram, words/s | gensim, words/s | its form | ratio | skipgram, loss | "
             "gensim, loss |",

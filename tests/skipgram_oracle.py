@@ -48,16 +48,17 @@ class Trainer:
         draws = []
         for word in ids:
             b = 1 + rng.below(self.window)
-            negatives = [rng.from_table(self.thresholds, self.aliases) for _ in range(self.negative)]
-            draws.append((b, [word, *(n for n in negatives if n != word)]))
+            drawn = [rng.from_table(self.thresholds, self.aliases) for _ in range(self.negative)]
+            draws.append((b, [word, *(n for n in drawn if n != word)]))
             self.windows.append(b)
         for i, (b, targets) in enumerate(draws):
             contexts = [*ids[max(0, i - b) : i], *ids[i + 1 : i + 1 + b]]
             self.step(contexts, targets, coefficients, shrink)
 
     def step(self, contexts, targets, coefficients, shrink):
-        x, y = (t[w].astype(np.float64) for t, w in zip(self.tables, (contexts, targets), strict=True))
-        g = 1 / (1 + np.exp(-(x @ y.T)))
+        x = self.tables[0][contexts].astype(np.float64)
+        y = self.tables[1][targets].astype(np.float64)
+        g = np.exp(-np.logaddexp(0, -(x @ y.T)))  # σ
         g[:, 0] -= 1
         for side, words, rows in ((0, contexts, g @ y), (1, targets, g.T @ x)):
             sums = {}

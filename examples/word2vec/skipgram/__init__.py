@@ -7,9 +7,9 @@
 (['the', 'sat', 'cat', 'dog'], (4, 8))
 """
 
-from skipgram.corpus import Corpus, Unusable, encode
+from skipgram.corpus import Corpus, InputError, encode
 from skipgram.options import RULES, Options
 from skipgram.training import Model, train
 from skipgram.vectors import most_similar
 
-__all__ = ["RULES", "Corpus", "Model", "Options", "Unusable", "encode", "most_similar", "train"]
+__all__ = ["RULES", "Corpus", "InputError", "Model", "Options", "encode", "most_similar", "train"]

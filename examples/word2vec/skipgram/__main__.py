@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from skipgram import corpus, vectors
-from skipgram.corpus import Unusable
+from skipgram.corpus import InputError
 from skipgram.options import Options
 from skipgram.training import train
 
@@ -17,7 +17,7 @@ from skipgram.training import train
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="skipgram",
-        description="Train word vectors: skip-gram with negative sampling, by any rule of fastoptim.",
+        description="Train word vectors: skip-gram, negative sampling, any rule of fastoptim.",
     )
     top.add_argument(
         "corpus", type=Path, nargs="?", metavar="CORPUS",
@@ -44,9 +44,14 @@ def parser() -> argparse.ArgumentParser:
         default = f" (default: {field.default})" if field.default is not None else ""
         top.add_argument(
             "--" + field.name.replace("_", "-"), type=kind, default=argparse.SUPPRESS,
-            metavar={int: "N", float: "X", str: "NAME"}[kind], help=field.metadata["help"] + default,
+            metavar={int: "N", float: "X", str: "NAME"}[kind],
+            help=field.metadata["help"] + default,
         )
     return top
+
+
+def same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)
 
 
 def check(given: argparse.Namespace, options: dict[str, Any]) -> None:
@@ -56,16 +61,15 @@ def check(given: argparse.Namespace, options: dict[str, Any]) -> None:
         useless += ["CORPUS"] if given.corpus else []
         useless += ["--output"] if given.output else []
         if useless:
-            raise Unusable(f"--vectors trains nothing; leave out {', '.join(useless)}")
+            raise InputError(f"--vectors trains nothing; leave out {', '.join(useless)}")
         if not given.most_similar:
-            raise Unusable("--vectors needs a --most-similar WORD")
+            raise InputError("--vectors needs a --most-similar WORD")
     elif not given.output and not given.most_similar:
-        raise Unusable("the vectors would be lost: give -o FILE, --most-similar WORD, or both")
+        raise InputError("the vectors would be lost: give -o FILE, --most-similar WORD, or both")
     elif given.binary and not given.output:
-        raise Unusable("--binary needs -o FILE")
-    elif given.output and given.corpus and given.output.exists() and given.corpus.exists():
-        if given.output.samefile(given.corpus):
-            raise Unusable(f"{given.output} is the corpus itself; give another file to -o")
+        raise InputError("--binary needs -o FILE")
+    elif given.output and given.corpus and same_file(given.output, given.corpus):
+        raise InputError(f"{given.output} is the corpus itself; give another file to -o")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -109,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     try:
         run(parser().parse_args(argv))
-    except Unusable as problem:
+    except InputError as problem:
         print(f"skipgram: error: {problem}", file=sys.stderr)
         return 2
     except OSError as problem:  # a full disk, at the end

@@ -222,11 +222,11 @@ cdef void look_ahead(Loop loop, Scratch *scratch, int which, int32_t word, uint6
     cdef uint64_t r
     cdef int32_t negative
     cdef Py_ssize_t slot
-    cdef int k
+    cdef int k, _n
     scratch.window[which] = 1 + <int> below(draw(seed), loop.window)
     targets.n = 0
     add(targets, word)
-    for k in range(loop.negative):
+    for _n in range(loop.negative):
         r = draw(seed)
         slot = below(r, loop.thresholds.shape[0])
         negative = <int32_t> slot
@@ -333,8 +333,5 @@ def alias_table(const double[::1] p):
             n_large += 1
             stack[n_small] = large
             n_small += 1
-    for k in range(n_small):        # rounding is all that either pile can have left
-        thresholds[stack[k]] = 1
-    for k in range(n_large, n):
-        thresholds[stack[k]] = 1
+    # What either pile has left is 1 but for rounding, and is its own alias.
     return thresholds_array, aliases_array

@@ -21,7 +21,7 @@ LONGEST = 10_000  # words of one sentence; a longer line is cut, and no window r
 NOT_READ = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
 
-class Unusable(Exception):
+class InputError(Exception):
     """A corpus, a file or an option that cannot be used, and why: the user's to mend."""
 
 
@@ -66,7 +66,7 @@ def from_file(path: Path) -> Iterator[list[str]]:
         size = path.stat().st_size
         file = path.open("rb")
     except OSError as problem:
-        raise Unusable(f"cannot read {path}: {problem.strerror}") from None
+        raise InputError(f"cannot read {path}: {problem.strerror}") from None
     with file, tqdm(
         total=size, desc="reading", unit="B", unit_scale=True, disable=None, leave=False, delay=1
     ) as bar:
@@ -75,13 +75,13 @@ def from_file(path: Path) -> Iterator[list[str]]:
                 try:
                     yield line.decode().removeprefix("\ufeff" if number == 1 else "").split()
                 except UnicodeDecodeError as problem:
-                    raise Unusable(
+                    raise InputError(
                         f"{path} is not UTF-8: line {number} has byte 0x{line[problem.start]:02x} "
                         f"at column {problem.start + 1}; convert it, for instance with iconv"
                     ) from None
                 bar.update(len(line))
         except OSError as problem:  # a directory opens on some systems, and says so here
-            raise Unusable(f"cannot read {path}: {problem.strerror}") from None
+            raise InputError(f"cannot read {path}: {problem.strerror}") from None
 
 
 def from_python() -> Iterator[list[str]]:
@@ -96,8 +96,8 @@ def from_python() -> Iterator[list[str]]:
         files += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
     topics = library / "pydoc_data" / "topics.py"
     for path in tqdm(
-        [topics, *(path for path in files if path != topics)], desc="reading Python's documentation", unit="file", disable=None,
-        leave=False, delay=1,
+        [topics, *(path for path in files if path != topics)], unit="file",
+        desc="reading Python's documentation", disable=None, leave=False, delay=1,
     ):
         for text in texts_of(path):
             for sentence in re.split(r"[.!?:]\s|\n\s*\n", text.lower()):
@@ -139,7 +139,7 @@ def encode(sentences: Iterable[list[str]], min_count: int = 5, name: str = "the 
     Corpus
     """
     if type(min_count) is not int or min_count < 1:
-        raise Unusable(f"--min-count must be a whole number of at least 1, got {min_count!r}")
+        raise InputError(f"--min-count must be a whole number of at least 1, got {min_count!r}")
     number: dict[str, int] = {}
     ids, lengths = array("i"), array("q")
     for words in sentences:
@@ -148,13 +148,13 @@ def encode(sentences: Iterable[list[str]], min_count: int = 5, name: str = "the 
             ids.extend([number.setdefault(word, len(number)) for word in part])
             lengths.append(len(part))
     if not ids:
-        raise Unusable(f"{name} is empty: it has no words")
+        raise InputError(f"{name} is empty: it has no words")
     found = np.frombuffer(ids, np.int32)
     counts = np.bincount(found)
     order = np.argsort(-counts, kind="stable")  # of equally frequent words, the earlier one first
     order = order[counts[order] >= min_count]
     if len(order) < 2:
-        raise Unusable(
+        raise InputError(
             f"{name} has {len(order)} of the 2 words that a vocabulary needs: of its "
             f"{len(number)} different words only these occur at least {min_count} times; "
             f"lower --min-count or give more text"

@@ -15,7 +15,8 @@ class Samples:
 
 
 def samples(
-    ids: np.ndarray, starts: np.ndarray, counts: np.ndarray, *, window: int, negative: int, seed: int
+    ids: np.ndarray, starts: np.ndarray, counts: np.ndarray, *,
+    window: int, negative: int, seed: int,
 ) -> Samples:
     """Draw what the loss is taken over, from sentences as numbers.
 

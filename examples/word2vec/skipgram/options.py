@@ -7,8 +7,7 @@ from typing import Any
 
 import fastoptim
 from fastoptim.base import Optimizer
-
-from skipgram.corpus import Unusable
+from skipgram.corpus import InputError
 
 MOST = 2**31 - 1
 RULES: dict[str, type[Optimizer]] = {
@@ -34,7 +33,7 @@ class Options:
 
     Raises
     ------
-    Unusable
+    InputError
         An option is outside its range, or the rule has none of that name.
     """
 
@@ -42,7 +41,7 @@ class Options:
     window: int = whole(5, 1, 1000, "most words from a centre word to its contexts, on each side")
     negative: int = whole(5, 1, 1000, "negatives drawn for a centre word")
     sample: float = other(
-        1e-3, "leave out occurrences of words whose share of the text is larger, at random; 0 for none"
+        1e-3, "leave out, at random, occurrences of words of a larger share than this; 0 for none"
     )
     epochs: int = whole(5, 1, MOST, "passes over the corpus")
     rule: str = other("sgd", "rule of fastoptim: " + ", ".join(sorted(RULES)))
@@ -59,22 +58,24 @@ class Options:
             if "in" in field.metadata:
                 low, high = field.metadata["in"]
                 if type(value) is not int or not low <= value <= high:
-                    raise Unusable(f"{name} must be a whole number in [{low}, {high}], got {value!r}")
+                    raise InputError(
+                        f"{name} must be a whole number in [{low}, {high}], got {value!r}"
+                    )
         if not 0 <= self.sample < math.inf:
-            raise Unusable(f"--sample must be in [0, inf), got {self.sample}")
+            raise InputError(f"--sample must be in [0, inf), got {self.sample}")
         if self.rule.lower() not in RULES:
-            raise Unusable(f"--rule must be one of {', '.join(sorted(RULES))}, got {self.rule}")
+            raise InputError(f"--rule must be one of {', '.join(sorted(RULES))}, got {self.rule}")
         first, last = self.rates
         try:
             ends = self.optimizer(first), self.optimizer(last)
         except (TypeError, ValueError) as problem:
-            raise Unusable(f"--rule {self.rule}: {problem}") from None
+            raise InputError(f"--rule {self.rule}: {problem}") from None
         if last > first:
-            raise Unusable(f"--min-lr must be at most the learning rate {first}, got {last}")
+            raise InputError(f"--min-lr must be at most the learning rate {first}, got {last}")
         if last < first and ends[0].coefficients(1) == ends[1].coefficients(1):
-            raise Unusable(f"--min-lr has no effect: {self.rule} reads its lr only at the start")
+            raise InputError(f"--min-lr has no effect: {self.rule} reads its lr only at the start")
         if ends[0].weight_decay and not ends[0].decoupled:
-            raise Unusable(f"--rule {self.rule} has L2 decay by default, which rows cannot have")
+            raise InputError(f"--rule {self.rule} has L2 decay by default, which rows cannot have")
 
     def optimizer(self, lr: float) -> Optimizer:
         """Return the rule with a learning rate; it is asked for scalars and never updates."""

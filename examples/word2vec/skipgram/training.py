@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skipgram._loop import Loop, alias_table
-from skipgram.corpus import Corpus, Unusable
+from skipgram.corpus import Corpus, InputError
 from skipgram.options import Options
 
 JOB = 10_000  # words, more or less: what a thread does with one learning rate and one step count
@@ -76,7 +76,7 @@ def start(words: int, options: Options) -> tuple[tuple, dict[str, tuple[np.ndarr
             value = 0.0 if begin is None else getattr(optimizer, begin)
             state[slot] = table(words, dim, value), table(words, dim, value)
     except MemoryError:
-        raise Unusable(
+        raise InputError(
             f"there is no memory for {words} words of --dim {dim} with --rule {options.rule}; "
             f"lower --dim or raise --min-count"
         ) from None
@@ -97,7 +97,7 @@ def train(corpus: Corpus, options: Options) -> Model:
 
     Raises
     ------
-    Unusable
+    InputError
         Training diverged: the vectors are not finite.
 
     Notes
@@ -151,7 +151,7 @@ def train(corpus: Corpus, options: Options) -> Model:
             stop.set()  # after an error or Ctrl-C the others end with the job that they are at
     inputs, outputs = (each[:, : options.dim] for each in tables)
     if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
-        raise Unusable(
+        raise InputError(
             f"training diverged: --rule {options.rule} with --lr {options.rates[0]} gave vectors "
             f"that are not finite; lower --lr"
         )

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from skipgram.corpus import Unusable
+from skipgram.corpus import InputError
 
 
 @contextmanager
@@ -17,14 +17,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place at the end, if nothing was raised."""
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file():
-        raise Unusable(f"cannot write to {path}: it is not a file")
+        raise InputError(f"cannot write to {path}: it is not a file")
     if path.exists() and not os.access(path, os.W_OK):
-        raise Unusable(f"cannot write to {path}: it is read-only")
+        raise InputError(f"cannot write to {path}: it is read-only")
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         file = scratch.open("xb")
     except OSError as problem:
-        raise Unusable(f"cannot write to {path}: {problem.strerror}") from None
+        raise InputError(f"cannot write to {path}: {problem.strerror}") from None
     try:
         with file:
             yield file
@@ -53,14 +53,14 @@ def read(path: Path, binary: bool) -> tuple[list[str], np.ndarray]:
     try:
         data = path.read_bytes()
     except OSError as problem:
-        raise Unusable(f"cannot read {path}: {problem.strerror}") from None
+        raise InputError(f"cannot read {path}: {problem.strerror}") from None
     kind = "binary" if binary else "text"
     try:
         head, _, rest = data.partition(b"\n")
         count, dim = map(int, head.split())
         words, rows = (read_binary if binary else read_text)(rest, count, dim)
     except (ValueError, IndexError) as problem:
-        raise Unusable(
+        raise InputError(
             f"{path} is not a whole file of vectors in word2vec's {kind} format ({problem}); "
             f"{'without' if binary else 'with'} --binary it is read as "
             f"{'text' if binary else 'binary'}"
@@ -88,9 +88,11 @@ def read_binary(data: bytes, count: int, dim: int) -> tuple[list[str], np.ndarra
     words, at = [], 0
     for row in rows:
         space = data.index(b" ", at)
-        words.append(data[at:space].lstrip(b"\n").decode())  # gensim writes no newline, word2vec.c does
+        words.append(data[at:space].lstrip(b"\n").decode())  # gensim writes no newlines
         at = space + 1 + 4 * dim
         row[:] = np.frombuffer(data[space + 1 : at], "<f4", dim)
+    if data[at:].strip(b"\n"):
+        raise ValueError(f"it goes on after the {count} words announced")
     return words, rows
 
 
@@ -101,7 +103,7 @@ def check_words(wanted: Sequence[str], words: Sequence[str]) -> None:
         if word not in known:
             close = get_close_matches(word, words, 3)
             hint = f"; close to it: {', '.join(close)}" if close else ""
-            raise Unusable(f"{word!r} is not in the vocabulary of {len(words)} words{hint}")
+            raise InputError(f"{word!r} is not in the vocabulary of {len(words)} words{hint}")
 
 
 def most_similar(
