@@ -336,7 +336,8 @@ def test_two_threads_reach_the_loss_of_one(skipgram):
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors.bin"])
 def test_formats(skipgram, tmp_path, name):
     rng = np.random.default_rng(0)
-    rows = (rng.standard_normal((4, 7)) * 10.0 ** rng.integers(-30, 30, (4, 7))).astype(np.float32)
+    scale = 10.0 ** rng.integers(-30, 30, (4, 100))
+    rows = (rng.standard_normal((4, 100)) * scale).astype(np.float32)
     words, binary = ["the", "ünder", "a,b", "\u4e2d"], name.endswith("bin")
     with skipgram.vectors.replacing(tmp_path / name) as file:
         skipgram.vectors.write(file, words, rows, binary)
