@@ -8,10 +8,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 ROWS = pytest.StashKey[list]()
+SECTIONS = pytest.StashKey[dict]()
 
 
 def pytest_configure(config):
     config.stash[ROWS] = []
+    config.stash[SECTIONS] = {}
 
 
 @pytest.fixture
@@ -20,7 +22,17 @@ def table(request):
     return request.config.stash[ROWS]
 
 
+@pytest.fixture
+def sections(request):
+    """Collects {title: lines} of tables with columns of their own."""
+    return request.config.stash[SECTIONS]
+
+
 def pytest_terminal_summary(terminalreporter, config):
+    for title, lines in config.stash[SECTIONS].items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
     rows = config.stash[ROWS]
     if not rows:
         return
