@@ -349,6 +349,25 @@ def broken(axis):
     return coo
 
 
+def broken_bounds(bounds):
+    csr = sparse()
+    csr.indptr = np.array(bounds, np.int32)
+    return csr
+
+
+def floating_indices():
+    csr = sparse()
+    csr.indices = csr.indices + 0.25
+    return csr
+
+
+def broken_coo():
+    """One row for three columns, which NumPy would broadcast."""
+    coo = sparse((4, 2)).tocoo()
+    coo.coords = (coo.coords[0][:1], coo.coords[1])
+    return coo
+
+
 # E (4, 2), x (5,) and s () are float32
 REFUSED = {
     "beyond": ("E", fo.Rows([0, 4], ones(2, 2)), IndexError,
@@ -381,6 +400,19 @@ REFUSED = {
                       r"grads\['E'\] is sparse in the format 'dok'; pass grads\['E'\].tocsr\(\)"),
     "sparse row": ("E", broken(0), IndexError, r"index along axis 0 that is not in \[0, 4\)"),
     "sparse column": ("E", broken(1), IndexError, r"index along axis 1 that is not in \[0, 2\)"),
+    **{
+        f"sparse bounds, {what}": (
+            "E", broken_bounds(bounds), ValueError,
+            r"grads\['E'\]\.indptr does not bound 4 rows or columns of 2 indices and 2 data in"
+        )
+        for what, bounds in {
+            "too far": [0, 100_000_000, 2, 2, 2], "end": [0, 1, 2, 2, 3], "few": [0, 1, 2],
+            "start": [1, 1, 2, 2, 2], "order": [0, 2, 1, 2, 2], "negative": [0, -5, 2, 2, 2],
+        }.items()
+    },
+    "sparse, floats": ("E", floating_indices(), TypeError,
+                       r"index along axis 1 of float64, not integers"),
+    "sparse, one row": ("E", broken_coo(), ValueError, r"indices for .* values; one of the two"),
     "a pair": ("E", ([1], ones(1, 2)), TypeError, r"grads\['E'\] must be a NumPy array"),
 }
 
@@ -515,6 +547,21 @@ def test_sparse_with_other_layouts_and_zeroing():
     params = {"W": np.zeros((2, 3)).T}
     fo.SGD(lr=1.0, zero_grads=True).update(params, {"W": g})
     np.testing.assert_array_equal(params["W"], [[0, -1], [-2, 0], [0, -3]])
+    assert not g.data.any()
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "1-D"])
+def test_what_lies_behind_a_sparse_array_is_not_of_it(form):
+    """Data beyond the last bound are room, to SciPy too."""
+    dense = np.array([[0, 1.0], [2.0, 0], [0, 3.0]])
+    dense = np.array([0, 2.0, 0, 1.0]) if form == "1-D" else dense
+    g = sp.csr_array(dense) if form != "csc" else sp.csc_array(dense)
+    g.data = np.append(g.data, [5.0, 5.0])
+    g.indices = np.append(g.indices, [1, 1]).astype(g.indices.dtype)
+    np.testing.assert_array_equal(g.toarray(), dense)
+    params = {"W": np.zeros_like(dense)}
+    fo.SGD(lr=1.0, zero_grads=True).update(params, {"W": g})
+    np.testing.assert_array_equal(params["W"], -dense)
     assert not g.data.any()
 
 
