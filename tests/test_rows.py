@@ -642,6 +642,32 @@ def test_rows_and_dense_in_one_soft_batch(first):
         assert_same_bits(soft.opt, whole, params, expected)
 
 
+@pytest.mark.parametrize("shape", [(30,), (30, 1), (30, 20), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize("first", ["rows", "sparse"])
+def test_rows_and_sparse_in_one_soft_batch(first, shape):
+    """Single elements are then what was touched, whole rows of them included."""
+    rng = np.random.default_rng(14)
+    params, expected = {"E": np.ones(shape)}, {"E": np.ones(shape)}
+    soft, whole = fo.SoftBatch(fo.Adam(), every=5, reduce="sum"), fo.Adam()
+    for _ in range(2):
+        total, touched = np.zeros(shape), np.zeros(shape, bool)
+        for k in range(5):
+            if (k % 2 == 0) == (first == "rows"):
+                index, values = draw(rng, shape, F64, 4)
+                rows, sums = summed(index, values)
+                total[rows] += sums
+                touched[rows] = True
+                soft.update(params, {"E": fo.Rows(index, values)})
+            else:
+                dense = np.where(rng.random(shape) < 0.1, rng.standard_normal(shape), 0)
+                total += dense
+                touched |= dense != 0
+                soft.update(params, {"E": sp.coo_array(dense)})
+        places = np.nonzero(touched)
+        whole.update(expected, {"E": sp.coo_array((total[places], places), shape)})
+        assert_same_bits(soft.opt, whole, params, expected)
+
+
 @pytest.mark.parametrize("kind", ["rows", "elements"])
 @pytest.mark.parametrize("how", ["file", "dict", "deepcopy"])
 def test_a_soft_batch_of_rows_is_kept(tmp_path, how, kind):
