@@ -319,6 +319,8 @@ MAKING = {
     "text": (lambda: fo.Rows(["a"], ones(1, 2)), TypeError, "index must be of integers, got <U1"),
     "floats, none of them": (lambda: fo.Rows(np.zeros(0), ones(0, 2)), TypeError,
                              "index must be of integers, got float64"),
+    "masked": (lambda: fo.Rows(np.ma.array([1, 2], mask=[0, 1]), ones(2, 2)), TypeError,
+               r"index is a masked array; pass index.compressed\(\)"),
     "two axes": (lambda: fo.Rows([[1], [2]], ones(2, 2)), ValueError,
                  r"index must be one-dimensional, got shape \(2, 1\)"),
     "a number": (lambda: fo.Rows(3, ones(1, 2)), ValueError, r"one-dimensional, got shape \(\)"),

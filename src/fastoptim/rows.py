@@ -101,6 +101,8 @@ class Elements(Rows):
 
 def checked_index(index: Any) -> NDArray[np.integer[Any]]:
     """Return row numbers as an array of integers, or say what they should have been."""
+    if isinstance(index, np.ndarray) and hasattr(index, "mask"):
+        raise TypeError("index is a masked array; pass index.compressed() and as many values")
     a = index if type(index) is np.ndarray else np.asarray(index)
     if a.size == 0 and not isinstance(index, np.ndarray):
         a = a.astype(np.intp)  # an empty list is of float64 to NumPy
