@@ -709,6 +709,20 @@ def test_a_soft_batch_refuses_rows_at_once():
     np.testing.assert_array_equal(params["E"], [[1, 1], [-0.5, -0.5], [1, 1], [1, 1]])
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (2, 4), (8,)], ids=str)
+@pytest.mark.parametrize("grad", [fo.Rows([1], ones(1, 2)), sparse()], ids=["rows", "sparse"])
+def test_a_soft_batch_is_not_flushed_into_another_table(grad, shape):
+    params, other = {"E": ones(4, 2)}, {"E": ones(*shape)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0), every=3)
+    soft.update(params, {"E": grad})
+    with pytest.raises(ValueError, match=r"is float32 \(.*\), but was float32 \(4, 2\) earlier"):
+        soft.flush(other)
+    assert (other["E"] == 1).all()
+    assert soft.pending == 1
+    assert soft.flush()
+    assert not (params["E"] == 1).all()
+
+
 def test_a_soft_batch_zeroes_values():
     values, params = ones(2, 2), {"E": ones(4, 2)}
     soft = fo.SoftBatch(fo.SGD(zero_grads=True), every=2)
