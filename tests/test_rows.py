@@ -319,6 +319,8 @@ MAKING = {
     "text": (lambda: fo.Rows(["a"], ones(1, 2)), TypeError, "index must be of integers, got <U1"),
     "floats, none of them": (lambda: fo.Rows(np.zeros(0), ones(0, 2)), TypeError,
                              "index must be of integers, got float64"),
+    "masked": (lambda: fo.Rows(np.ma.array([1, 2], mask=[0, 1]), ones(2, 2)), TypeError,
+               r"index is a masked array; pass index.compressed\(\)"),
     "two axes": (lambda: fo.Rows([[1], [2]], ones(2, 2)), ValueError,
                  r"index must be one-dimensional, got shape \(2, 1\)"),
     "a number": (lambda: fo.Rows(3, ones(1, 2)), ValueError, r"one-dimensional, got shape \(\)"),
@@ -346,6 +348,25 @@ def sparse(shape=(4, 2), dtype=F32):
 def broken(axis):
     coo = sparse().tocoo()
     coo.coords[axis][-1] = 4 if axis == 0 else -1
+    return coo
+
+
+def broken_bounds(bounds):
+    csr = sparse()
+    csr.indptr = np.array(bounds, np.int32)
+    return csr
+
+
+def floating_indices():
+    csr = sparse()
+    csr.indices = csr.indices + 0.25
+    return csr
+
+
+def broken_coo():
+    """One row for three columns, which NumPy would broadcast."""
+    coo = sparse((4, 2)).tocoo()
+    coo.coords = (coo.coords[0][:1], coo.coords[1])
     return coo
 
 
@@ -381,6 +402,19 @@ REFUSED = {
                       r"grads\['E'\] is sparse in the format 'dok'; pass grads\['E'\].tocsr\(\)"),
     "sparse row": ("E", broken(0), IndexError, r"index along axis 0 that is not in \[0, 4\)"),
     "sparse column": ("E", broken(1), IndexError, r"index along axis 1 that is not in \[0, 2\)"),
+    **{
+        f"sparse bounds, {what}": (
+            "E", broken_bounds(bounds), ValueError,
+            r"grads\['E'\]\.indptr does not bound 4 rows or columns of 2 indices and 2 data in"
+        )
+        for what, bounds in {
+            "too far": [0, 100_000_000, 2, 2, 2], "end": [0, 1, 2, 2, 3], "few": [0, 1, 2],
+            "start": [1, 1, 2, 2, 2], "order": [0, 2, 1, 2, 2], "negative": [0, -5, 2, 2, 2],
+        }.items()
+    },
+    "sparse, floats": ("E", floating_indices(), TypeError,
+                       r"index along axis 1 of float64, not integers"),
+    "sparse, one row": ("E", broken_coo(), ValueError, r"indices for .* values; one of the two"),
     "a pair": ("E", ([1], ones(1, 2)), TypeError, r"grads\['E'\] must be a NumPy array"),
 }
 
@@ -518,6 +552,21 @@ def test_sparse_with_other_layouts_and_zeroing():
     assert not g.data.any()
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "1-D"])
+def test_what_lies_behind_a_sparse_array_is_not_of_it(form):
+    """Data beyond the last bound are room, to SciPy too."""
+    dense = np.array([[0, 1.0], [2.0, 0], [0, 3.0]])
+    dense = np.array([0, 2.0, 0, 1.0]) if form == "1-D" else dense
+    g = sp.csr_array(dense) if form != "csc" else sp.csc_array(dense)
+    g.data = np.append(g.data, [5.0, 5.0])
+    g.indices = np.append(g.indices, [1, 1]).astype(g.indices.dtype)
+    np.testing.assert_array_equal(g.toarray(), dense)
+    params = {"W": np.zeros_like(dense)}
+    fo.SGD(lr=1.0, zero_grads=True).update(params, {"W": g})
+    np.testing.assert_array_equal(params["W"], -dense)
+    assert not g.data.any()
+
+
 # ---------------------------------------------------------------- soft batches
 
 
@@ -595,6 +644,32 @@ def test_rows_and_dense_in_one_soft_batch(first):
         assert_same_bits(soft.opt, whole, params, expected)
 
 
+@pytest.mark.parametrize("shape", [(30,), (30, 1), (30, 20), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize("first", ["rows", "sparse"])
+def test_rows_and_sparse_in_one_soft_batch(first, shape):
+    """Single elements are then what was touched, whole rows of them included."""
+    rng = np.random.default_rng(14)
+    params, expected = {"E": np.ones(shape)}, {"E": np.ones(shape)}
+    soft, whole = fo.SoftBatch(fo.Adam(), every=5, reduce="sum"), fo.Adam()
+    for _ in range(2):
+        total, touched = np.zeros(shape), np.zeros(shape, bool)
+        for k in range(5):
+            if (k % 2 == 0) == (first == "rows"):
+                index, values = draw(rng, shape, F64, 4)
+                rows, sums = summed(index, values)
+                total[rows] += sums
+                touched[rows] = True
+                soft.update(params, {"E": fo.Rows(index, values)})
+            else:
+                dense = np.where(rng.random(shape) < 0.1, rng.standard_normal(shape), 0)
+                total += dense
+                touched |= dense != 0
+                soft.update(params, {"E": sp.coo_array(dense)})
+        places = np.nonzero(touched)
+        whole.update(expected, {"E": sp.coo_array((total[places], places), shape)})
+        assert_same_bits(soft.opt, whole, params, expected)
+
+
 @pytest.mark.parametrize("kind", ["rows", "elements"])
 @pytest.mark.parametrize("how", ["file", "dict", "deepcopy"])
 def test_a_soft_batch_of_rows_is_kept(tmp_path, how, kind):
@@ -632,6 +707,20 @@ def test_a_soft_batch_refuses_rows_at_once():
     assert soft.pending == 1
     soft.update(params, {"E": fo.Rows([1], ones(1, 2))})
     np.testing.assert_array_equal(params["E"], [[1, 1], [-0.5, -0.5], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (2, 4), (8,)], ids=str)
+@pytest.mark.parametrize("grad", [fo.Rows([1], ones(1, 2)), sparse()], ids=["rows", "sparse"])
+def test_a_soft_batch_is_not_flushed_into_another_table(grad, shape):
+    params, other = {"E": ones(4, 2)}, {"E": ones(*shape)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0), every=3)
+    soft.update(params, {"E": grad})
+    with pytest.raises(ValueError, match=r"is float32 \(.*\), but was float32 \(4, 2\) earlier"):
+        soft.flush(other)
+    assert (other["E"] == 1).all()
+    assert soft.pending == 1
+    assert soft.flush()
+    assert not (params["E"] == 1).all()
 
 
 def test_a_soft_batch_zeroes_values():

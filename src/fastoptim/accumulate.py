@@ -1,6 +1,6 @@
 """Soft batches: gradients of several small batches, applied as one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any, Self
 
@@ -162,7 +162,14 @@ class SoftBatch:
 
     def _check_keys(self, given: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
         self._check_gone(params)
-        for key in given.keys() & self._with:
+        self._check_shapes(given.keys() & self._with, params)
+        for key in given.keys() & self._sums.keys() - self._with:
+            now, before = np.asarray(params[key]), self._sums[key]
+            if now.shape != before.shape or now.dtype != before.dtype:
+                del self._sums[key]
+
+    def _check_shapes(self, keys: Iterable[Any], params: Mapping[Any, Any]) -> None:
+        for key in keys:
             now, before = np.asarray(params[key]), self._rows.get(key, self._sums.get(key))
             assert before is not None
             if now.shape != before.shape or now.dtype != before.dtype:
@@ -170,10 +177,6 @@ class SoftBatch:
                     f"params[{key!r}] is {now.dtype} {now.shape}, but was {before.dtype} "
                     f"{before.shape} earlier in this batch"
                 )
-        for key in given.keys() & self._sums.keys() - self._with:
-            now, before = np.asarray(params[key]), self._sums[key]
-            if now.shape != before.shape or now.dtype != before.dtype:
-                del self._sums[key]
 
     def _check_gone(self, params: Mapping[Any, Any]) -> None:
         gone = self._with - params.keys()
@@ -197,6 +200,7 @@ class SoftBatch:
         if params is None:
             raise ValueError("after loading, flush(params) must be told the parameters")
         self._check_gone(by_key(params))
+        self._check_shapes(self._rows, by_key(params))  # rows would fit any table that is as wide
         means = {key: self._sum_of(key) for key in by_key(params)}
         prepared = self.opt._prepared or self.opt._prepare()
         try:

@@ -34,7 +34,8 @@ class Rows:
     averages, and pay neither weight decay nor the decay of a momentum, as with PyTorch's
     SparseAdam; for a rule whose state decays that is not the update with a dense gradient of
     zeros. The step count is the parameter's: one up at every update, that of no rows included.
-    Rows that cover the whole table give, to the bit, the update with the dense gradient.
+    Rows that cover the whole table give, to the bit, the update with the dense gradient; with
+    `clip_norm` only where the table lies in C order, since the norm is summed as gradients lie.
 
     Every rule and every option takes them. The norm of `clip_norm` is that of the summed rows;
     `zero_grads` sets `values` to zero.
@@ -101,6 +102,8 @@ class Elements(Rows):
 
 def checked_index(index: Any) -> NDArray[np.integer[Any]]:
     """Return row numbers as an array of integers, or say what they should have been."""
+    if isinstance(index, np.ndarray) and hasattr(index, "mask"):
+        raise TypeError("index is a masked array; pass index.compressed() and as many values")
     a = index if type(index) is np.ndarray else np.asarray(index)
     if a.size == 0 and not isinstance(index, np.ndarray):
         a = a.astype(np.intp)  # an empty list is of float64 to NumPy

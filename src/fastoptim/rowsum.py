@@ -1,5 +1,6 @@
 """The row gradients of one parameter, gathered over the calls of a soft batch."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,8 @@ class RowSum:
     """A sum of row gradients, kept as rows: those that no call touched are not in it.
 
     Each call's duplicates are summed first, then the calls in their order, as sums of dense
-    gradients are. Memory is that of all rows touched, a few times over at most.
+    gradients are. Memory is that of all rows touched, a few times over at most. Where one call
+    gave `Rows` and another a sparse array, it is a sum of elements.
 
     Parameters
     ----------
@@ -48,11 +50,24 @@ class RowSum:
 
     def add(self, kind: type[Rows], part: Part) -> None:
         """Add what `part` made of a call's gradient."""
+        if self.parts and kind is not self.kind:    # sparse and Rows in one batch: by element
+            self.parts = [self.by_element(self.kind, *one) for one in self.parts]
+            kind, part = Elements, self.by_element(kind, *part)
         self.kind = kind
         self.parts.append(part)
         if sum(len(index) for index, _ in self.parts[1:]) > len(self.parts[0][0]):
             summed = self.gradient()
             self.parts = [(summed.index, summed.values)]
+
+    def by_element(
+        self, kind: type[Rows], index: NDArray[np.integer[Any]], values: NDArray[Any]
+    ) -> Part:
+        """Return a part with each element of its rows under its own number."""
+        if kind is Elements:
+            return index, values
+        length = math.prod(self.shape[1:])
+        places = index[:, None] * length + np.arange(length)
+        return places.reshape(-1), values.reshape(-1)
 
     def gradient(self) -> Rows:
         """Return the sum as a gradient."""

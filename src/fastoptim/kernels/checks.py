@@ -147,14 +147,45 @@ def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, .
         raise ValueError(f"{name} has shape {g.shape}, but params[{key!r}] has shape {shape}")
     values = checked_array(f"{name}.data", g.data)
     check_same_dtype(f"{name}.data", key, values.dtype, dtype)
-    coo = g.tocoo(copy=False)
-    index: Any = np.zeros(coo.coords[0].shape, np.intp)
-    for axis, (places, n) in enumerate(zip(coo.coords, shape, strict=True)):
+    coords, n_stored = element_places(name, g)
+    values = values[:n_stored]
+    index: Any = np.zeros(len(values), np.intp)
+    for axis, (places, n) in enumerate(zip(coords, shape, strict=True)):
+        check_as_many(name, places, values)
+        if places.dtype.kind not in "iu":
+            raise TypeError(
+                f"{name} has an index along axis {axis} of {places.dtype}, not integers"
+            )
         if places.size and not 0 <= places.min() <= places.max() < n:
             raise IndexError(f"{name} has an index along axis {axis} that is not in [0, {n})")
-        index = index * n + places
-    check_as_many(name, index, values)
-    return RowGrad(index, flat(values), values, math.prod(shape), 1, False)
+        index = index * n + places.astype(np.intp, copy=False)
+    return RowGrad(index, flat(values), g.data, math.prod(shape), 1, False)
+
+
+def element_places(name: str, g: Any) -> tuple[Any, int | None]:
+    """Return where a sparse array's elements are, axis by axis, and how many of its data are.
+
+    SciPy's own conversion trusts `indptr`: wrong bounds make it write past its arrays, and data
+    that lie behind the last bound (it ignores them elsewhere) would count.
+    """
+    if g.format == "coo":
+        return g.coords, None
+    bounds, minor = g.indptr, g.indices
+    n = g.shape[-1] if g.format == "csc" else g.shape[0] if g.ndim == 2 else 1
+    counts = np.diff(bounds)
+    if (
+        len(bounds) != n + 1 or bounds[0] != 0 or (counts < 0).any()
+        or bounds[-1] > min(len(minor), len(g.data))
+    ):
+        raise ValueError(
+            f"{name}.indptr does not bound {n} rows or columns of {len(minor)} indices and "
+            f"{len(g.data)} data in order; {name}.check_format() says more"
+        )
+    minor = minor[:bounds[-1]]
+    if g.ndim == 1:
+        return (minor,), len(minor)
+    major = np.repeat(np.arange(n), counts)
+    return (minor, major) if g.format == "csc" else (major, minor), len(minor)
 
 
 def check_as_many(name: str, index: Any, values: Any) -> None:

@@ -1,8 +1,8 @@
 """Which rows of a table a gradient touches, and where in the gradient each of them is.
 
 A bit for each row of the table, and a bit for each word of these, put the row numbers in order and
-find duplicates in one pass each way: no comparison sort, no hashing, and the memory of a fifth of
-a byte per row. Measured (5,000 indices, 1,000 distinct, of 100,000): 25 µs, where np.unique with
+find duplicates in one pass each way: no comparison sort, no hashing, and the memory of a quarter
+of a byte per row. Measured (5,000 indices, 1,000 distinct, of 100,000): 25 µs, where np.unique with
 its inverse takes 160 µs.
 """
 
