@@ -288,7 +288,7 @@ def global_norm(grads):
     total = 0.0
     for g in grads.values():
         x = np.zeros(-(-g.size // 1024) * 1024)  # a zero behind the end adds nothing
-        x[: g.size] = np.ravel(g, order="K")
+        x[: g.size] = np.ravel(g)
         rows = x.reshape(-1, 32, 32)
         lanes = np.zeros((len(rows), 32))
         for k in range(32):

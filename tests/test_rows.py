@@ -141,6 +141,24 @@ def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threa
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("layout", ["C", "Fortran", "backwards", "not aligned"])
+def test_rows_and_dense_agree_in_any_layout(layout, clip_norm):
+    rng = np.random.default_rng(15)
+    results = []
+    for seed in range(20):
+        start, g = (rng.standard_normal((300, 40)) for _ in "pg")
+        for by_rows in (True, False):
+            params = {"E": dict(layouts(start))[layout]}
+            grad = fo.Rows(np.arange(300), g) if by_rows else dict(layouts(g))[layout]
+            fo.SGD(clip_norm=clip_norm).update(params, {"E": grad})
+            results.append(params["E"])
+        plain = {"E": start.copy()}
+        fo.SGD(clip_norm=clip_norm).update(plain, {"E": g})
+        for result in results[2 * seed:]:
+            assert_same_array(result, plain["E"], "E")
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_unique_and_order_change_no_bit(clip_norm):
     rng = np.random.default_rng(4)
     index = rng.permutation(1000)[:300]

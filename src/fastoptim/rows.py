@@ -34,8 +34,7 @@ class Rows:
     averages, and pay neither weight decay nor the decay of a momentum, as with PyTorch's
     SparseAdam; for a rule whose state decays that is not the update with a dense gradient of
     zeros. The step count is the parameter's: one up at every update, that of no rows included.
-    Rows that cover the whole table give, to the bit, the update with the dense gradient; with
-    `clip_norm` only where the table lies in C order, since the norm is summed as gradients lie.
+    Rows that cover the whole table give, to the bit, the update with the dense gradient.
 
     Every rule and every option takes them. The norm of `clip_norm` is that of the summed rows;
     `zero_grads` sets `values` to zero.

@@ -750,8 +750,11 @@ cdef class Collector:
         cdef Py_ssize_t i, total = self.n_blocks(count)
         if total > self.partial.shape[0]:
             self.partial = np.zeros(2 * total)
+        placed = self.place_in_order(count) if self.in_order else ()
         with nogil:
             survey(self.surveyor, factor, self.spans, count, self.partial)
+        for i, address, _ in placed:
+            self.spans[i].g = address
         if nonfinite == "propagate":
             return True
         i = self.first_not_finite(count)
@@ -760,6 +763,23 @@ cdef class Collector:
         if nonfinite == "skip":
             return False
         raise not_finite((<Param> self.active[i]).key, (<Param> self.active[i]).grad)
+
+    cdef list place_in_order(self, Py_ssize_t count):
+        """Let the survey read gradients in C order, so that no layout changes the norm.
+
+        Returns which rows of the table read a copy for that, and what they read before.
+        """
+        cdef Param one
+        cdef Py_ssize_t i
+        placed = []
+        for i in range(count):
+            one = <Param> self.active[i]
+            if one.by_rows or one.order & cnp.NPY_ARRAY_C_CONTIGUOUS:
+                continue
+            copy = np.array(one.grad, one.dtype, order="C", subok=False)
+            placed.append((i, self.spans[i].g, copy))
+            self.spans[i].g = <Py_ssize_t> cnp.PyArray_DATA(copy)
+        return placed
 
     cdef Py_ssize_t first_not_finite(self, Py_ssize_t count) except -2:
         """Return the place of the first gradient that a survey found not finite, or -1."""
