@@ -572,6 +572,33 @@ def test_a_file_that_has_changed_since_is_noticed(tmp_path):
         fo.rule(lr=0.1)(names["Mine"])
 
 
+WRAPPED = """\
+import functools
+import fastoptim as fo
+def swapped(f):
+    @functools.wraps(f)
+    def inner(p, g, beta, lr):
+        return f(p, g, lr, beta)
+    return inner
+def counted(f):
+    @functools.wraps(f)
+    def inner(*args):
+        return f(*args)
+    return inner
+def Mine(p, g, lr, beta):
+    return p - lr * g + 0 * beta
+"""
+
+
+def test_a_decorator_below_is_the_rule_and_its_arguments_count(tmp_path):
+    names = define(tmp_path, WRAPPED)
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1, beta=0.9)(names["swapped"](names["Mine"]))().update(params, {"x": np.ones(2)})
+    assert params["x"].tolist() == [0.9, 0.9]
+    with pytest.raises(TypeError, match=r"^Mine must name each of its arguments, and takes \*args$"):
+        fo.rule(lr=0.1, beta=0.9)(names["counted"](names["Mine"]))
+
+
 @pytest.mark.parametrize("literal", ["1e-50", "1e50"])
 def test_a_literal_that_float32_cannot_hold(literal, tmp_path):
     text = HEAD + f"    return p - g / {literal}, m\n"

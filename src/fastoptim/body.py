@@ -23,7 +23,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import BoundArguments, signature
+from inspect import BoundArguments, Signature, signature
 from types import FunctionType
 from typing import Any, NoReturn, TypeAlias
 
@@ -138,6 +138,11 @@ def definition_of(fn: FunctionType) -> ast.FunctionDef:
         f"{name}: its source cannot be read from {code.co_filename} line {code.co_firstlineno}; "
         f"a rule must be written in a file or a notebook that has not changed since it was run"
     )
+
+
+def own_signature(fn: FunctionType) -> Signature:
+    """Return the signature of the function whose body is walked, not of one that it wraps."""
+    return signature(fn, follow_wrapped=False)
 
 
 def arguments(node: ast.FunctionDef) -> tuple[str, ...]:
@@ -741,7 +746,7 @@ class Body:
         if any(frame.fn is fn for frame in self._frames):
             raise self.error(TypeError, f"{fn.__name__} calls itself")
         try:
-            given: BoundArguments = signature(fn).bind(*values, **named)
+            given: BoundArguments = own_signature(fn).bind(*values, **named)
         except TypeError as problem:
             raise self.error(TypeError, f"{fn.__name__}: {problem}") from problem
         for name, parameter in given.signature.parameters.items():

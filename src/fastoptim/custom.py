@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastoptim import compiled
 from fastoptim.base import Number, Optimizer, Slot
-from fastoptim.body import Body
+from fastoptim.body import Body, own_signature
 from fastoptim.hyperparameters import Flag, Interval, hyper, real_number
 
 MAX_SLOTS = 6  # of rule.pxd
@@ -315,7 +315,7 @@ def check_function(fn: object) -> None:
         raise TypeError(f"a rule is made of a function with a name, by def; got {fn!r}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"{fn.__name__} must be a plain function, without async, await and yield")
-    for name, parameter in inspect.signature(fn).parameters.items():
+    for name, parameter in own_signature(fn).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{fn.__name__} must name each of its arguments, and takes *{name}")
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -330,7 +330,7 @@ def checked_arguments(
     fn: FunctionType, starts: Mapping[str, Any], fields: Mapping[str, Any], fold: Fold | None
 ) -> tuple[str, ...]:
     """Return the numbers that a function takes, if it takes what a rule of these names should."""
-    arguments = tuple(inspect.signature(fn).parameters)
+    arguments = tuple(own_signature(fn).parameters)
     folded = tuple(fold.names) if fold else ()
     n = 2 + len(starts)
     slots = ", ".join(["p", "g", *starts])
