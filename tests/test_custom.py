@@ -572,6 +572,15 @@ def test_a_file_that_has_changed_since_is_noticed(tmp_path):
         fo.rule(lr=0.1)(names["Mine"])
 
 
+def test_a_helper_of_a_module_whose_name_begins_like_numpy(tmp_path):
+    names = define(tmp_path, "import fastoptim as fo\ndef twice(x):\n    return 2 * x\n"
+                   "def Mine(p, g, lr):\n    return p - lr * twice(g)\n")
+    names["twice"].__module__ = "numpy_helpers"
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1)(names["Mine"])().update(params, {"x": np.ones(2)})
+    assert params["x"].tolist() == [0.8, 0.8]
+
+
 WRAPPED = """\
 import functools
 import fastoptim as fo

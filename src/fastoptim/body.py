@@ -688,7 +688,7 @@ class Body:
         named = {x.arg: self.value(x.value) for x in node.keywords}
         self._frames[-1].line = node.lineno
         f = getattr(function.value, "py_func", function.value)  # of numba's njit
-        if isinstance(f, FunctionType) and not (f.__module__ or "").startswith("numpy"):
+        if isinstance(f, FunctionType) and (f.__module__ or "").partition(".")[0] != "numpy":
             return self.inlined(f, values, named)
         if named:
             raise self.error(TypeError, f"{function.name} takes no arguments by name in a rule")
