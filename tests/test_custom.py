@@ -581,6 +581,14 @@ def test_a_helper_of_a_module_whose_name_begins_like_numpy(tmp_path):
     assert params["x"].tolist() == [0.8, 0.8]
 
 
+def test_a_lambda_as_a_helper(tmp_path):
+    names = define(tmp_path, "twice = lambda x: 2 * x\ndef Mine(p, g, lr):\n"
+                   "    return p - lr * twice(g)\n")
+    with pytest.raises(ValueError, match=r"line 3: a rule calls functions made by def; "
+                       r".*user\.py line 1 has a lambda\n    return p - lr \* twice"):
+        fo.rule(lr=0.1)(names["Mine"])
+
+
 WRAPPED = """\
 import functools
 import fastoptim as fo

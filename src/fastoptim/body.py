@@ -120,6 +120,11 @@ class Frame:
 def definition_of(fn: FunctionType) -> ast.FunctionDef:
     """Return the syntax tree of a function, with the line numbers of its file."""
     code, name = fn.__code__, fn.__name__
+    if name == "<lambda>":
+        raise ValueError(
+            f"a rule calls functions made by def; {code.co_filename} line {code.co_firstlineno} has "
+            f"a lambda"
+        )
     linecache.checkcache(code.co_filename)
     # not inspect.getsource, which does not find what doctest and some notebooks keep
     text = "".join(linecache.getlines(code.co_filename, fn.__globals__))
