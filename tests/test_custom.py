@@ -564,9 +564,13 @@ def test_without_source_there_is_no_rule():
 def test_a_file_that_has_changed_since_is_noticed(tmp_path):
     text = "import fastoptim as fo\ndef Mine(p, g, lr):\n    return p - lr * g\n"
     names = define(tmp_path, text)
-    (tmp_path / "user.py").write_text(text.replace("g, lr", "g, rate"))
-    with pytest.raises(ValueError, match="Mine: its source cannot be read from .*user.py line 2"):
-        fo.rule(lr=0.1)(names["Mine"])
+    edits = [("g, lr", "g, rate"), ("- lr", "+ lr"), ("p - lr", "p - 2 * lr"), ("p -", "g -")]
+    for before, after in edits:
+        (tmp_path / "user.py").write_text(text.replace(before, after))
+        with pytest.raises(ValueError, match="Mine: its source cannot be read from .*user.py line"):
+            fo.rule(lr=0.1)(names["Mine"])
+    (tmp_path / "user.py").write_text(text + "x = 1\n")  # elsewhere
+    fo.rule(lr=0.1)(names["Mine"])
     (tmp_path / "user.py").write_text("def Mine(:")
     with pytest.raises(ValueError, match="Mine: .*user.py is no longer what was run: "):
         fo.rule(lr=0.1)(names["Mine"])
