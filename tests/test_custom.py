@@ -593,6 +593,16 @@ def test_a_lambda_as_a_helper(tmp_path):
         fo.rule(lr=0.1)(names["Mine"])
 
 
+def test_p_and_g_the_wrong_way_round(tmp_path):
+    names = define(tmp_path, "def Mine(g, p, lr):\n    return p - lr * g\n"
+                   "def Theirs(param, grad, lr):\n    return param - lr * grad\n")
+    with pytest.raises(TypeError, match="^Mine must take the parameter p first and then its gradi"):
+        fo.rule(lr=0.1)(names["Mine"])
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1)(names["Theirs"])().update(params, {"x": np.full(2, 5.0)})
+    assert params["x"].tolist() == [0.5, 0.5]
+
+
 WRAPPED = """\
 import functools
 import fastoptim as fo

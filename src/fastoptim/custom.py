@@ -339,6 +339,11 @@ def checked_arguments(
             f"{fn.__name__} must take {slots}, in this order, and then its numbers; it takes "
             f"{', '.join(arguments)}"
         )
+    if arguments[0] == "g" or arguments[1] == "p":  # other names are the user's affair
+        raise TypeError(
+            f"{fn.__name__} must take the parameter p first and then its gradient g; it takes "
+            f"{', '.join(arguments)}"
+        )
     for name in arguments[:2]:
         if name in fields or name in folded:
             raise TypeError(
