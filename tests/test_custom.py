@@ -626,7 +626,7 @@ def test_a_decorator_below_is_the_rule_and_its_arguments_count(tmp_path):
     params = {"x": np.ones(2)}
     fo.rule(lr=0.1, beta=0.9)(names["swapped"](names["Mine"]))().update(params, {"x": np.ones(2)})
     assert params["x"].tolist() == [0.9, 0.9]
-    with pytest.raises(TypeError, match=r"^Mine must name each of its arguments, and takes \*args$"):
+    with pytest.raises(TypeError, match=r"^Mine must name each of its arguments, and takes \*args"):
         fo.rule(lr=0.1, beta=0.9)(names["counted"](names["Mine"]))
 
 

@@ -122,8 +122,8 @@ def definition_of(fn: FunctionType) -> ast.FunctionDef:
     code, name = fn.__code__, fn.__name__
     if name == "<lambda>":
         raise ValueError(
-            f"a rule calls functions made by def; {code.co_filename} line {code.co_firstlineno} has "
-            f"a lambda"
+            f"a rule calls functions made by def; {code.co_filename} line {code.co_firstlineno} "
+            f"has a lambda"
         )
     linecache.checkcache(code.co_filename)
     # not inspect.getsource, which does not find what doctest and some notebooks keep
