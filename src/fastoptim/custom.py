@@ -108,7 +108,8 @@ def rule(
     else c``; of NumPy and math: where, clip, maximum, minimum, fmax, fmin, sign, abs, sqrt, square,
     copysign, floor, ceil, trunc, rint, isnan, isinf, isfinite, signbit, and exp, log, sin, tanh and
     their kin; max and min; and functions of your own that are written so. Numbers outside the
-    function are taken as they are at definition.
+    function are taken as they are at definition. All of it is read from its source, which must be
+    a file, a notebook or a doctest: text given to ``exec`` or ``python -c`` has none.
 
     Without exp and its kin, and powers other than −1, 0, 0.5, 1 and 2, the result is, to the bit,
     what NumPy gives for the same body on arrays with hyperparameters that are Python's floats: what
