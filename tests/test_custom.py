@@ -564,12 +564,70 @@ def test_without_source_there_is_no_rule():
 def test_a_file_that_has_changed_since_is_noticed(tmp_path):
     text = "import fastoptim as fo\ndef Mine(p, g, lr):\n    return p - lr * g\n"
     names = define(tmp_path, text)
-    (tmp_path / "user.py").write_text(text.replace("g, lr", "g, rate"))
-    with pytest.raises(ValueError, match="Mine: its source cannot be read from .*user.py line 2"):
-        fo.rule(lr=0.1)(names["Mine"])
+    edits = [("g, lr", "g, rate"), ("- lr", "+ lr"), ("p - lr", "p - 2 * lr"), ("p -", "g -")]
+    for before, after in edits:
+        (tmp_path / "user.py").write_text(text.replace(before, after))
+        with pytest.raises(ValueError, match="Mine: its source cannot be read from .*user.py line"):
+            fo.rule(lr=0.1)(names["Mine"])
+    (tmp_path / "user.py").write_text(text + "x = 1\n")  # elsewhere
+    fo.rule(lr=0.1)(names["Mine"])
     (tmp_path / "user.py").write_text("def Mine(:")
     with pytest.raises(ValueError, match="Mine: .*user.py is no longer what was run: "):
         fo.rule(lr=0.1)(names["Mine"])
+
+
+def test_a_helper_of_a_module_whose_name_begins_like_numpy(tmp_path):
+    names = define(tmp_path, "import fastoptim as fo\ndef twice(x):\n    return 2 * x\n"
+                   "def Mine(p, g, lr):\n    return p - lr * twice(g)\n")
+    names["twice"].__module__ = "numpy_helpers"
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1)(names["Mine"])().update(params, {"x": np.ones(2)})
+    assert params["x"].tolist() == [0.8, 0.8]
+
+
+def test_a_lambda_as_a_helper(tmp_path):
+    names = define(tmp_path, "twice = lambda x: 2 * x\ndef Mine(p, g, lr):\n"
+                   "    return p - lr * twice(g)\n")
+    with pytest.raises(ValueError, match=r"line 3: a rule calls functions made by def; "
+                       r".*user\.py line 1 has a lambda\n    return p - lr \* twice"):
+        fo.rule(lr=0.1)(names["Mine"])
+
+
+def test_p_and_g_the_wrong_way_round(tmp_path):
+    names = define(tmp_path, "def Mine(g, p, lr):\n    return p - lr * g\n"
+                   "def Theirs(param, grad, lr):\n    return param - lr * grad\n")
+    with pytest.raises(TypeError, match="^Mine must take the parameter p first and then its gradi"):
+        fo.rule(lr=0.1)(names["Mine"])
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1)(names["Theirs"])().update(params, {"x": np.full(2, 5.0)})
+    assert params["x"].tolist() == [0.5, 0.5]
+
+
+WRAPPED = """\
+import functools
+import fastoptim as fo
+def swapped(f):
+    @functools.wraps(f)
+    def inner(p, g, beta, lr):
+        return f(p, g, lr, beta)
+    return inner
+def counted(f):
+    @functools.wraps(f)
+    def inner(*args):
+        return f(*args)
+    return inner
+def Mine(p, g, lr, beta):
+    return p - lr * g + 0 * beta
+"""
+
+
+def test_a_decorator_below_is_the_rule_and_its_arguments_count(tmp_path):
+    names = define(tmp_path, WRAPPED)
+    params = {"x": np.ones(2)}
+    fo.rule(lr=0.1, beta=0.9)(names["swapped"](names["Mine"]))().update(params, {"x": np.ones(2)})
+    assert params["x"].tolist() == [0.9, 0.9]
+    with pytest.raises(TypeError, match=r"^Mine must name each of its arguments, and takes \*args"):
+        fo.rule(lr=0.1, beta=0.9)(names["counted"](names["Mine"]))
 
 
 @pytest.mark.parametrize("literal", ["1e-50", "1e50"])

@@ -506,7 +506,8 @@ def test_a_failure_leaves_the_old_file(skipgram, main, corpus_file, tmp_path, mo
 
     monkeypatch.setattr(skipgram.vectors, "write", full)
     assert main(corpus_file, "-o", out) == 1
-    assert "skipgram: error: [Errno 28] No space left on device" in capsys.readouterr().err
+    expected = f"skipgram: error: cannot write to {out}: No space left on device\n"
+    assert capsys.readouterr().err.endswith(expected)
     assert out.read_text() == "old"
     assert sorted(tmp_path.iterdir()) == [corpus_file, out]
 

@@ -23,8 +23,8 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import BoundArguments, signature
-from types import FunctionType
+from inspect import BoundArguments, Signature, signature
+from types import CodeType, FunctionType
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -120,6 +120,11 @@ class Frame:
 def definition_of(fn: FunctionType) -> ast.FunctionDef:
     """Return the syntax tree of a function, with the line numbers of its file."""
     code, name = fn.__code__, fn.__name__
+    if name == "<lambda>":
+        raise ValueError(
+            f"a rule calls functions made by def; {code.co_filename} line {code.co_firstlineno} "
+            f"has a lambda"
+        )
     linecache.checkcache(code.co_filename)
     # not inspect.getsource, which does not find what doctest and some notebooks keep
     text = "".join(linecache.getlines(code.co_filename, fn.__globals__))
@@ -132,7 +137,7 @@ def definition_of(fn: FunctionType) -> ast.FunctionDef:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if first == code.co_firstlineno and arguments(node) == code.co_varnames[: count(code)]:
+            if first == code.co_firstlineno and compiles_to(tree, code):
                 return node
     raise ValueError(
         f"{name}: its source cannot be read from {code.co_filename} line {code.co_firstlineno}; "
@@ -140,17 +145,25 @@ def definition_of(fn: FunctionType) -> ast.FunctionDef:
     )
 
 
-def arguments(node: ast.FunctionDef) -> tuple[str, ...]:
-    """Return the names of a definition's arguments in the order of co_varnames."""
-    a = node.args
-    named = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
-    return tuple(x.arg for x in named if x is not None)
+def own_signature(fn: FunctionType) -> Signature:
+    """Return the signature of the function whose body is walked, not of one that it wraps."""
+    return signature(fn, follow_wrapped=False)
 
 
-def count(code: Any) -> int:
-    """Return how many arguments a code object has, *args and **kwargs among them."""
-    flags = bool(code.co_flags & 4) + bool(code.co_flags & 8)
-    return int(code.co_argcount + code.co_kwonlyargcount + flags)
+def compiles_to(tree: ast.Module, code: CodeType) -> bool:
+    """Whether a function of a module's tree has this code: it has not been edited since."""
+    top_level_await = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # in a notebook's cell
+    waiting = [compile(tree, code.co_filename, "exec", top_level_await, dont_inherit=True)]
+    for outer in waiting:
+        waiting += [x for x in outer.co_consts if isinstance(x, CodeType)]
+    return any(contents(one) == contents(code) for one in waiting)
+
+
+def contents(code: CodeType) -> tuple[Any, ...]:
+    """Return what of a code object says where it stands and what it does, without positions."""
+    constants = [repr(x) for x in code.co_consts if not isinstance(x, CodeType)]
+    names = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return code.co_firstlineno, code.co_code, constants, *names
 
 
 class Body:
@@ -683,7 +696,7 @@ class Body:
         named = {x.arg: self.value(x.value) for x in node.keywords}
         self._frames[-1].line = node.lineno
         f = getattr(function.value, "py_func", function.value)  # of numba's njit
-        if isinstance(f, FunctionType) and not (f.__module__ or "").startswith("numpy"):
+        if isinstance(f, FunctionType) and (f.__module__ or "").partition(".")[0] != "numpy":
             return self.inlined(f, values, named)
         if named:
             raise self.error(TypeError, f"{function.name} takes no arguments by name in a rule")
@@ -741,7 +754,7 @@ class Body:
         if any(frame.fn is fn for frame in self._frames):
             raise self.error(TypeError, f"{fn.__name__} calls itself")
         try:
-            given: BoundArguments = signature(fn).bind(*values, **named)
+            given: BoundArguments = own_signature(fn).bind(*values, **named)
         except TypeError as problem:
             raise self.error(TypeError, f"{fn.__name__}: {problem}") from problem
         for name, parameter in given.signature.parameters.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastoptim import compiled
 from fastoptim.base import Number, Optimizer, Slot
-from fastoptim.body import Body
+from fastoptim.body import Body, own_signature
 from fastoptim.hyperparameters import Flag, Interval, hyper, real_number
 
 MAX_SLOTS = 6  # of rule.pxd
@@ -108,7 +108,8 @@ def rule(
     else c``; of NumPy and math: where, clip, maximum, minimum, fmax, fmin, sign, abs, sqrt, square,
     copysign, floor, ceil, trunc, rint, isnan, isinf, isfinite, signbit, and exp, log, sin, tanh and
     their kin; max and min; and functions of your own that are written so. Numbers outside the
-    function are taken as they are at definition.
+    function are taken as they are at definition. All of it is read from its source, which must be
+    a file, a notebook or a doctest: text given to ``exec`` or ``python -c`` has none.
 
     Without exp and its kin, and powers other than −1, 0, 0.5, 1 and 2, the result is, to the bit,
     what NumPy gives for the same body on arrays with hyperparameters that are Python's floats: what
@@ -315,7 +316,7 @@ def check_function(fn: object) -> None:
         raise TypeError(f"a rule is made of a function with a name, by def; got {fn!r}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"{fn.__name__} must be a plain function, without async, await and yield")
-    for name, parameter in inspect.signature(fn).parameters.items():
+    for name, parameter in own_signature(fn).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{fn.__name__} must name each of its arguments, and takes *{name}")
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -330,13 +331,18 @@ def checked_arguments(
     fn: FunctionType, starts: Mapping[str, Any], fields: Mapping[str, Any], fold: Fold | None
 ) -> tuple[str, ...]:
     """Return the numbers that a function takes, if it takes what a rule of these names should."""
-    arguments = tuple(inspect.signature(fn).parameters)
+    arguments = tuple(own_signature(fn).parameters)
     folded = tuple(fold.names) if fold else ()
     n = 2 + len(starts)
     slots = ", ".join(["p", "g", *starts])
     if len(arguments) < n or arguments[2:n] != tuple(starts):
         raise TypeError(
             f"{fn.__name__} must take {slots}, in this order, and then its numbers; it takes "
+            f"{', '.join(arguments)}"
+        )
+    if arguments[0] == "g" or arguments[1] == "p":  # other names are the user's affair
+        raise TypeError(
+            f"{fn.__name__} must take the parameter p first and then its gradient g; it takes "
             f"{', '.join(arguments)}"
         )
     for name in arguments[:2]:

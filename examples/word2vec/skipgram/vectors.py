@@ -29,6 +29,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with file:
             yield file
         scratch.replace(path)
+    except OSError as problem:  # a full disk
+        raise OSError(f"cannot write to {path}: {problem.strerror}") from problem
     finally:
         scratch.unlink(missing_ok=True)
 
