@@ -4,6 +4,7 @@ import math
 from itertools import cycle
 
 import numpy as np
+import pytest
 from alternate import medians
 from cases import Contestant, Stream, bare
 
@@ -12,7 +13,7 @@ import fastoptim as fo
 WORDS, DIM, TEXT = 100_000, 100, 5_000
 
 
-def batches(n=8, seed=0):
+def batches(n, seed=0):
     """Indices by Zipf's law and their gradients; the exponent leaves about 1,000 distinct rows."""
     rng = np.random.default_rng(seed)
     p = 1 / np.arange(1, WORDS + 1) ** 1.25
@@ -105,16 +106,21 @@ def dense_stream(given):
     return Contestant("stream limit, one piece", call)
 
 
-def test_rows(benchmark, table, capsys):
-    given = batches()
+@pytest.mark.parametrize("texts", [1, 8])
+def test_rows(texts, benchmark, table, sections):
+    """One text again and again, in cache as far as it fits; and eight in turn, which do not fit."""
+    given = batches(texts)
     distinct = np.mean([len(np.unique(index)) for index, _ in given])
     everyone = [
         ours(given), torch_sparse_adam(given), Contestant("NumPy", NumPyRows(given)),
         rows_stream(given), dense_stream(given),
     ]
     times = medians([c for c in everyone if c is not None], benchmark, seconds=6.0)
-    table.append((f"Rows: {TEXT} of {WORDS} × {DIM}, {distinct:.0f} distinct", times))
-    with capsys.disabled():
-        for name in ("stream limit", "stream limit, one piece"):
-            beyond = (times["fastoptim"] - times[name]) / distinct
-            print(f"\nper distinct row beyond {name}: {beyond * 1e6:.3f} µs")
+    case = f"{TEXT} of {WORDS} rows of {DIM}, {distinct:.0f} distinct, " + (
+        "one text" if texts == 1 else f"{texts} texts in turn"
+    )
+    table.append((case, times))
+    lines = sections.setdefault("rows: time per distinct row beyond a limit", [])
+    for name in ("stream limit", "stream limit, one piece"):
+        beyond = (times["fastoptim"] - times[name]) / distinct
+        lines.append(f"{case}: {beyond * 1e6:.3f} µs beyond the {name}")
