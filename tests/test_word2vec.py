@@ -364,6 +364,25 @@ def test_gensim_loads_both_formats(skipgram, main, corpus_file, tmp_path, name):
     assert [w for w, _ in ours] == [w for w, _ in theirs.most_similar(words[0])]
 
 
+def test_printing_where_not_all_can_be_printed(skipgram, installed, tmp_path):
+    """Into a pipe that nobody reads any more, and letters that the terminal does not have."""
+    file = tmp_path / "vectors.txt"
+    file.write_text("2 1\nµ 1\nλ 2\n", "utf-8")
+    path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
+    command = [sys.executable, "-m", "skipgram", "--vectors", str(file), "--most-similar", "µ"]
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["\\xb5", "1.0000", "\\u03bb"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_most_similar(skipgram, main, corpus_file, tmp_path, capsys):
     out = tmp_path / "v.txt"
     assert main(corpus_file, "-o", out, "--most-similar", "w03", "--epochs", 20) == 0

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -107,6 +108,7 @@ def run(given: argparse.Namespace) -> None:
         print(word)
         for other, cosine in vectors.most_similar(words, rows, word):
             print(f"  {cosine:.4f}  {other}")
+    sys.stdout.flush()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,6 +118,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as problem:
         print(f"skipgram: error: {problem}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # of the words that are printed at the end, into | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as problem:  # a full disk, at the end
         print(f"skipgram: error: {problem}", file=sys.stderr)
         return 1
@@ -126,4 +131,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have a corpus's letters
     sys.exit(main())
