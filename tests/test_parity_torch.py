@@ -222,3 +222,45 @@ def test_the_same_defaults(cls):
     assert {"lr"} < set(compared)
     for field in compared:
         assert getattr(opt, field) == theirs[names.get(field, field)], field
+
+
+# ---------------------------------------------------------------- sparse gradients
+
+# PyTorch's sparse optimizers, which touch the rows of a gradient and no others
+SPARSE = {
+    "SparseAdam": (
+        lambda p: torch.optim.SparseAdam([p], lr=0.01, betas=(0.8, 0.95), eps=1e-6),
+        lambda: fo.Adam(0.01, 0.8, 0.95, 1e-6), {"m": "exp_avg", "v": "exp_avg_sq"},
+    ),
+    "SparseAdam-maximize": (
+        lambda p: torch.optim.SparseAdam([p], lr=0.01, maximize=True),
+        lambda: fo.Adam(0.01, eps=1e-8, maximize=True), {"m": "exp_avg", "v": "exp_avg_sq"},
+    ),
+    "SGD": (lambda p: torch.optim.SGD([p], lr=0.1), lambda: fo.SGD(0.1), {}),
+    "Adagrad": (
+        lambda p: torch.optim.Adagrad([p], lr=0.1, lr_decay=0.01, initial_accumulator_value=0.2),
+        lambda: fo.AdaGrad(0.1, 1e-10, lr_decay=0.01, initial=0.2), {"h": "sum"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_rows_are_torchs_sparse_gradients(name):
+    make_theirs, make_ours, state = SPARSE[name]
+    rng = np.random.default_rng(0)
+    params = {"E": rng.standard_normal((30, 5))}
+    p = torch.nn.Parameter(torch.tensor(params["E"]))
+    theirs, ours = make_theirs(p), make_ours()
+    for _ in range(STEPS):
+        index = rng.integers(0, 20, 12)     # with duplicates; ten rows are never touched
+        values = rng.standard_normal((12, 5))
+        with torch.sparse.check_sparse_tensor_invariants():     # one must say whether or not
+            p.grad = torch.sparse_coo_tensor(
+                torch.tensor(index)[None], torch.tensor(values), p.shape
+            )
+            theirs.step()
+        ours.update(params, {"E": fo.Rows(index, values)})
+        np.testing.assert_allclose(params["E"], p.detach().numpy(), rtol=0, atol=1e-12)
+        for slot, tensor in state.items():
+            held = theirs.state[p][tensor].numpy()
+            np.testing.assert_allclose(getattr(ours, slot)["E"], held, rtol=0, atol=1e-12)
