@@ -487,10 +487,20 @@ def test_zeroing_what_cannot_be_written(what):
 def test_an_index_that_another_thread_changes_is_checked_as_it_is_used():
     """What is walked is a copy: the array may be anything the moment after."""
     index = np.array([1, 0])
-    rows = fo.Rows(index, ones(2, 2))
+
+    class Meanwhile(fo.SGD):
+        def coefficients(self, t):          # called when all gradients have been checked
+            index[:] = [3, 2]
+            return super().coefficients(t)
+
+    for unique in (False, True):
+        index[:] = [1, 0]
+        params = {"E": ones(4, 2)}
+        Meanwhile(lr=1.0).update(params, {"E": fo.Rows(index, ones(2, 2), unique)})
+        np.testing.assert_array_equal(params["E"], [[0, 0], [0, 0], [1, 1], [1, 1]])
     index[:] = 10**9
     with pytest.raises(IndexError, match="is 1000000000"):
-        fo.SGD().update({"E": ones(4, 2)}, {"E": rows})
+        fo.SGD().update({"E": ones(4, 2)}, {"E": fo.Rows(index, ones(2, 2))})
 
 
 def test_an_index_that_was_resized_is_refused():
@@ -509,7 +519,7 @@ def test_rows_says_what_it_is():
     with pytest.raises(AttributeError):
         rows.index = np.array([1])
     with pytest.raises(AttributeError):
-        rows.indices  # noqa: B018
+        rows.indices = np.array([1])        # misspelt
 
 
 # ---------------------------------------------------------------- sparse arrays

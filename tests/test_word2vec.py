@@ -531,7 +531,6 @@ def test_a_failure_leaves_the_old_file(skipgram, main, corpus_file, tmp_path, mo
     assert sorted(tmp_path.iterdir()) == [corpus_file, out]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a child")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt(installed, corpus_file, tmp_path, threads):
     path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])

@@ -7,6 +7,7 @@ result is the same to the bit.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -72,10 +73,8 @@ def fresh_state(opt, shape, dtype):
     return state
 
 
-OPTIONS = (
-    "weight_decay", "clip_value", "clip_norm", "maximize", "zero_grads", "average", "nonfinite", "denormals",
-    "groups",
-)
+# Those that every rule has; decoupled is nothing without weight_decay.
+OPTIONS = [field.name for field in fields(fo.SGD) if field.kw_only and field.name != "decoupled"]
 
 
 def factorise(ratings, Py_ssize_t rank, opt, Py_ssize_t epochs, double penalty=0.1, int threads=1):

@@ -73,7 +73,6 @@ class SoftBatch:
         self._with: set[Any] = set()  # keys that had a gradient in this batch
         self._params: Arrays | None = None
         self._lines: tuple[list[Line], list[Line]] | None = None  # the optimizer's, and for adding
-        self._zeroing: list[bool] = []  # whether the gradients of each group are to be zeroed
 
     @property
     def opt(self) -> Optimizer:
@@ -130,10 +129,9 @@ class SoftBatch:
             if key not in self._sums:
                 self._sums[key] = np.zeros_like(np.asarray(keyed_params[key]), subok=False)
         if self._lines is None or self._lines[0] is not lines:  # some hyperparameter has changed
-            self._zeroing = [bool(view.zero_grads) for view in self.opt._views()]
             add = [
-                Line(RULES["_add"], (), (), no_coefficients, zero_grads=zero)
-                for zero in self._zeroing
+                Line(RULES["_add"], (), (), no_coefficients, zero_grads=line.zero_grads)
+                for line in lines
             ]
             self._lines = lines, add
         for key in given.keys() & self._rows.keys() - rows.keys():
@@ -149,7 +147,7 @@ class SoftBatch:
             sums_of_rows[key].add(*part)
         self._rows.update(sums_of_rows)
         for key, g in rows.items():
-            if self._zeroing[self.opt._group_of(key)]:
+            if lines[self.opt._group_of(key)].zero_grads:
                 caller_array(g)[...] = 0
         self._with |= given.keys()
         self._params = params

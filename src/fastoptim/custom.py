@@ -13,8 +13,8 @@ from fastoptim import compiled
 from fastoptim.base import Number, Optimizer, Slot
 from fastoptim.body import Body, own_signature
 from fastoptim.hyperparameters import Flag, Interval, hyper, real_number
+from fastoptim.kernels.api import MOST_SLOTS
 
-MAX_SLOTS = 6  # of rule.pxd
 ENDS = re.compile(r"[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]")
 
 
@@ -273,8 +273,8 @@ def checked_state(state: object) -> dict[str, str | None]:
         check_name(slot, "a state array")
     if len(starts) != len(state):
         raise ValueError(f"state names an array twice: {state!r}")
-    if len(starts) > MAX_SLOTS:
-        raise ValueError(f"a rule has at most {MAX_SLOTS} state arrays, got {len(starts)}")
+    if len(starts) > MOST_SLOTS:
+        raise ValueError(f"a rule has at most {MOST_SLOTS} state arrays, got {len(starts)}")
     return starts
 
 

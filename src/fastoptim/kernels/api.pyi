@@ -1,3 +1,5 @@
+MOST_SLOTS: int
+
 def publish(rules: dict[str, object]) -> None: ...
 def foreign_rule(
     name: bytes, slots: int, coefs: int, f32: int, f64: int, keep: object

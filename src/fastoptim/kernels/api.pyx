@@ -17,6 +17,8 @@ from libc.string cimport strcmp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS, RULE_ABI, Rule, rule_f32, rule_f64
 
+MOST_SLOTS = MAX_SLOTS          # of a rule, where Python asks
+
 cdef enum:
     MOST = 64
 

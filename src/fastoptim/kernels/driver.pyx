@@ -356,7 +356,7 @@ cdef void survey(
 
 
 cdef void sums_of(
-    const Rule *add, const Sum *one, floating *_, bint flush, Py_ssize_t place, Py_ssize_t end
+    const Rule *add, const Sum *one, floating *out, bint flush, Py_ssize_t place, Py_ssize_t end
 ) noexcept nogil:
     """Sum the rows whose first place is in [place, end)."""
     cdef const Py_ssize_t *start = <const Py_ssize_t *> one.start
@@ -367,7 +367,7 @@ cdef void sums_of(
     cdef Py_ssize_t k = row_from(start, one.count, place), i, at
     cdef fo_float_mode before = fo_set_mode(flush)
     while k < one.count and start[k] < end:
-        x = <floating *> one.out + k * one.length
+        x = out + k * one.length
         memcpy(x, values + order[start[k]] * one.length, one.length * sizeof(floating))
         for at in range(start[k] + 1, start[k + 1]):
             g = values + order[at] * one.length
@@ -418,9 +418,9 @@ cdef inline void sums_part(
     const Rule *add, const Sum *one, bint flush, Py_ssize_t place, Py_ssize_t end
 ) noexcept nogil:
     if one.wide:
-        sums_of(add, one, <double *> NULL, flush, place, end)
+        sums_of(add, one, <double *> one.out, flush, place, end)
     else:
-        sums_of(add, one, <float *> NULL, flush, place, end)
+        sums_of(add, one, <float *> one.out, flush, place, end)
 
 
 cdef Py_ssize_t work_of(const Span *spans, Py_ssize_t count) noexcept nogil:

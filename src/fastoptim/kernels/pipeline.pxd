@@ -9,7 +9,7 @@ cdef class Line:
     cdef readonly object coefficients
     cdef double sign
     cdef object clip_value, weight_decay
-    cdef bint zero_grads
+    cdef readonly bint zero_grads
     cdef double unfit               # a factor that float32 cannot hold, or 0
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1

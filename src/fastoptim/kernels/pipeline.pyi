@@ -6,6 +6,7 @@ class Line:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
     coefficients: Callable[[int], tuple[float, ...]]
+    zero_grads: bool
     def __init__(
         self,
         rule: object,
