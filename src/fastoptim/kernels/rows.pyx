@@ -2,8 +2,8 @@
 
 A bit for each row of the table, and a bit for each word of these, put the row numbers in order and
 find duplicates in one pass each way: no comparison sort, no hashing, and the memory of a quarter
-of a byte per row. Measured (5,000 indices, 1,000 distinct, of 100,000): 25 µs, where np.unique with
-its inverse takes 160 µs.
+of a byte per row. Measured (5,000 indices, 1,000 distinct, of 100,000): a whole update of single
+elements, which is little else, takes 40 µs, and np.unique with its inverse 145 µs.
 """
 
 import numpy as np
