@@ -34,6 +34,9 @@ FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-
 # Where OpenMP hides, by compiler: gcc and clang on Linux; Apple's clang with Homebrew's libomp.
 OPENMP = [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
 
+# Those that run parallel regions, and the one that asks how many threads there are.
+OPENMP_MODULES = ("driver", "threads", "sharing")
+
 # The one list of instruction sets: rules_<name>.pyx is rules.pyx compiled with these flags.
 ISA_FLAGS = {
     "avx2": ["-march=x86-64-v3"],
@@ -44,7 +47,7 @@ ISA_FLAGS = {
 def kernel(name, **options):
     return Extension(
         f"fastoptim.kernels.{name}", [f"{KERNELS}/{name}.pyx"],
-        include_dirs=[numpy.get_include()],
+        include_dirs=[numpy.get_include(), KERNELS],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         **options,
     )
@@ -66,7 +69,7 @@ class Build(build_ext):
                 # an older build's would be packed into the wheel
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
                 continue
-            if module == "driver" and openmp:
+            if module in OPENMP_MODULES and openmp:
                 compile_flags += openmp[0]
                 link_flags += openmp[1]
             extension.extra_compile_args = [f for f in compile_flags if self.accepts([f])]
@@ -128,7 +131,7 @@ class Build(build_ext):
 
 
 variants = [f"rules_{isa}" for isa in ISA_FLAGS]
-modules = ["cpu", "rules", *variants, "driver", "pipeline", "collect", "arrays", "api", "rows",
+modules = ["cpu", "rules", *variants, "threads", "sharing", "learning", "driver", "pipeline", "collect", "arrays", "api", "rows",
            "sweep", "points"]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),

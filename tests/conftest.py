@@ -3,7 +3,7 @@ from importlib import import_module
 import pytest
 
 import fastoptim
-from fastoptim import base, ode
+from fastoptim import base, kernels, ode
 from fastoptim.kernels import RULES, available_isas, module_name, set_stages
 
 
@@ -17,9 +17,8 @@ def default_threads():
 @pytest.fixture(params=[1, 2, 3, 4])
 def threads(request):
     """Run on one to four threads, more than this machine may have cores."""
-    from fastoptim.kernels import driver
-
-    driver.set_num_threads(request.param)  # without the warning of a build that has no OpenMP
+    # not fo.set_num_threads, which warns in a build that has no OpenMP
+    kernels.threads.set_num_threads(request.param, exactly=True)
     return request.param
 
 

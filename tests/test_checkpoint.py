@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 
 import fastoptim as fo
 from fastoptim import checkpoint, tree
-from fastoptim.kernels import driver
+from fastoptim.kernels import threads
 
 pytest.importorskip("safetensors")
 pytest.importorskip("xxhash")
@@ -166,7 +166,7 @@ def test_many_pieces_and_threads(path):
     value = {i: rng.random(n) for i, n in enumerate([3_000_000, 131_072, 131_073, 1, 0])}
     digests = set()
     for n in (1, 2, 7):
-        driver.set_num_threads(n)
+        threads.set_num_threads(n, exactly=True)
         checkpoint.save(path, value)
         digests.add(re.search(rb'"digest":"(\w+)"', path.read_bytes()[:10_000])[1])
         assert same(value, checkpoint.load(path))

@@ -20,7 +20,7 @@ from scipy import sparse
 
 import fastoptim as fo
 from fastoptim import compiled, schedules
-from fastoptim.kernels import driver
+from fastoptim.kernels import threads
 
 NAMES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "MyLion", "Rprop", "AdaMax"]
 SHAPES = {"a": (1,), "b": (7,), "c": (1023,), "d": (41, 25), "e": (200_000,), "f": ()}
@@ -53,7 +53,7 @@ class ByNumPy:
         self.t += 1
         fold = self.opt._fold
         fields = {f: getattr(self.opt, f) for f in inspect.signature(type(self.opt)).parameters}
-        numbers = fields | (fold({"t": self.t, **fields}) if fold else {})
+        numbers = fields | (fold(self.t, fields) if fold else {})
         for key, p in params.items():
             for name, start in self.starts.items():
                 value = getattr(self.opt, start) if start else 0
@@ -99,7 +99,7 @@ def lesson(dtype, shapes=SHAPES, steps=4):
 @every_dtype
 @pytest.mark.parametrize("count", [1, 3])
 def test_equal_to_the_built_in(name, dtype, count, rules):
-    driver.set_num_threads(count)  # without the warning of a build that has no OpenMP
+    threads.set_num_threads(count, exactly=True)  # without the warning of a build that has no OpenMP
     follow(getattr(rules, name)(lr=0.02), rules.SAME[name](lr=0.02), *lesson(dtype))
 
 

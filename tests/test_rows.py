@@ -132,7 +132,7 @@ def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threa
     index[:1500] = 3                                     # more than one thread's share
     results = []
     for n in (1, threads):
-        fo.kernels.driver.set_num_threads(n)
+        fo.kernels.threads.set_num_threads(n, exactly=True)
         params, opt = {"E": start["E"].copy()}, case.ours(clip_norm=5.0)
         for _ in range(2):
             opt.update(params, {"E": fo.Rows(index, values)})

@@ -13,11 +13,11 @@ from registry import every_rule
 from threadpoolctl import threadpool_limits
 
 import fastoptim as fo
-from fastoptim.kernels import available_isas, driver
+from fastoptim.kernels import available_isas, threads
 
-OPENMP = bool(driver.openmp_version())
+OPENMP = bool(threads.openmp_version())
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build is serial")
-N = 8 * driver.thread_block_and_work()[1]
+N = 8 * threads.work_per_thread()
 
 
 def run(code, **environment):
@@ -167,9 +167,9 @@ def test_optimizers_run_side_by_side(case):
 PREPARE = f"""
     import os, signal, sys, threading
     import numpy as np
+    from fastoptim.kernels import threads
     import fastoptim as fo
-    from fastoptim.kernels import driver
-    fo.set_num_threads(2) if driver.openmp_version() else None
+    threads.set_num_threads(2, exactly=True)
     opt, n = fo.Adam(), {N}
     params, grads = {{"x": np.ones(n, np.float32)}}, {{"x": np.ones(n, np.float32)}}
     opt.update(params, grads)
@@ -268,7 +268,7 @@ def test_child_that_cannot_have_threads_works_on_one():
     assert output(PREPARE + """
     pid = os.fork()
     if not pid:
-        driver.serial_from_now_on()
+        threads.serial_from_now_on()
         assert fo.get_num_threads() == 1
         child()
     wait(pid)

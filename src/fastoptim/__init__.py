@@ -35,6 +35,7 @@ from fastoptim.optimizers import (
 )
 from fastoptim.rows import Rows
 from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
+from fastoptim.sharing import share_threads
 
 __version__ = _version("fastoptim")
 
@@ -66,5 +67,6 @@ __all__ = [
     "rule",
     "schedules",
     "set_num_threads",
+    "share_threads",
     "show_runtime",
 ]

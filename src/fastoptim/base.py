@@ -21,11 +21,11 @@ from fastoptim.hyperparameters import (
     Interval,
     OrNone,
     checks_of,
-    evaluate,
     hyper,
     may_be_schedule,
 )
-from fastoptim.kernels import RULES, Collector, Line, driver
+from fastoptim.kernels import RULES, Collector, driver
+from fastoptim.plan import Plan
 
 Arrays = Mapping[Any, Any] | Sequence[Any]
 Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
@@ -142,7 +142,8 @@ class Optimizer(Checked):
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
-    _prepared: ClassVar[tuple[Any, ...] | None]
+    _plan: ClassVar[Plan | None]  # until a hyperparameter is assigned
+    _prepared: ClassVar[tuple[Any, ...] | None]  # what it gives, unless a schedule changes it
 
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
     decoupled: bool = hyper(False, Flag(), kw_only=True)
@@ -189,6 +190,7 @@ class Optimizer(Checked):
     def _forget(self) -> None:
         """Let the next update look at the hyperparameters anew."""
         object.__setattr__(self, "_prepared", None)
+        object.__setattr__(self, "_plan", None)
 
     def __repr__(self) -> str:
         fields = {f.name: f for f in dataclasses.fields(self)}
@@ -227,51 +229,21 @@ class Optimizer(Checked):
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise NotImplementedError
 
-    def _values(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> Self:
-        """Return a copy whose hyperparameters are all numbers: at the present step."""
-        view = object.__new__(type(self))
-        vars(view).update(base)
-        for name, value in values.items():
-            check = checks_of(type(self))[name]
-            if may_be_schedule(check) and callable(value):
-                value = evaluate(name, check, value, self.iter)
-            vars(view)[name] = value
-        return view
-
     def _views(self) -> list[Self]:
-        """Return the values for the keys of no group, then those of each group."""
-        own = self._values({name: vars(self)[name] for name in checks_of(type(self))}, {})
-        return [own, *(self._values(group.hyperparameters, vars(own)) for group in self.groups)]
-
-    def _line(self, of: "Optimizer") -> Line:
-        """Return what the parameters of a group pass through, from its values."""
-        slots = self.kernels[of.kernel]
-        starts = (getattr(type(self), slot).start for slot in slots)
-        if of.clip_value is not None and of.clip_norm is not None:
-            raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
-        return Line(
-            of._capsule(),
-            slots,
-            tuple(0.0 if start is None else getattr(of, start) for start in starts),
-            of.coefficients,
-            maximize=of.maximize,
-            clip_value=of.clip_value,
-            weight_decay=0.0 if of.decoupled else of.weight_decay,
-            shrink=1.0 - vars(of)["lr"] * of.weight_decay if of.decoupled else 1.0,
-            average=of.average,
-            zero_grads=of.zero_grads,
-        )
+        """Return copies whose hyperparameters are numbers: of the keys of no group, of each group."""
+        self._prepare()
+        assert self._plan is not None
+        return self._plan.views
 
     def _prepare(self) -> tuple[Any, ...]:
-        """Return what the collector must know of the hyperparameters; kept until one changes."""
-        views = self._views()
-        lines = [self._line(view) for view in views]
-        flush = self.denormals == "flush"
-        prepared = lines, views[0].clip_norm, self.nonfinite, flush
-        of_groups = (value for g in self.groups for value in g.hyperparameters.values())
-        if not any(callable(value) for value in (*vars(self).values(), *of_groups)):
-            object.__setattr__(self, "_prepared", prepared)
-        return prepared
+        """Return what the next update must know of the hyperparameters."""
+        if self._plan is not None:
+            return self._plan.prepared()
+        plan = Plan(self)
+        object.__setattr__(self, "_plan", plan)
+        if not plan.schedules:
+            object.__setattr__(self, "_prepared", plan.given)
+        return plan.given
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Update every parameter in place, in one pass over memory.

@@ -3,9 +3,8 @@
 import dataclasses
 import inspect
 import keyword
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,21 +37,21 @@ class Rule(Optimizer):
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
-        if self._fold is None:
-            return self._numbers(*self._pick(vars(self)))
-        values = {"t": t, **vars(self)}
-        values.update(self._fold(values))
-        return self._numbers(*self._pick(values))
+        values = vars(self)
+        return self._numbers(*self._pick(values, self._fold and self._fold(t, values)))
 
 
-Pick = Callable[[Mapping[str, Any]], Sequence[Any]]
+Pick = Callable[[Mapping[str, Any], Any], Sequence[Any]]
 
 
-def picker(names: Sequence[str]) -> Pick:
-    """Return a function that takes these names' values out of a dict; it runs at every step."""
-    if len(names) > 1:
-        return operator.itemgetter(*names)
-    return lambda values: [values[name] for name in names]
+def picker(names: Sequence[str], others: Collection[str] = ()) -> Pick:
+    """Return a function of two dicts that takes these names out of one, others out of the other.
+
+    It runs at every update, so it is one expression; merging the dicts would cost more.
+    """
+    items = (f"{'others' if name in others else 'values'}[{name!r}]" for name in names)
+    pick: Pick = eval(f"lambda values, others: ({''.join(f'{item}, ' for item in items)})")
+    return pick
 
 
 def rule(
@@ -160,7 +159,7 @@ def rule(
             "_compiled": compiled.capsule(fn.__name__, body, len(starts)),
             "_numbers": staticmethod(compiled.numbers_of(body)),
             "_arguments": arguments,
-            "_pick": staticmethod(picker(arguments)),
+            "_pick": staticmethod(picker(arguments, fold.names if fold else ())),
             "_fold": fold,
             "__doc__": documentation(fn, fields, starts),
             **{slot: Slot(start) for slot, start in starts.items()},
@@ -204,7 +203,7 @@ class Fold:
         self.function = function
         parameters = inspect.signature(function).parameters
         self.parameters = tuple(parameters)
-        self.pick = picker(self.parameters)
+        self.pick = picker(self.parameters, {"t"})
         for name, parameter in parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
                 raise TypeError(f"coefficients must take {name} by position")
@@ -215,7 +214,7 @@ class Fold:
                 )
         self.names: dict[str, None] = {}
         values = {name: field.default for name, field in fields.items()}
-        self.names = dict.fromkeys(self({"t": 1, **values}))
+        self.names = dict.fromkeys(self(1, values))
         if not self.names:
             raise ValueError("coefficients returns nothing; leave it out")
         for name in self.names:
@@ -224,9 +223,9 @@ class Fold:
                     f"coefficients returns {name!r}, which is a hyperparameter; choose another name"
                 )
 
-    def __call__(self, values: Mapping[str, Any]) -> Mapping[str, float]:
+    def __call__(self, t: int, values: Mapping[str, Any]) -> Mapping[str, float]:
         """Return the further numbers, checked."""
-        given = self.pick(values)
+        given = self.pick(values, {"t": t})
         try:
             result = self.function(*given)
         except Exception as problem:
@@ -241,13 +240,14 @@ class Fold:
             )
         if self.names and result.keys() != self.names.keys():
             raise ValueError(
-                f"coefficients returned {', '.join(map(str, result))} at t = {values['t']}, and "
+                f"coefficients returned {', '.join(map(str, result))} at t = {t}, and "
                 f"{', '.join(self.names)} with the defaults at t = 1; the names must not change"
             )
         for value in result.values():
             if type(value) is not float:
                 return {
-                    name: real_number(f"{name}, as coefficients returns it,", x, "a number")
+                    name: float(x) if isinstance(x, float)  # np.float64, of np.sqrt and its kin
+                    else real_number(f"{name}, as coefficients returns it,", x, "a number")
                     for name, x in result.items()
                 }
         return result

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,14 +20,20 @@ class Interval:
 
     text: str
 
-    def __contains__(self, x: float) -> bool:
+    @cached_property
+    def ends(self) -> tuple[float, float, bool, bool]:
+        """The two ends, and whether each is itself in the interval."""
         low, high = (float(end) for end in self.text[1:-1].split(","))
-        above = x >= low if self.text[0] == "[" else x > low
-        below = x <= high if self.text[-1] == "]" else x < high
-        return above and below
+        return low, high, self.text[0] == "[", self.text[-1] == "]"
+
+    def __contains__(self, x: float) -> bool:
+        low, high, with_low, with_high = self.ends
+        return low < x < high or (with_low and x == low) or (with_high and x == high)
 
     def __call__(self, name: str, value: object) -> float:
         """Return a value as a float, or say why it cannot be this hyperparameter."""
+        if type(value) is float and value in self:  # what a schedule gives, at every update
+            return value
         x = real_number(name, value, f"a number in {self.text}")
         if x not in self:  # a NaN is in no interval
             raise ValueError(f"{name} must be in {self.text}, got {value!r}")
@@ -129,9 +136,13 @@ def may_be_schedule(check: object) -> bool:
     return isinstance(check, (Interval, OrNone))
 
 
-def evaluate(name: str, check: Callable[[str, object], object], schedule: Any, step: int) -> object:
+def evaluate(name: str, check: Check, schedule: Any, step: int) -> object:
     """Return what a schedule gives at a step, checked as an assignment would be."""
-    value = schedule(step)
+    return checked_number(name, check, schedule, schedule(step), step)
+
+
+def checked_number(name: str, check: Check, schedule: Any, value: Any, step: int) -> object:
+    """Return what a schedule gave at a step, if an assignment would take it."""
     try:
         if hasattr(value, "shape"):  # an array of another library, such as Optax' schedules give
             value = np.asarray(value)

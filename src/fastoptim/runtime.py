@@ -7,18 +7,25 @@ import warnings
 
 import numpy as np
 
-from fastoptim.kernels import ISA, available_isas, driver
+from fastoptim.kernels import ISA, available_isas, driver, threads
 
 
-def set_num_threads(n: int | None) -> None:
+def set_num_threads(n: int | None, fixed: bool = False) -> None:
     """Set how many threads an update may use, for the whole process.
 
     Parameters
     ----------
     n : int in [1, 1024], or None
-        None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the processor's
-        cores). A small update uses fewer threads, or none but the caller's. No count changes a
-        result.
+        The most. None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the
+        processors of this process).
+    fixed : bool, default False
+        Use just that many for every update that is not small, for a benchmark. Otherwise each
+        optimizer learns how many of them serve its user best, and never uses more than there are
+        processors.
+
+    Notes
+    -----
+    No count changes a result. See docs/threads.md.
 
     Examples
     --------
@@ -28,8 +35,10 @@ def set_num_threads(n: int | None) -> None:
     1
     >>> fo.set_num_threads(None)
     """
-    driver.set_num_threads(n)
-    if n is not None and n > 1 and not driver.openmp_version():
+    if not isinstance(fixed, (bool, np.bool)):
+        raise TypeError(f"fixed must be True or False, got {fixed!r}")
+    threads.set_num_threads(n, bool(fixed))
+    if n is not None and n > 1 and not threads.openmp_version():
         warnings.warn(
             "fastoptim was built without OpenMP and updates on one thread", RuntimeWarning,
             stacklevel=2,
@@ -38,7 +47,7 @@ def set_num_threads(n: int | None) -> None:
 
 def get_num_threads() -> int:
     """Return how many threads an update may use at present."""
-    return driver.get_num_threads()
+    return threads.get_num_threads()
 
 
 def get_include() -> str:
@@ -57,25 +66,33 @@ def show_runtime() -> None:
     """Print what decides how an update runs: versions, instructions, OpenMP, threads."""
     from fastoptim import __version__
 
-    openmp = driver.openmp_version()
+    openmp = threads.openmp_version()
     fork = {
         "threads": "threads go on",
         "released": "threads are released before and start anew in both processes",
         "serial": "this OpenMP cannot release its threads: the child works on one",
-    }[driver.fork_handling()]
-    block, work = driver.thread_block_and_work()
+    }[threads.fork_handling()]
     rows = {
         "fastoptim": __version__,
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "NumPy": np.__version__,
         "instructions": f"{ISA} (available: {', '.join(available_isas())})",
         "OpenMP": str(openmp) if openmp else "none: this build is serial",
-        "threads": f"{get_num_threads()} at most, one per {work:,} elements",
-        "block": f"{block:,} elements",
+        "processors": f"{threads.machine_limit()} for this process",
+        "threads": thread_choice(),
+        "block": f"{driver.block_length():,} elements",
         "after fork": fork if openmp else "nothing to do",
     }
     for name, value in rows.items():
         print(f"{name + ':':<14}{value}")
+
+
+def thread_choice() -> str:
+    """Return in words how many threads an update uses."""
+    n, work = get_num_threads(), threads.work_per_thread()
+    if not threads.learns():
+        return f"{n}, fixed; fewer below {n * work:,} elements"
+    return f"{n} at most, learned by each optimizer; one below {2 * work:,} elements"
 
 
 def read_environment() -> None:
@@ -88,7 +105,7 @@ def read_environment() -> None:
     except ValueError:
         n = 0  # refused, with the interval, like any other that is none
     try:
-        driver.set_num_threads(n, "FASTOPTIM_NUM_THREADS")
+        threads.set_num_threads(n, name="FASTOPTIM_NUM_THREADS")
     except ValueError as problem:
         raise ValueError(str(problem).rpartition(", got")[0] + f", got {text!r}") from None
 

@@ -9,10 +9,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
 from libc.math cimport isfinite
 
-from fastoptim.kernels.driver cimport Pipeline, Span, rounded, run
+from fastoptim.kernels.driver cimport Pipeline, Span, rounded, run, work_of
+from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
 cnp.import_array()
+
+cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # steps have no optimizer to keep them
 
 
 cdef int one_span(
@@ -26,7 +29,7 @@ cdef int one_span(
     cdef floating[::1] slot
     cdef Py_ssize_t[MAX_SLOTS + 2] place
     cdef Py_ssize_t n = p.shape[0]
-    cdef int k, other
+    cdef int k, other, team
     if g.shape[0] != n:
         raise ValueError(f"grad has {g.shape[0]} elements, but param has {n}")
     if n == 0:
@@ -61,8 +64,10 @@ cdef int one_span(
     row[0].c = 0
     row[0].line = <Py_ssize_t> &line
     row[0].wide = floating is double
+    team = THREAD_COUNTS.begin(work_of(row, 1), False)
     with nogil:
-        run(table, 1, c32, c64, False)
+        run(table, 1, c32, c64, False, team)
+    THREAD_COUNTS.end()
     return 0
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.kernels.pipeline import Line
 
 class Param:
@@ -23,6 +24,7 @@ class Collector:
         rules: dict[str, object],
         group_of: Callable[[object], int] | None = None,
         check_keys: Callable[[Iterable[object]], None] | None = None,
+        thread_counts: ThreadCounts | None = None,
     ) -> None: ...
     def records(self) -> dict[Any, dict[str, Any]]: ...
     def restore(self, records: dict[Any, dict[str, Any]], iter: int, skipped: int) -> None: ...

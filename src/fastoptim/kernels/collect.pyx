@@ -53,7 +53,9 @@ from fastoptim.kernels.driver cimport (
     run,
     sum_rows,
     survey,
+    work_of,
 )
+from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.pipeline cimport Line
 from fastoptim.kernels.rows cimport Touched
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
@@ -215,11 +217,14 @@ cdef class Collector:
         Which of the lines a key passes through; None: the first.
     check_keys : callable, keys → None, or None
         Called with the keys of the first update; may refuse them.
+    thread_counts : ThreadCounts or None
+        What has been learned of such updates before, if anything.
     """
 
     cdef const Rule *surveyor
     cdef const Rule *adder
     cdef object group_of, check_keys
+    cdef readonly ThreadCounts thread_counts
     cdef readonly dict entries              # key → Param
     cdef readonly dict slots                # slot name → {key: array}
     cdef readonly dict averages             # key → array
@@ -245,10 +250,14 @@ cdef class Collector:
     cdef Py_ssize_t n_written
     cdef set apart                          # arrays last seen not to overlap although extents do
 
-    def __cinit__(self, dict rules, object group_of=None, object check_keys=None):
+    def __cinit__(
+        self, dict rules, object group_of=None, object check_keys=None,
+        ThreadCounts thread_counts=None,
+    ):
         self.surveyor = <const Rule *> PyCapsule_GetPointer(rules["_survey"], "fastoptim.Rule")
         self.adder = <const Rule *> PyCapsule_GetPointer(rules["_add"], "fastoptim.Rule")
         self.group_of, self.check_keys = group_of, check_keys
+        self.thread_counts = ThreadCounts() if thread_counts is None else thread_counts
         self.slots = {}
         self.entries = {}
         self.averages = {}
@@ -294,6 +303,7 @@ cdef class Collector:
         cdef Py_ssize_t count
         cdef double norm_factor = 1.0
         cdef bint applied = True
+        cdef int team
         self.busy = True
         self.active = []
         self.fresh = []
@@ -309,18 +319,21 @@ cdef class Collector:
             self.set_coefficients(lines)
             self.check_overlaps()
             self.check_fit(lines)
+            team = self.thread_counts.begin(work_of(&self.spans[0], count), dry)
             if self.copies:
-                self.copy_in(flush)
+                self.copy_in(flush, team)
             if clip_norm is not None or nonfinite != "propagate":
-                applied = self.survey_grads(count, factor, nonfinite)
+                applied = self.survey_grads(count, factor, nonfinite, team)
                 if applied and clip_norm is not None:
                     norm_factor = self.clipping(count, clip_norm)
             if not applied:
                 self.skipped += 1
                 self.withdraw(True)
+                self.thread_counts.end()
                 return False
             if dry:
                 self.withdraw(True)
+                self.thread_counts.end()
                 return True
             if norm_factor != 1.0:
                 for line in lines:
@@ -331,7 +344,8 @@ cdef class Collector:
                 self.gather_odd_tables()
             self.enter()
             with nogil:
-                run(self.spans, count, self.c32, self.c64, flush)
+                run(self.spans, count, self.c32, self.c64, flush, team)
+            self.thread_counts.end()
             self.count_up()
             if self.copies:
                 self.copy_out(params, grads)
@@ -745,14 +759,14 @@ cdef class Collector:
     cdef Py_ssize_t n_blocks(self, Py_ssize_t count) noexcept:
         return self.spans[count - 1].first + blocks_of(self.spans[count - 1].n) if count else 0
 
-    cdef bint survey_grads(self, Py_ssize_t count, double factor, str nonfinite) except -1:
+    cdef bint survey_grads(self, Py_ssize_t count, double factor, str nonfinite, int team) except -1:
         """Read all gradients once; return whether the update may go on."""
         cdef Py_ssize_t i, total = self.n_blocks(count)
         if total > self.partial.shape[0]:
             self.partial = np.zeros(2 * total)
         placed = self.place_in_order(count) if self.in_order else ()
         with nogil:
-            survey(self.surveyor, factor, self.spans, count, self.partial)
+            survey(self.surveyor, factor, self.spans, count, self.partial, team)
         for i, address, _ in placed:
             self.spans[i].g = address
         if nonfinite == "propagate":
@@ -811,12 +825,12 @@ cdef class Collector:
 
     # ------------------------------------------------ before and after
 
-    cdef int copy_in(self, bint flush) except -1:
+    cdef int copy_in(self, bint flush, int team) except -1:
         cdef Param one
         for one in self.active:
             if one.by_rows:
                 if not one.touched.direct:
-                    self.sum_rows_of(one, flush)
+                    self.sum_rows_of(one, flush, team)
                 continue
             if one.copied_param:
                 one.own_param[...] = one.param
@@ -824,11 +838,11 @@ cdef class Collector:
                 one.own_grad[...] = one.grad
         return 0
 
-    cdef int sum_rows_of(self, Param one, bint flush) except -1:
+    cdef int sum_rows_of(self, Param one, bint flush, int team) except -1:
         cdef Sum what
         one.touched.fill(&what, one.row_grad.length, one.row_grad.values, one.values)
         with nogil:
-            sum_rows(self.adder, &what, flush)
+            sum_rows(self.adder, &what, flush, team)
         return 0
 
     cdef int gather_odd_tables(self) except -1:

@@ -48,16 +48,19 @@ cdef struct Sum:
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 
+cdef Py_ssize_t work_of(const Span *spans, Py_ssize_t count) noexcept nogil
+
 cdef float rounded(double x) noexcept nogil
 
 cdef Span[::1] new_table(Py_ssize_t capacity)
 
 cdef void run(
-    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush
+    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush,
+    int team,
 ) noexcept nogil
 
 cdef void survey(
-    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out, int team
 ) noexcept nogil
 
-cdef void sum_rows(const Rule *add, const Sum *one, bint flush) noexcept nogil
+cdef void sum_rows(const Rule *add, const Sum *one, bint flush, int most) noexcept nogil

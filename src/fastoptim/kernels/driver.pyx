@@ -9,11 +9,7 @@
  d) The floating-point mode is a register of each thread, and a library loaded by anyone may have
     switched one of them to flush subnormals. Every run sets the IEEE default and puts back what
     it found.
- e) After fork, GNU's OpenMP hangs in the child unless its threads were released just before, by
-    the thread that forks. Where that call is missing, the child works on one thread.
 """
-
-import os
 
 import numpy as np
 
@@ -22,94 +18,12 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
+from fastoptim.kernels.threads cimport most_for, region_size
 
-cdef extern from *:
-    """
-    #ifdef _OPENMP
-      #include <omp.h>
-      #define FO_OPENMP _OPENMP
-      /* Only GNU's runtime hangs after fork; omp.h declares the call since GCC 9, and a library
-         can be older than the header, hence weak. */
-      #if defined(__GNUC__) && !defined(__clang__) && defined(__ELF__)
-        extern int fo_omp_pause(int) __asm__("omp_pause_resource_all") __attribute__((weak));
-        static int fo_can_pause(void) { return fo_omp_pause != 0; }
-        static void fo_pause(void) { if (fo_omp_pause) fo_omp_pause(1 /* soft */); }
-        #define FO_HANGS_AFTER_FORK 1
-      #else
-        static int fo_can_pause(void) { return 0; }
-        static void fo_pause(void) {}
-        #define FO_HANGS_AFTER_FORK 0
-      #endif
-      static int fo_max_threads(void) { return omp_get_max_threads(); }
-      static int fo_thread_limit(void) { return omp_get_thread_limit(); }
-    #else
-      #define FO_OPENMP 0
-      #define FO_HANGS_AFTER_FORK 0
-      static int fo_can_pause(void) { return 0; }
-      static void fo_pause(void) {}
-      static int fo_max_threads(void) { return 1; }
-      static int fo_thread_limit(void) { return 1; }
-    #endif
-
-    #if defined(__x86_64__) || defined(_M_X64)
-      #include <xmmintrin.h>
-      typedef unsigned int fo_float_mode;
-      static fo_float_mode fo_set_mode(int flush) {
-          fo_float_mode before = _mm_getcsr();
-          /* round to nearest, no traps; subnormals kept, or results and operands flushed */
-          _mm_setcsr(flush ? 0x9FC0 : 0x1F80);
-          return before;
-      }
-      static void fo_put_back(fo_float_mode before) { _mm_setcsr(before); }
-    #elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
-      typedef unsigned long fo_float_mode;
-      static fo_float_mode fo_set_mode(int flush) {
-          fo_float_mode before;
-          __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
-          __asm__ __volatile__("msr fpcr, %0" : : "r"(flush ? 1UL << 24 : 0UL));
-          return before;
-      }
-      static void fo_put_back(fo_float_mode before) {
-          __asm__ __volatile__("msr fpcr, %0" : : "r"(before));
-      }
-    #else
-      #include <fenv.h>
-      typedef fenv_t fo_float_mode;
-      #define FO_CANNOT_FLUSH 1
-      static fo_float_mode fo_set_mode(int flush) {
-          fenv_t before; (void) flush; fegetenv(&before); fesetenv(FE_DFL_ENV); return before;
-      }
-      static void fo_put_back(fo_float_mode before) { fesetenv(&before); }
-    #endif
-
-    #ifndef FO_CANNOT_FLUSH
-      #define FO_CANNOT_FLUSH 0
-    #endif
-
-    #if defined(__GNUC__) || defined(__clang__)
-      #define FO_PREFETCH(address) __builtin_prefetch((const void *) (address), 1)
-    #else
-      #define FO_PREFETCH(address) ((void) (address))
-    #endif
-
-    /* volatile keeps the conversion between the two changes of mode */
-    static float fo_rounded(double x) {
-        fo_float_mode before = fo_set_mode(0);
-        volatile double wide = x;
-        volatile float narrow = (float) wide;
-        fo_put_back(before);
-        return narrow;
-    }
-    """
+cdef extern from "platform.h":
     ctypedef struct fo_float_mode:
         pass
-    const int FO_OPENMP
-    const int FO_HANGS_AFTER_FORK
     const int FO_CANNOT_FLUSH
-    int fo_can_pause() nogil
-    void fo_pause() nogil
-    int fo_max_threads() nogil
-    int fo_thread_limit() nogil
     fo_float_mode fo_set_mode(bint flush) nogil
     void fo_put_back(fo_float_mode before) nogil
     float fo_rounded(double x) nogil
@@ -118,14 +32,9 @@ cdef extern from *:
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1
     TILE = 512                  # of float32; see blocks
-    WORK_PER_THREAD = 32768    # elements; see threads_for
     SPAN_COST = 64              # what starting a span or a row costs, in elements
     AHEAD = 4                   # rows; see fetch_row
     ELEMENTS = 256              # gathered at a time; see single_elements
-    MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
-
-cdef int chosen_threads = 0     # by set_num_threads or FASTOPTIM_NUM_THREADS; 0: ask OpenMP
-cdef bint orphaned = False      # a forked child whose OpenMP would hang
 
 
 # ---------------------------------------------------------------- the walk
@@ -298,17 +207,18 @@ cdef void walk(
 
 
 cdef void run(
-    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush
+    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush,
+    int team,
 ) noexcept nogil:
-    """Update every span of a table."""
+    """Update every span of a table, on so many threads."""
     if count == 0:
         return
     cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
-    cdef int part, team = threads_for(work_of(&spans[0], count))
+    cdef int part
     if team == 1:                       # no region at all: cheaper, and safe in any forked child
         walk(&spans[0], count, c32, c64, flush, 0, total)
         return
-    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
         walk(&spans[0], count, c32, c64, flush, total * part // team, total * (part + 1) // team)
 
 
@@ -339,17 +249,17 @@ cdef void survey_part(
 
 
 cdef void survey(
-    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out
+    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out, int team
 ) noexcept nogil:
     """Run a reduction over the gradients: what each block comes to."""
     if count == 0:
         return
     cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
-    cdef int part, team = threads_for(work_of(&spans[0], count))
+    cdef int part
     if team == 1:
         survey_part(rule, factor, &spans[0], count, out, 0, total)
         return
-    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
         survey_part(
             rule, factor, &spans[0], count, out, total * part // team, total * (part + 1) // team
         )
@@ -397,20 +307,21 @@ cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t p
     return k
 
 
-cdef void sum_rows(const Rule *add, const Sum *one, bint flush) noexcept nogil:
+cdef void sum_rows(const Rule *add, const Sum *one, bint flush, int most) noexcept nogil:
     """Sum the rows of a gradient that are for the same row of the parameter.
 
     The cut is by places, not by rows, because a few rows have most of them (words of a text). A
     row's sum is one thread's, in the order of its places, so no cut changes a bit.
+    At most so many threads take part.
     """
     if one.count == 0 or one.length == 0:
         return
     cdef Py_ssize_t places = (<const Py_ssize_t *> one.start)[one.count]
-    cdef int part, team = threads_for(places * (one.length + SPAN_COST))
+    cdef int part, team = min(most, most_for(places * (one.length + SPAN_COST)))
     if team == 1:
         sums_part(add, one, flush, 0, places)
         return
-    for part in prange(team, num_threads=team, schedule="static", chunksize=1):
+    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
         sums_part(add, one, flush, places * part // team, places * (part + 1) // team)
 
 
@@ -446,77 +357,11 @@ cdef Span[::1] new_table(Py_ssize_t capacity):
     return np.zeros(capacity, SPAN_DTYPE)
 
 
-# ---------------------------------------------------------------- threads
-
-cdef int max_threads() noexcept nogil:
-    if orphaned or FO_OPENMP == 0:
-        return 1
-    return chosen_threads or min(fo_max_threads(), MOST_THREADS)
-
-
-cdef int threads_for(Py_ssize_t work) noexcept nogil:
-    """How many threads earn their keep on so many elements.
-
-    Measured with two cores, one against two threads: they draw level at 32,000 elements in all
-    (SGD, Adam) when the second thread still spins from the call before, near 65,000 when it sleeps.
-    """
-    return <int> max(1, min(max_threads(), work // WORK_PER_THREAD))
-
-
-def set_num_threads(n, str name="n"):
-    """Set the most threads that an update uses; None asks OpenMP at each call."""
-    global chosen_threads
-    if n is None:
-        chosen_threads = 0
-        return
-    limit = min(MOST_THREADS, fo_thread_limit()) if FO_OPENMP else MOST_THREADS
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
-    if not 1 <= n <= limit:
-        raise ValueError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
-    chosen_threads = n
-
-
-def get_num_threads():
-    """Return the most threads that an update uses at present."""
-    return max_threads()
-
-
-def openmp_version():
-    """The date of the OpenMP standard that this was compiled for, 0 without OpenMP."""
-    return FO_OPENMP
-
-
-def fork_handling():
-    """What becomes of threads in a forked child: "threads", "released" or "serial"."""
-    if not FO_HANGS_AFTER_FORK:
-        return "threads"
-    return "released" if fo_can_pause() else "serial"
-
-
-def release_threads():
-    """Before a fork, in the thread that forks: let OpenMP's threads go."""
-    fo_pause()
-
-
-def serial_from_now_on():
-    """In a forked child whose OpenMP would hang: never enter a parallel region."""
-    global orphaned
-    orphaned = True
-
-
 def can_flush():
     """Whether this processor's subnormals can be flushed to zero."""
     return not FO_CANNOT_FLUSH
 
 
-def thread_block_and_work():
-    """Elements per block, and elements per thread below which a thread is not used."""
-    return BLOCK, WORK_PER_THREAD
-
-
-if hasattr(os, "register_at_fork"):
-    if fork_handling() == "released":
-        os.register_at_fork(before=release_threads)
-    elif fork_handling() == "serial":
-        os.register_at_fork(after_in_child=serial_from_now_on)
+def block_length():
+    """Return how many elements a block has."""
+    return BLOCK

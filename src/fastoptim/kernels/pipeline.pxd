@@ -12,4 +12,5 @@ cdef class Line:
     cdef readonly bint zero_grads
     cdef double unfit               # a factor that float32 cannot hold, or 0
 
+    cpdef int set_shrink(self, double shrink) except -1
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1

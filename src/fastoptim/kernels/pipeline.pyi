@@ -13,11 +13,15 @@ class Line:
         slots: tuple[str, ...],
         starts: tuple[float, ...],
         coefficients: Callable[[int], tuple[float, ...]],
-        *,
-        maximize: bool = False,
         clip_value: float | None = None,
         weight_decay: float = 0.0,
         shrink: float = 1.0,
         average: float | None = None,
+        *,
+        maximize: bool = False,
         zero_grads: bool = False,
     ) -> None: ...
+    def adjust(
+        self, clip_value: float | None, weight_decay: float, shrink: float, average: float | None
+    ) -> None: ...
+    def set_shrink(self, shrink: float) -> int: ...

@@ -50,24 +50,32 @@ cdef class Line:
     """
 
     def __init__(
-        self, rule, tuple slots, tuple starts, coefficients, *, bint maximize=False,
-        clip_value=None, double weight_decay=0.0, double shrink=1.0, average=None,
+        self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
+        double weight_decay=0.0, double shrink=1.0, average=None, *, bint maximize=False,
         bint zero_grads=False,
     ):
         self.c.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.sign = -1.0 if maximize else 1.0
-        self.clip_value, self.weight_decay = clip_value, weight_decay
         self.zero_grads = zero_grads
-        self.c.n_param = 0
-        if shrink != 1.0:
-            put(self, &self.c.param[0], "_shrink", shrink)
-            self.c.n_param = 1
+        put(self, &self.c.zeroer, "_zero", 0.0)
+        self.adjust(clip_value, weight_decay, shrink, average)
+        self.prepare(1.0, 1.0, False)
+
+    def adjust(self, clip_value, double weight_decay, double shrink, average):
+        """Set the numbers of the stages, which schedules may change."""
+        self.clip_value, self.weight_decay = clip_value, weight_decay
+        self.set_shrink(shrink)
         self.c.average = average is not None
         if self.c.average:
             put(self, &self.c.averager, "_average", 1.0 - average)
-        put(self, &self.c.zeroer, "_zero", 0.0)
-        self.prepare(1.0, 1.0, False)
+
+    cpdef int set_shrink(self, double shrink) except -1:
+        """Set what the parameter is multiplied by before the rule: all that lr's schedule changes."""
+        self.c.n_param = shrink != 1.0
+        if self.c.n_param:
+            put(self, &self.c.param[0], "_shrink", shrink)
+        return 0
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1:
         """Set what is known only at the update: the factors of the gradient, in their order."""

@@ -14,9 +14,12 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from fastoptim.kernels.driver cimport Sum, sum_rows
+from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport Rule
 
 cnp.import_array()
+
+cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # sums outside an update have no optimizer to keep them
 
 cdef extern from *:
     """
@@ -208,6 +211,8 @@ def coalesced_rows(
         return touched.row_numbers().copy(), values.copy()
     sums = np.empty((touched.count, *values.shape[1:]), values.dtype)
     touched.fill(&what, length, values, sums)
+    cdef int team = THREAD_COUNTS.begin(values.size, False)
     with nogil:
-        sum_rows(add, &what, False)
+        sum_rows(add, &what, False, team)
+    THREAD_COUNTS.end()
     return touched.row_numbers().copy(), sums

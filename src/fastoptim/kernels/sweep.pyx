@@ -12,7 +12,8 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
 from libc.string cimport memcmp
 
-from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run
+from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run, work_of
+from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport Rule
 
 cnp.import_array()
@@ -44,6 +45,8 @@ cdef class Sweep:
     cdef double[::1] partial
     cdef float[:, ::1] c32
     cdef double[:, ::1] c64
+    cdef ThreadCounts thread_counts
+    cdef int team                   # how many threads a pass uses
 
     def __cinit__(self, list like):
         cdef cnp.ndarray a
@@ -60,9 +63,20 @@ cdef class Sweep:
             self.spans[k].first = first
             first += blocks_of(self.spans[k].n)
         self.size = sum(self.sizes)
+        self.thread_counts = ThreadCounts()
+        self.team = 1
         self.partial = np.zeros(0)          # made by the first `total`
         self.c32 = np.zeros((1, 1), np.float32)
         self.c64 = np.zeros((1, 1))
+
+    def begin(self):
+        """Choose how many threads the passes of a step use: all of them the same number."""
+        cdef Py_ssize_t count = len(self.sizes)
+        self.team = self.thread_counts.begin(work_of(&self.spans[0], count), False)
+
+    def end(self):
+        """Note that the step has been made."""
+        self.thread_counts.end()
 
     def run(self, object capsule, tuple columns, tuple coefficients=()):
         """Run a rule over all arrays.
@@ -87,7 +101,7 @@ cdef class Sweep:
         for column in range(len(columns)):
             self.place(<Py_ssize_t> &line, column, columns[column])
         with nogil:
-            run(self.spans, count, self.c32, self.c64, False)
+            run(self.spans, count, self.c32, self.c64, False, self.team)
 
     def total(self, object capsule, tuple columns, tuple coefficients=()):
         """Run a rule that writes one double per span, and return the sum of all of them.
@@ -121,7 +135,7 @@ cdef class Sweep:
                 part.wide = self.spans[k].wide
                 piece += 1
         with nogil:
-            run(self.pieces, piece, self.c32, self.c64, False)
+            run(self.pieces, piece, self.c32, self.c64, False, self.team)
             for k in range(piece):
                 total += self.partial[k]
         return total

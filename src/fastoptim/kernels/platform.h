@@ -1,0 +1,104 @@
+/* What compilers, processors and OpenMP runtimes spell differently. */
+
+#ifndef FASTOPTIM_PLATFORM_H
+#define FASTOPTIM_PLATFORM_H
+
+/* ---------------------------------------------------------------- OpenMP */
+
+#ifdef _OPENMP
+  #include <omp.h>
+  #define FO_OPENMP _OPENMP
+  /* Only GNU's runtime hangs after fork; omp.h declares the call since GCC 9, and a library
+     can be older than the header, hence weak. */
+  #if defined(__GNUC__) && !defined(__clang__) && defined(__ELF__)
+    extern int fo_omp_pause(int) __asm__("omp_pause_resource_all") __attribute__((weak));
+    static inline int fo_can_pause(void) { return fo_omp_pause != 0; }
+    static inline void fo_pause(void) { if (fo_omp_pause) fo_omp_pause(1 /* soft */); }
+    #define FO_HANGS_AFTER_FORK 1
+  #else
+    static inline int fo_can_pause(void) { return 0; }
+    static inline void fo_pause(void) {}
+    #define FO_HANGS_AFTER_FORK 0
+  #endif
+  static inline int fo_max_threads(void) { return omp_get_max_threads(); }
+  static inline int fo_thread_limit(void) { return omp_get_thread_limit(); }
+#else
+  #define FO_OPENMP 0
+  #define FO_HANGS_AFTER_FORK 0
+  static inline int fo_can_pause(void) { return 0; }
+  static inline void fo_pause(void) {}
+  static inline int fo_max_threads(void) { return 1; }
+  static inline int fo_thread_limit(void) { return 1; }
+#endif
+
+/* ---------------------------------------------------------------- numbers and memory */
+
+#if defined(__x86_64__) || defined(_M_X64)
+  #include <xmmintrin.h>
+  typedef unsigned int fo_float_mode;
+  static inline fo_float_mode fo_set_mode(int flush) {
+      fo_float_mode before = _mm_getcsr();
+      /* round to nearest, no traps; subnormals kept, or results and operands flushed */
+      _mm_setcsr(flush ? 0x9FC0 : 0x1F80);
+      return before;
+  }
+  static inline void fo_put_back(fo_float_mode before) { _mm_setcsr(before); }
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+  typedef unsigned long fo_float_mode;
+  static inline fo_float_mode fo_set_mode(int flush) {
+      fo_float_mode before;
+      __asm__ __volatile__("mrs %0, fpcr" : "=r"(before));
+      __asm__ __volatile__("msr fpcr, %0" : : "r"(flush ? 1UL << 24 : 0UL));
+      return before;
+  }
+  static inline void fo_put_back(fo_float_mode before) {
+      __asm__ __volatile__("msr fpcr, %0" : : "r"(before));
+  }
+#else
+  #include <fenv.h>
+  typedef fenv_t fo_float_mode;
+  #define FO_CANNOT_FLUSH 1
+  static inline fo_float_mode fo_set_mode(int flush) {
+      fenv_t before; (void) flush; fegetenv(&before); fesetenv(FE_DFL_ENV); return before;
+  }
+  static inline void fo_put_back(fo_float_mode before) { fesetenv(&before); }
+#endif
+
+#ifndef FO_CANNOT_FLUSH
+  #define FO_CANNOT_FLUSH 0
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+  #define FO_PREFETCH(address) __builtin_prefetch((const void *) (address), 1)
+#else
+  #define FO_PREFETCH(address) ((void) (address))
+#endif
+
+/* Seconds of a clock that never goes back. */
+#ifdef _WIN32
+  #include <windows.h>
+  static inline double fo_now(void) {
+      LARGE_INTEGER ticks, per_second;
+      QueryPerformanceCounter(&ticks);
+      QueryPerformanceFrequency(&per_second);
+      return (double) ticks.QuadPart / (double) per_second.QuadPart;
+  }
+#else
+  #include <time.h>
+  static inline double fo_now(void) {
+      struct timespec now;
+      clock_gettime(CLOCK_MONOTONIC, &now);
+      return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+  }
+#endif
+
+/* volatile keeps the conversion between the two changes of mode */
+static inline float fo_rounded(double x) {
+    fo_float_mode before = fo_set_mode(0);
+    volatile double wide = x;
+    volatile float narrow = (float) wide;
+    fo_put_back(before);
+    return narrow;
+}
+
+#endif
