@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 
+from fastoptim import sharing
 from fastoptim.kernels import ISA, available_isas, driver, threads
 
 
@@ -80,11 +81,13 @@ def show_runtime() -> None:
         "OpenMP": str(openmp) if openmp else "none: this build is serial",
         "processors": f"{threads.machine_limit()} for this process",
         "threads": thread_choice(),
+        "shared with": ", ".join(sharing.described()),
         "block": f"{driver.block_length():,} elements",
         "after fork": fork if openmp else "nothing to do",
     }
     for name, value in rows.items():
-        print(f"{name + ':':<14}{value}")
+        if value:
+            print(f"{name + ':':<14}{value}")
 
 
 def thread_choice() -> str:

@@ -19,11 +19,12 @@ cdef class ThreadCount:
     cdef bint skip                          # whether the next cycle follows a change of count
     cdef double first, begun                # times; begun is negative before the first update
     cdef bint ended                         # whether the update begun has also ended
+    cdef double lasted                      # and then how long it took, if it was one of a try
     cdef double reference                   # a cycle with the best count, as of the latest decision
     cdef double cost, interval, next_try
 
     cpdef int begin(self, double now) except -1
-    cpdef int end(self) except -1
+    cpdef int end(self, double now) except -1
     cdef int learn(self, double cycle, double now) except -1
     cdef int compare_first(self, double cycle, double now) except -1
     cdef int judge(self, double cycle, double now) except -1

@@ -11,7 +11,9 @@ What the callback (sharing.h) sees to:
     Python threads take turns, as matrix products do inside OpenBLAS anyway.
  c) OpenBLAS's own threads go on for parts of LAPACK, and have the numbers from 0 up. The jobs here
     have the last numbers, so that no buffer is used twice.
- d) A fork waits for the product that another thread is in the middle of.
+ d) A fork waits for the product that another thread is in the middle of. (OpenBLAS has locks
+    around its products that no fork waits for: a child forked while another thread multiplies can
+    hang in its own first product, with this callback and without it.)
  e) All regions are of one size; see region_size in threads.pyx.
 """
 
