@@ -59,6 +59,8 @@ class SharedThreads:
     def __repr__(self) -> str:
         if not self._open:
             return "<given back: OpenBLAS runs on threads of its own>"
+        if not self.libraries:
+            return "<nothing to share: this build has no OpenMP, and updates use no threads>"
         return f"<{', '.join(self.libraries)} on the {self.n_threads} threads of fastoptim>"
 
 
@@ -78,16 +80,16 @@ def share_threads() -> SharedThreads:
     Raises
     ------
     RuntimeError
-        NumPy has no OpenBLAS from 0.3.28 on (but MKL, Accelerate, or an older one); this
-        OpenBLAS has threads of another kind, or too few numbers for them; or fastoptim was built
-        without OpenMP.
+        NumPy has no OpenBLAS from 0.3.28 on (but MKL, Accelerate, or an older one), or this
+        OpenBLAS has threads of another kind, or too few numbers for them.
 
     Notes
     -----
     OpenBLAS's threads spin for about 25 ms after each product, and would spin beside those of
     updates. Shared, there is one set of threads, and nobody waits for anybody's time slice.
     Products keep their bits: they are cut into the same jobs. SciPy's own OpenBLAS takes part if it
-    is loaded. Processes that are forked go on sharing. See docs/threads.md for what was measured.
+    is loaded. Processes that are forked go on sharing. A build without OpenMP has no threads that
+    could be in OpenBLAS's way: nothing is changed, and the result says so. See docs/threads.md for what was measured.
 
     Examples
     --------
@@ -98,7 +100,7 @@ def share_threads() -> SharedThreads:
     True
     """
     global users
-    if users == 0:
+    if users == 0 and sharing.can_share():
         install()
     users += 1
     return SharedThreads(described(), region_of(shared))
@@ -108,7 +110,7 @@ def give_back() -> None:
     """End one use of the shared threads; the last one restores OpenBLAS."""
     global users
     users -= 1
-    if users == 0:
+    if users == 0 and shared:
         for one in shared:
             one.set_callback(one.before)
         sharing.end()
@@ -117,8 +119,6 @@ def give_back() -> None:
 
 def install() -> None:
     """Find the OpenBLAS libraries of this process, check all, then hand them the callback."""
-    if not sharing.can_share():
-        raise RuntimeError(f"this build of fastoptim has no OpenMP threads to share; {WITHOUT}")
     import numpy.linalg  # noqa: F401  loads NumPy's BLAS, if nothing has yet
 
     found = libraries()
