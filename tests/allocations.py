@@ -17,7 +17,7 @@ def traced():
     return sum(statistic.size for statistic in snapshot.statistics("filename"))
 
 
-def kept(call, times=10):
+def kept(call, times=5):
     """Bytes that calls leave behind in arrays and in the library."""
     tracemalloc.start()
     try:
@@ -29,7 +29,7 @@ def kept(call, times=10):
         tracemalloc.stop()
 
 
-def peak(call, times=10):
+def peak(call, times=5):
     """Bytes that every call needs at its worst moment: the least over several calls.
 
     A peak cannot be told apart by file. But what the interpreter allocates for itself, a
