@@ -111,7 +111,7 @@ class Build(build_ext):
     def compiles(self, compile_flags, link_flags, source):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "probe.c")
-            path.write_text(source)
+            path.write_text(source, encoding="utf-8")
             try:
                 objects = self.compiler.compile(
                     [str(path)], output_dir=folder, extra_postargs=compile_flags

@@ -32,7 +32,7 @@ def text(tmp_path_factory):
     seen = [words for k, words in enumerate(sentences) if k % 20]
     seen *= -(-WORDS // len(encode(seen, min_count=5).ids))
     path = tmp_path_factory.mktemp("corpus") / "sentences.txt"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.writelines(" ".join(words) + "\n" for words in seen)
     corpus = encode(seen, min_count=5)
     number = {word: k for k, word in enumerate(corpus.words)}

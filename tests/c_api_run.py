@@ -23,7 +23,7 @@ def stream():
     """40 samples of 6 features, and their labels."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((40, 6))
-    return x, (x @ rng.standard_normal(6) > 0).astype(float)
+    return x, ((x * rng.standard_normal(6)).sum(axis=1) > 0).astype(float)
 
 
 def main(path):

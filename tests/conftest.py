@@ -1,10 +1,17 @@
 from importlib import import_module
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fastoptim
 from fastoptim import base, kernels, ode
 from fastoptim.kernels import RULES, available_isas, module_name, set_stages
+
+# The same examples at every run, however slow the machine.
+settings.register_profile(
+    "fastoptim", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fastoptim")
 
 
 @pytest.fixture(autouse=True)

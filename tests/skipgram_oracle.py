@@ -1,7 +1,10 @@
 """What examples/word2vec computes, slowly: the same draws and the same steps in plain NumPy.
 
-Gradients are in float64; a row takes its step in float32 through fastoptim.kernels.step.
+Gradients are in float64; a row takes its step in float32 through fastoptim.kernels.step. No matrix
+product: its rounding would be that of the BLAS and the processor.
 """
+
+from math import fsum
 
 import numpy as np
 
@@ -58,9 +61,12 @@ class Trainer:
     def step(self, contexts, targets, coefficients, shrink):
         x = self.tables[0][contexts].astype(np.float64)
         y = self.tables[1][targets].astype(np.float64)
-        g = np.exp(-np.logaddexp(0, -(x @ y.T)))  # σ
+        scores = np.array([[fsum((a * b).tolist()) for b in y] for a in x])
+        g = np.exp(-np.logaddexp(0, -scores))  # σ
         g[:, 0] -= 1
-        for side, words, rows in ((0, contexts, g @ y), (1, targets, g.T @ x)):
+        dx = sum(g[:, [k]] * y[k] for k in range(len(y)))
+        dy = sum(g[k][:, None] * x[k] for k in range(len(x)))
+        for side, words, rows in ((0, contexts, dx), (1, targets, dy)):
             sums = {}
             for word, row in zip(words, rows, strict=True):
                 sums[word] = sums.get(word, 0) + row

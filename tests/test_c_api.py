@@ -16,7 +16,7 @@ from fastoptim.kernels import api
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(fo.__file__).parent
-PAGE = (ROOT / "docs/c-api.md").read_text()
+PAGE = (ROOT / "docs/c-api.md").read_text("utf-8")
 NAMES = sorted({kernel for cls in CLASSES for kernel in cls.kernels})
 
 
@@ -133,8 +133,8 @@ def test_cython_clients_find_the_signature_that_they_were_compiled_with():
 
 
 def test_the_struct_is_the_same_in_c_in_cython_and_in_ctypes():
-    header = (Path(fo.get_include()) / "fastoptim.h").read_text()
-    pxd = (PACKAGE / "kernels/rule.pxd").read_text().partition("cdef struct Rule:")[2]
+    header = (Path(fo.get_include()) / "fastoptim.h").read_text("utf-8")
+    pxd = (PACKAGE / "kernels/rule.pxd").read_text("utf-8").partition("cdef struct Rule:")[2]
     in_c = re.findall(r"(\w+);", re.search(r"typedef struct \{(.*?)\}", header, re.DOTALL)[1])
     in_cython = re.findall(r"^    \S.*?(\w+)(?:\s+#.*)?$", pxd, re.MULTILINE)
     assert in_c == in_cython == [name for name, _ in RuleStruct._fields_]

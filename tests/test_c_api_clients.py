@@ -58,7 +58,7 @@ def python(installed, tmp_path):
     def run(*arguments, **env):
         done = subprocess.run(
             [sys.executable, "-W", "error", *map(str, arguments)], cwd=tmp_path,
-            env=environment(*installed, HERE, **env), text=True, capture_output=True, timeout=120,
+            env=environment(*installed, HERE, **env), text=True, capture_output=True, timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -78,7 +78,7 @@ def results(installed, tmp_path_factory):
         subprocess.run(
             [sys.executable, "-W", "error", HERE / "c_api_run.py", folder / f"{isa}.npz"],
             cwd=folder, env=environment(*installed, HERE, FASTOPTIM_ISA=isa),
-            check=True, timeout=120,
+            check=True, timeout=600,
         )
         given[isa] = dict(np.load(folder / f"{isa}.npz"))
     return given
@@ -186,7 +186,7 @@ def test_the_struct_of_the_header_is_that_of_the_pxd(python):
     """Offsets, sizes and numbers; the header is compiled as C++ here and as C in the example."""
     c, cython = eval(python("-c", "import probe; print(probe.layouts())"))
     assert c == cython
-    header = Path(fastoptim.get_include(), "fastoptim.h").read_text()
+    header = Path(fastoptim.get_include(), "fastoptim.h").read_text("utf-8")
     struct = re.search(r"typedef struct \{(.*?)\}", header, re.DOTALL)[1]
     assert list(c) == [*re.findall(r"(\w+);", struct), "all"]
     c, cython = eval(python("-c", "import probe; print(probe.constants())"))

@@ -446,7 +446,7 @@ FIRST = HEAD.count("\n") + 1  # the line of the body's first
 def define(tmp_path, text):
     """Run a file whose text is this."""
     path = tmp_path / "user.py"
-    path.write_text(text)
+    path.write_text(text, "utf-8")
     names = {"__name__": "user"}
     exec(compile(text, str(path), "exec"), names)
     return names
@@ -567,12 +567,12 @@ def test_a_file_that_has_changed_since_is_noticed(tmp_path):
     names = define(tmp_path, text)
     edits = [("g, lr", "g, rate"), ("- lr", "+ lr"), ("p - lr", "p - 2 * lr"), ("p -", "g -")]
     for before, after in edits:
-        (tmp_path / "user.py").write_text(text.replace(before, after))
+        (tmp_path / "user.py").write_text(text.replace(before, after), "utf-8")
         with pytest.raises(ValueError, match="Mine: its source cannot be read from .*user.py line"):
             fo.rule(lr=0.1)(names["Mine"])
-    (tmp_path / "user.py").write_text(text + "x = 1\n")  # elsewhere
+    (tmp_path / "user.py").write_text(text + "x = 1\n", "utf-8")  # elsewhere
     fo.rule(lr=0.1)(names["Mine"])
-    (tmp_path / "user.py").write_text("def Mine(:")
+    (tmp_path / "user.py").write_text("def Mine(:", "utf-8")
     with pytest.raises(ValueError, match="Mine: .*user.py is no longer what was run: "):
         fo.rule(lr=0.1)(names["Mine"])
 

@@ -36,7 +36,7 @@ def test_every_class_shows_its_objective_falling(cls):
 @pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
 def test_readme(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = doctest.testfile(str(ROOT / path), module_relative=False)
+    result = doctest.testfile(str(ROOT / path), module_relative=False, encoding="utf-8")
     assert result.failed == 0
     assert result.attempted > 20
 
@@ -44,25 +44,26 @@ def test_readme(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
 def test_excerpts_are_lines_of_what_is_built(path):
     clients = "examples/c_api/factors.pyx", "examples/c_api/logistic.c"
-    texts = [(ROOT / source).read_text() for source in clients]
-    texts.append(Path(fastoptim.get_include(), "fastoptim.h").read_text())
-    excerpts = re.findall(r"```(?:cython|c)\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+    texts = [(ROOT / source).read_text("utf-8") for source in clients]
+    texts.append(Path(fastoptim.get_include(), "fastoptim.h").read_text("utf-8"))
+    excerpts = re.findall(r"```(?:cython|c)\n(.*?)```", (ROOT / path).read_text("utf-8"), re.DOTALL)
     assert excerpts
     for excerpt in excerpts:
         assert any(excerpt in text for text in texts)
 
 
 def test_first_example_is_short():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert len(blocks[0].strip().splitlines()) <= 12
 
 
 def test_the_diff_in_contributing_is_what_the_files_say():
     """What "to add a rule" shows of Lion is there, line for line."""
-    diff = re.search(r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    diff = re.search(r"```diff\n(.*?)```", page, re.DOTALL)[1]
     for part in diff.strip().split("\n\n"):
         path, *lines = part.split("\n")
-        text = (ROOT / path).read_text()
+        text = (ROOT / path).read_text("utf-8")
         for line in lines:
             assert line[0] in "+@"
             assert line[0] == "@" or line[1:].strip() in text

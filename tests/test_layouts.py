@@ -240,7 +240,7 @@ def lay_out(a, view):
     return out
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(st.data())
 def test_hypothesis_layouts(data):
     case = data.draw(st.sampled_from(CASES))

@@ -1,11 +1,11 @@
 """The linear text classifier of the examples: its formulas, and the program as a user runs it."""
 
-import os
 import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,18 +65,39 @@ def test_training_by_csr_gradients_is_training_by_dense_ones(example, rule):
     assert np.count_nonzero(w) > 100
 
 
+def library(folder, name, words, rng):
+    """A package with 80 functions, whose docstrings have these words and ones that all have."""
+    (folder / name / "tests").mkdir(parents=True)
+    common = [f"common{'abcdefghij'[k % 10]}{'abcdefghij'[k // 10]}" for k in range(100)]
+    lines = [f'"""{name} begins."""']
+    for k in range(80):
+        drawn = [*rng.choice(words, 4), *rng.choice(common, 10)]
+        lines.append(f'def f{k}():\n    """{name} µ {" ".join(rng.permutation(drawn))}"""')
+    (folder / name / "__init__.py").write_text("\n".join(lines), "utf-8")
+    (folder / name / "tests" / "t.py").write_text(f'"""{"not read " * 20}"""', "utf-8")
+    return SimpleNamespace(origin=str(folder / name / "__init__.py"))
+
+
 @pytest.mark.parametrize("rule", ["ftrl", "adagrad"])
-def test_the_program_tells_the_libraries_apart(rule):
-    run = subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), "--rule", rule, "--texts", "600"],
-        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
-    right, guess = (float(x) for x in re.findall(r"([\d.]+)%", run.stdout))
-    assert right > 60 > 40 > guess
-    counts = re.findall(r"([\d,]+) of ([\d,]+)", run.stdout)[0]
+def test_the_program_tells_libraries_apart(example, tmp_path, monkeypatch, capsys, rule):
+    rng = np.random.default_rng(0)
+    vocabulary = {"numpy": "axis shape stride", "scipy": "root solve spline", "sklearn": "fit tree"}
+    found = {
+        name: library(tmp_path, name, words.split(), rng) for name, words in vocabulary.items()
+    }
+    monkeypatch.setattr(example, "find_spec", found.get)
+    assert example.main(["--rule", rule, "--texts", "60"]) == 0
+    out = capsys.readouterr().out
+    right, guess = (float(x) for x in re.findall(r"([\d.]+)%", out))
+    assert right == 100
+    assert guess < 60
+    counts = re.findall(r"([\d,]+) of ([\d,]+)", out)[0]
     used, words = (int(x.replace(",", "")) for x in counts)
+    assert words == 100 + sum(len(words.split()) for words in vocabulary.values())
     assert used == words if rule == "adagrad" else used < words / 2
+    for name, words in vocabulary.items():
+        best = re.search(rf"{name}: (.*)", out)[1].split(", ")
+        assert best[0] in words.split()
 
 
 @pytest.mark.parametrize(

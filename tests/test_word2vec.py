@@ -1,25 +1,27 @@
 """examples/word2vec, built outside the source tree as a user would, and run."""
 
+import dataclasses
 import importlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
+import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skipgram_oracle
-from registry import CLASSES
+from registry import CLASSES, assert_same_array
 
 import fastoptim as fo
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "word2vec"
 RULES = sorted(cls.__name__.lower() for cls in CLASSES)
 every_rule = pytest.mark.parametrize("rule", RULES)
+PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +77,7 @@ def zipf_text(n=3000, words=60, seed=0, longest=12):
 @pytest.fixture
 def corpus_file(tmp_path):
     path = tmp_path / "corpus.txt"
-    path.write_text("".join(" ".join(words) + "\n" for words in zipf_text()))
+    path.write_text("".join(" ".join(words) + "\n" for words in zipf_text()), "utf-8")
     return path
 
 
@@ -129,7 +131,8 @@ def assert_as_by_hand(skipgram, corpus, options, rtol=1e-5, atol=1e-6):
 
 @every_rule
 def test_every_rule_trains_as_by_hand(skipgram, rule):
-    # short: a float32 of these rules soon drifts from another, Rprop's by a factor at each turn
+    # Short: a float32 of these rules soon drifts from another, Rprop's by a factor at each turn.
+    # Measured: at most 0.27 of the tolerance, compiled for SSE2 without FMA, AVX2 and AVX-512.
     corpus = skipgram.encode(zipf_text(50, words=20), min_count=1)
     options = skipgram.Options(
         rule=rule, dim=10, window=3, negative=4, sample=0.05, epochs=2, seed=3
@@ -178,7 +181,7 @@ def test_scores_of_any_size_take_their_step(skipgram, size):
     for table in tables:
         table[:] = size * rng.standard_normal(table.shape)
     copies = [table.copy() for table in tables]
-    scores = copies[0] @ copies[1].T
+    largest = max(abs((x * y).sum()) for x in copies[0] for y in copies[1])
     ids, starts = np.arange(9, dtype=np.int32), np.array([0, 9])
     table = skipgram._loop.alias_table(np.full(9, 1 / 9))
     rest = ([], []), "sgd", 3, 4, *table, np.empty(0)
@@ -188,7 +191,7 @@ def test_scores_of_any_size_take_their_step(skipgram, size):
     oracle.sentence(ids.tolist(), (0.01,), 1.0, skipgram_oracle.SplitMix64(11))
     for ours, theirs in zip(tables, copies, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * size)
-    assert (np.abs(scores).max() > 30) == (size >= 2)
+    assert (largest > 30) == (size >= 2)
 
 
 def test_a_word_that_is_alone_in_its_sentences_keeps_its_input_row(skipgram):
@@ -235,9 +238,10 @@ def test_held_out_loss_is_the_formula(skipgram):
     pairs = skipgram.heldout.samples(ids, starts, np.ones(5), window=2, negative=2, seed=0)
     found = Counter(zip(pairs.contexts.tolist(), pairs.centres.tolist(), strict=True))
     assert found == Counter([(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0), (3, 4), (4, 3)])
+    wide_x, wide_y = x.astype(float), y.astype(float)
     terms = [
-        np.log1p(np.exp(-float(x[c] @ y[w])))
-        + sum(np.log1p(np.exp(float(x[c] @ y[n]))) for n in ns)
+        np.log1p(np.exp(-(wide_x[c] * wide_y[w]).sum()))
+        + sum(np.log1p(np.exp((wide_x[c] * wide_y[n]).sum())) for n in ns)
         for c, w, ns in zip(pairs.contexts, pairs.centres, pairs.negatives, strict=True)
     ]
     assert skipgram.heldout.loss(x, y, pairs) == pytest.approx(np.mean(terms), rel=1e-6)
@@ -271,14 +275,15 @@ def test_numbers_that_are_no_words_are_refused(skipgram):
 def test_text_of_python(skipgram, tmp_path, monkeypatch):
     """Topics, then docstrings of modules, classes and functions; nothing is run."""
     (tmp_path / "pydoc_data").mkdir()
-    (tmp_path / "pydoc_data" / "topics.py").write_text('topics = {"x": "The topic. It\'s short"}')
+    topics = 'topics = {"x": "The topic. It\'s short"}'
+    (tmp_path / "pydoc_data" / "topics.py").write_text(topics, "utf-8")
     (tmp_path / "b.py").write_text(
-        '"""Module b"""\nclass A:\n    "Class A"\n    def f(x): "Ünder f."\n'
+        '"""Module b"""\nclass A:\n    "Class A"\n    def f(x): "Ünder f."\n', "utf-8"
     )
-    (tmp_path / "a.py").write_text('raise SystemExit\n"no docstring"\n')
-    (tmp_path / "broken.py").write_text("'")
+    (tmp_path / "a.py").write_text('raise SystemExit\n"no docstring"\n', "utf-8")
+    (tmp_path / "broken.py").write_text("'", "utf-8")
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "t.py").write_text('"""Not read"""')
+    (tmp_path / "test" / "t.py").write_text('"""Not read"""', "utf-8")
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     assert list(skipgram.corpus.from_python()) == [
         ["the", "topic"], ["it's", "short"], ["module", "b"], ["class", "a"], ["nder", "f"],
@@ -316,7 +321,46 @@ def test_every_rule_by_name(skipgram, main, corpus_file, tmp_path, rule):
     assert np.isfinite(rows).all()
 
 
-def test_two_threads_reach_the_loss_of_one(skipgram):
+def test_three_threads_do_the_jobs_of_one(skipgram, monkeypatch):
+    """Held to the order of one thread they give its bits: a job's numbers are its own."""
+    corpus = skipgram.encode(zipf_text(50_000, longest=5), min_count=1)
+    options = skipgram.Options(dim=4, window=2, negative=2, epochs=2, rule="adam", min_lr=1e-5)
+    done, workers = [], set()
+    turn, start = threading.Condition(), threading.Barrier(3)
+
+    class Noting(skipgram.training.Loop):
+        def train(self, ids, starts, *job):
+            super().train(ids, starts, *job)
+            done.append(job)
+
+    class InOrder(Noting):
+        def train(self, ids, starts, *job):
+            if threading.get_ident() not in workers:
+                workers.add(threading.get_ident())
+                start.wait(PATIENCE)  # every thread has a job before the first is done
+            with turn:
+                assert turn.wait_for(lambda: job == order[len(done)], PATIENCE)
+                super().train(ids, starts, *job)
+                turn.notify_all()
+
+    monkeypatch.setattr(skipgram.training, "Loop", Noting)
+    expected, order = skipgram.train(corpus, options), done[:]
+    done.clear()
+    monkeypatch.setattr(skipgram.training, "Loop", InOrder)
+    model = skipgram.train(corpus, dataclasses.replace(options, threads=3))
+    assert done == order
+    assert len(order) == len({job[-1] for job in order}) == 12  # seeds
+    assert len(workers) == 3
+    assert_same_array(model.inputs, expected.inputs, "In")
+    assert_same_array(model.outputs, expected.outputs, "Out")
+    for slot, pair in expected.state.items():
+        for ours, theirs in zip(model.state[slot], pair, strict=True):
+            assert_same_array(ours, theirs, slot)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_held_out_loss_falls(skipgram, threads):
+    """By far more than the parts of steps that two threads can lose."""
     text = zipf_text(60_000, words=200)
     corpus = skipgram.encode(text, min_count=1)
     seen = skipgram.encode(text[:300], min_count=1)
@@ -325,12 +369,9 @@ def test_two_threads_reach_the_loss_of_one(skipgram):
     pairs = skipgram.heldout.samples(
         ids, seen.starts, corpus.counts, window=5, negative=5, seed=0
     )
-    loss = {}
-    for threads in (1, 2):
-        model = skipgram.train(corpus, skipgram.Options(dim=20, sample=0, threads=threads))
-        loss[threads] = skipgram.heldout.loss(model.inputs, model.outputs, pairs)
-    assert loss[2] == pytest.approx(loss[1], rel=0.03)
-    assert loss[1] < 0.8 * 6 * np.log(2)  # what vectors of zeros have
+    model = skipgram.train(corpus, skipgram.Options(dim=20, sample=0, threads=threads))
+    loss = skipgram.heldout.loss(model.inputs, model.outputs, pairs)
+    assert loss < 0.8 * 6 * np.log(2)  # what vectors of zeros have
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors.bin"])
@@ -369,8 +410,8 @@ def test_printing_where_not_all_can_be_printed(skipgram, installed, tmp_path):
     file = tmp_path / "vectors.txt"
     file.write_text("2 1\nµ 1\nλ 2\n", "utf-8")
     path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
-    command = [sys.executable, "-m", "skipgram", "--vectors", str(file), "--most-similar", "µ"]
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "skipgram", "--vectors", file, "--most-similar", "µ".encode()]
+    environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii", "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["\\xb5", "1.0000", "\\u03bb"]
@@ -386,19 +427,21 @@ def test_printing_where_not_all_can_be_printed(skipgram, installed, tmp_path):
 def test_most_similar(skipgram, main, corpus_file, tmp_path, capsys):
     out = tmp_path / "v.txt"
     assert main(corpus_file, "-o", out, "--most-similar", "w03", "--epochs", 20) == 0
-    printed = capsys.readouterr().out
+    trained = capsys.readouterr().out
     assert main("--vectors", out, "--most-similar", "w03") == 0
-    assert capsys.readouterr().out == printed
     words, rows = skipgram.vectors.read(out, binary=False)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    cosines = unit @ unit[words.index("w03")]
-    best = [words[k] for k in np.argsort(-cosines) if words[k] != "w03"][:10]
-    lines = printed.splitlines()
-    assert lines[0] == "w03"
-    assert [line.split()[1] for line in lines[1:]] == best
-    assert [float(line.split()[0]) for line in lines[1:]] == pytest.approx(
-        [cosines[words.index(word)] for word in best], abs=1e-4
-    )
+    unit = rows.astype(float) / np.sqrt((rows.astype(float) ** 2).sum(axis=1, keepdims=True))
+    cosines = dict(zip(words, (unit * unit[words.index("w03")]).sum(axis=1), strict=True))
+    for printed in (trained, capsys.readouterr().out):
+        first, *lines = printed.splitlines()
+        assert first == "w03"
+        assert len(lines) == 10
+        best = {word: float(cosine) for cosine, word in map(str.split, lines)}
+        assert list(best.values()) == sorted(best.values(), reverse=True)
+        assert best == pytest.approx({word: cosines[word] for word in best}, abs=1e-4)
+        rest = {*words} - {"w03", *best}
+        assert len(rest) == len(words) - 11
+        assert max(cosines[word] for word in rest) < min(best.values()) + 1e-4
 
 
 # --- errors: exit status 2, a message that names the thing, and no file
@@ -518,7 +561,7 @@ def test_a_damaged_file_of_vectors(skipgram, refused, main, corpus_file, tmp_pat
 
 def test_a_failure_leaves_the_old_file(skipgram, main, corpus_file, tmp_path, monkeypatch, capsys):
     out = tmp_path / "v.txt"
-    out.write_text("old")
+    out.write_text("old", "utf-8")
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -527,41 +570,59 @@ def test_a_failure_leaves_the_old_file(skipgram, main, corpus_file, tmp_path, mo
     assert main(corpus_file, "-o", out) == 1
     expected = f"skipgram: error: cannot write to {out}: No space left on device\n"
     assert capsys.readouterr().err.endswith(expected)
-    assert out.read_text() == "old"
+    assert out.read_text("utf-8") == "old"
     assert sorted(tmp_path.iterdir()) == [corpus_file, out]
+
+
+INTERRUPTED = """
+    import os, signal, sys
+    from skipgram import __main__, training
+
+    class Loop(training.Loop):
+        jobs = 0
+
+        def train(self, *job):
+            super().train(*job)
+            Loop.jobs += 1
+            if Loop.jobs == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    training.Loop = Loop
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
+    sys.exit(__main__.main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt(installed, corpus_file, tmp_path, threads):
+    """Ctrl-C in the midst of training: after the third of a million jobs."""
     path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
-    command = [sys.executable, "-m", "skipgram", corpus_file, "-o", tmp_path / "v.txt"]
-    command += ["--epochs", "1000000", "--threads", str(threads)]
-    child = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
+    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), corpus_file]
+    command += ["-o", tmp_path / "v.txt", "--epochs", "1000000", "--threads", str(threads)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
+        timeout=PATIENCE,
     )
-    try:
-        while not list(tmp_path.glob(".*.part")):
-            assert child.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
-    finally:
-        child.kill()
-    assert child.returncode == 130
-    assert err == "skipgram: stopped; nothing was written\n"
+    assert done.returncode == 130
+    assert done.stderr == "skipgram: stopped; nothing was written\n"
     assert sorted(tmp_path.iterdir()) == [corpus_file]
 
 
-def test_the_default_corpus(main, tmp_path):
+def test_the_default_corpus(main, tmp_path, monkeypatch):
+    """Python's own text; here, of a library with one docstring."""
+    (tmp_path / "library").mkdir()
+    text = "A few words that go on and on. " * 5 + "Rare."
+    (tmp_path / "library" / "a.py").write_text(f'"""{text}"""', "utf-8")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path / "library")})
     assert main("-o", tmp_path / "v.txt", "--epochs", 1, "--dim", 8) == 0
-    count, dim = (tmp_path / "v.txt").read_text().split("\n", 1)[0].split()
-    assert int(count) > 2000
-    assert dim == "8"
+    header, *vectors = (tmp_path / "v.txt").read_text("utf-8").splitlines()
+    assert header == "7 8"
+    words = {line.split()[0] for line in vectors}
+    assert words == {"a", "few", "words", "that", "go", "on", "and"}
 
 
 def test_readme_lists_every_option(skipgram):
-    readme = (EXAMPLE / "README.md").read_text()
+    readme = (EXAMPLE / "README.md").read_text("utf-8")
     for action in skipgram.__main__.parser()._actions:
         for option in action.option_strings:
             if option not in ("-h", "--help"):

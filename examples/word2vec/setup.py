@@ -25,7 +25,7 @@ class Build(build_ext):
     def accepts(self, flag):
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
-            source.write_text("int main(void) { return 0; }\n")
+            source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
             try:
                 self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
             except Exception:  # every compiler class has its own; all of them mean "no"
