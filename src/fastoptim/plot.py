@@ -55,6 +55,7 @@ def losses(curves: Mapping[str, Losses], path: Path, *, title: str, x: str, per:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yscale("log")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("mean cross-entropy")
     figure.suptitle(title)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, handlelength=4)
