@@ -325,10 +325,11 @@ class _Header:
         except (KeyError, TypeError) as error:
             raise _damaged(name, "its arrays are not those of a checkpoint") from error
         expected = {TREE: "U8"} | TENSOR_TYPES
-        if len(entries) != len(parsed) or number == PACKED and any(
+        wrong = number == PACKED and any(
             (dtype, len(shape)) != (expected[name], 1)
             for name, (dtype, shape) in self.tensors.items()
-        ):
+        )
+        if wrong or len(entries) != len(parsed):
             raise _damaged(name, "its arrays are not those of a checkpoint")
         self.metadata = metadata
 

@@ -99,8 +99,8 @@ def for_file(saved: dict[str, Any]) -> dict[str, Any]:
         for key in saved.get(name, ()):
             if not tree.may_be_key(key):
                 raise TypeError(
-                    f"params has the key {key!r}, a {type(key).__name__}, which a file cannot hold; "
-                    f"to be saved, a key must be {tree.KEY}"
+                    f"params has the key {key!r}, a {type(key).__name__}, which a file cannot "
+                    f"hold; to be saved, a key must be {tree.KEY}"
                 )
     if "optimizer" in saved:  # of a soft batch
         for_file(saved["optimizer"])

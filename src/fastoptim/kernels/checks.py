@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from heapq import nlargest
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -362,7 +361,13 @@ def closest(text: str, others: list[str]) -> list[str]:
 
 def shared_ends(a: str, b: str) -> int:
     """Return how many characters two texts have in common at the beginning and at the end."""
-    return len(commonprefix([a, b])) + len(commonprefix([a[::-1], b[::-1]]))
+    return shared_start(a, b) + shared_start(a[::-1], b[::-1])
+
+
+def shared_start(a: str, b: str) -> int:
+    """Return how many characters two texts have in common at the beginning."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def check_containers(
