@@ -114,7 +114,8 @@ def test_long_keys_are_not_compared(compared):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"), [("W1", "dW1"), ("weight", "wieght"), ("conv.bias", "conv_bias"), ("bias", "baïs")]
+    ("right", "wrong"),
+    [("W1", "dW1"), ("weight", "wieght"), ("conv.bias", "conv_bias"), ("bias", "baïs")],
 )
 def test_a_key_that_is_alike_is_suggested(right, wrong):
     others = {f"layer.{i}.kernel": np.ones(1) for i in range(100)}
