@@ -31,6 +31,10 @@ DIRECTIVES = {
 # -fno-trapping-math lets a comparison become a blend. Neither changes a result.
 FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
+# CFLAGS reach the link line, too, and there -ffast-math or -Ofast would add start-up code that
+# switches whoever imports the module to flush subnormals. -O3 takes -Ofast back.
+LINK_FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations"]
+
 # Where OpenMP hides, by compiler: gcc and clang on Linux; Apple's clang with Homebrew's libomp.
 OPENMP = [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
 
@@ -61,7 +65,8 @@ class Build(build_ext):
         variants = {f"fastoptim.kernels.rules_{isa}": flags for isa, flags in self.probe_isa()}
         wanted = []
         for extension in self.extensions:
-            compile_flags, link_flags = list(FLAGS), []
+            compile_flags = list(FLAGS)
+            link_flags = [f for f in LINK_FLAGS if self.accepts([], [f])]
             module = extension.name.rpartition(".")[2]
             if extension.name in variants:
                 compile_flags += variants[extension.name]

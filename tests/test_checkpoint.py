@@ -81,6 +81,14 @@ def old(path):
     return path
 
 
+@pytest.fixture(params=["separate", "packed"])
+def layout(request, monkeypatch):
+    """Either format: the arrays as tensors of their own, or one behind the other."""
+    if request.param == "packed":
+        monkeypatch.setattr(checkpoint, "LONG_HEADER", -1)
+    return request.param
+
+
 def assert_untouched(old):
     assert checkpoint.load(old) == "old"
     assert listing(old.parent) == [old.name]
@@ -117,7 +125,7 @@ trees = st.recursive(
 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(trees)
-def test_round_trip(tmp_path, value):
+def test_round_trip(tmp_path, layout, value):
     checkpoint.save(tmp_path / "any", value)
     assert same(value, checkpoint.load(tmp_path / "any"))
 
@@ -138,19 +146,18 @@ def test_round_trip(tmp_path, value):
     ],
     ids=range(10),
 )
-def test_layouts(path, array):
+def test_layouts(path, layout, array):
     checkpoint.save(path, [array, array])
     first, second = checkpoint.load(path)
     assert same(array, first)
     assert same(array, second)
     assert first.flags.writeable
     assert first.flags.aligned
-    assert first.flags.owndata
     assert first.flags.forc
     assert not np.shares_memory(first, second)
 
 
-def test_fortran_order_is_kept(path):
+def test_fortran_order_is_kept(path, layout):
     checkpoint.save(path, np.asfortranarray(np.ones((2, 3))))
     assert checkpoint.load(path).flags.f_contiguous
 
@@ -162,7 +169,7 @@ def test_memmap(path, tmp_path):
     assert same(np.arange(5, dtype=np.float32), checkpoint.load(path))
 
 
-def test_many_pieces_and_threads(path):
+def test_many_pieces_and_threads(path, layout):
     """Arrays longer than a piece; the digest is the same for any number of threads."""
     rng = np.random.default_rng(0)
     value = {i: rng.random(n) for i, n in enumerate([3_000_000, 131_072, 131_073, 1, 0])}
@@ -182,6 +189,55 @@ def test_it_is_a_safetensors_file(path):
     tensors = load_file(path)
     assert sorted(tensors) == ["0", "1"]
     assert tensors["1"].tolist() == [[0, 2], [3, 5]]
+
+
+def test_many_arrays(path):
+    """An optimizer of very many keys: a header would be longer than safetensors allows.
+
+    The files of few keys stay what they were, a tensor for each array.
+    """
+    from safetensors.numpy import load_file
+
+    opt, n = fo.Adam(), 6_000
+    params = {f"layer.{i}": np.full(1 + i % 3, i, np.float32) for i in range(n)}
+    params["last"] = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    opt.update(params, {key: p.copy(order="K") for key, p in params.items()})
+    opt.save(path)
+    other = fo.Adam()
+    other.load(path)
+    assert same(opt.state_dict(), other.state_dict())
+    tensors = load_file(path)
+    assert sorted(tensors) == ["float32", "float64", "tree"]
+    assert tensors["float32"].shape == (2 * sum(p.size for p in params.values()) - 12,)
+    assert tensors["float64"].shape == (12,)
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 1000
+    few = fo.Adam()
+    few.update({"W": np.ones(2)}, {"W": np.ones(2)})
+    few.save(path)
+    assert sorted(load_file(path)) == ["0", "1"]
+
+
+def test_the_arrays_of_a_packed_file_are_apart(path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "LONG_HEADER", -1)
+    checkpoint.save(path, [np.ones(2), np.ones(0), np.ones((2, 2))])
+    one, _, other = checkpoint.load(path)
+    one += 1
+    other *= 3
+    assert same([np.full(2, 2.0), np.full((2, 2), 3.0)], [one, other])
+
+
+def test_a_file_of_the_first_release(path):
+    """As it was written then, byte for byte."""
+    header = rb'''{"__metadata__":{
+"digest":"924a538a38f9114ab525285aa693b96388870aa2d31fa2fad35ea099cf4189f6",
+"library_version":"0.1.0",
+"tree":"{\"dict\":[[\"\\u00e9\",[1,-0.0,null]],[{\"tuple\":[\"W\",1]},
+{\"array\":[\"float32\",[2],\"C\"]}]]}",
+"format":"fastoptim checkpoint","format_version":"1"},
+"0":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'''.replace(b"\n", b"")
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 0, 1))
+    value = {"é": [1, -0.0, None], ("W", 1): np.arange(2, dtype=np.float32)}
+    assert same(value, checkpoint.load(path))
 
 
 def test_huge_int(path):
@@ -242,11 +298,14 @@ def test_cycle_and_depth(old):
     assert same(deep, checkpoint.load(old))
 
 
-def test_too_long_a_header(old, monkeypatch):
-    monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 2000)
-    with pytest.raises(ValueError, match="are too many for one file"):
-        checkpoint.save(old, "x" * 1000)
-    checkpoint.save(old, "x" * 500)
+def test_a_long_header_is_never_written(path, monkeypatch):
+    """Whatever is long lies in the file's tensors: the reader refuses longer headers."""
+    monkeypatch.setattr(checkpoint, "LONG_HEADER", 2000)
+    monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 2600)
+    one = np.ones(1)
+    for value in ("x" * 900, "x" * 5000, '"' * 950, '"' * 1100, [one] * 9, [one] * 99):
+        checkpoint.save(path, value)
+        assert same(value, checkpoint.load(path))
 
 
 @pytest.mark.parametrize("missing", ["safetensors", "xxhash"])
@@ -269,7 +328,7 @@ def refused(path):
     return message
 
 
-def test_truncated_at_every_byte_of_a_small_file(path):
+def test_truncated_at_every_byte_of_a_small_file(path, layout):
     checkpoint.save(path, small())
     data = path.read_bytes()
     for n in range(len(data)):
@@ -285,7 +344,7 @@ def test_truncated_at_every_kilobyte(path):
         assert f"is truncated: it has {n} bytes, there should be" in refused(path)
 
 
-def test_every_bit_of_a_small_file(path):
+def test_every_bit_of_a_small_file(path, layout):
     checkpoint.save(path, small())
     data = bytearray(path.read_bytes())
     with open(path, "r+b", buffering=0) as file:
@@ -333,12 +392,19 @@ def rewritten(path, change):
 
 
 def test_another_format_version(path):
-    for number in ("0", "2", "", "x"):
+    for number in ("0", "3", "", "x"):
         checkpoint.save(path, small())
         rewritten(path, lambda h, n=number: h["__metadata__"].update(format_version=n))
         message = refused(path)
         assert f"format {number!r}, written by fastoptim {fo.__version__!r}" in message
-        assert "reads format '1': use the version that wrote it, or a newer one" in message
+        assert "reads formats '1' and '2': use the version that wrote it, or a newer" in message
+
+
+def test_one_format_for_the_other(path, layout):
+    checkpoint.save(path, small())
+    other = "1" if layout == "packed" else "2"
+    rewritten(path, lambda h: h["__metadata__"].update(format_version=other))
+    assert "its metadata is not that of a checkpoint" in refused(path)
 
 
 @pytest.mark.parametrize("name", ["library_version", "tree", "digest"])
@@ -377,6 +443,46 @@ def test_trees_that_save_does_not_write(path, text):
     checkpoint.save(path, 1)
     resigned(path, text)
     assert "is damaged" in refused(path)
+
+
+def forged(path, text, **packs):
+    """Write a packed file with another tree or other arrays, and the digest that belongs to it."""
+    from safetensors.numpy import save_file
+
+    tensors = {"tree": np.frombuffer(text.encode(), np.uint8), **packs}
+    metadata = {"format": checkpoint.FORMAT, "format_version": "2", "library_version": "0"}
+    flat = [checkpoint._flat(a) for a in tensors.values()]
+    hashes = checkpoint._hashes([a.nbytes for a in flat], checkpoint._from_memory(flat))
+    metadata["digest"] = checkpoint._digest(metadata, hashes)
+    save_file(tensors, path, metadata=metadata)
+
+
+ONE = '{"array":["float32",[1],"C"]}'
+FORGED = {
+    "right": (f"[{ONE}]", {"float32": np.ones(1, np.float32)}, None),
+    "too many": ("[]", {"float32": np.ones(1, np.float32)}, "an array belongs nowhere"),
+    "too few": (f"[{ONE},{ONE}]", {"float32": np.ones(1, np.float32)}, "cannot reshape"),
+    "other dtype": (f"[{ONE}]", {"float64": np.ones(1)}, "float32"),
+    "no tensor of it": (f"[{ONE}]", {"int8": np.ones(1, np.int8)}, "its arrays are not those"),
+    "two axes": (f"[{ONE}]", {"float32": np.ones((1, 1), np.float32)}, "its arrays are not those"),
+    "wrong type": (f"[{ONE}]", {"float32": np.ones(1)}, "its arrays are not those"),
+    "huge": (ONE.replace("1]", "0,1" + 30 * "0" + "]"), {}, "float32"),
+    "huge, empty": (
+        f'[{ONE},{ONE.replace("[1]", "[0,1" + 30 * "0" + "]")}]',
+        {"float32": np.ones(1, np.float32)}, "is damaged",
+    ),
+    "not ASCII": ('"é"', {}, "ascii"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_packed_files_that_save_does_not_write(path, name):
+    text, packs, message = FORGED[name]
+    forged(path, text, **packs)
+    if message is None:
+        assert same([np.ones(1, np.float32)], checkpoint.load(path))
+    else:
+        assert message in refused(path)
 
 
 def test_arrays_that_belong_nowhere(path):
@@ -552,6 +658,41 @@ def test_read_only_folder(old):
     assert_untouched(old)
 
 
+def test_interrupted_at_every_line(path):
+    """Wherever the interrupt comes, it leaves the old file or the new one, and nothing beside it.
+
+    The lines are those of the library and of what it makes and removes its folder with.
+    """
+    files = {checkpoint.__file__, shutil.__file__, contextlib.__file__}
+    stop, line = 0, 0
+
+    def trace(frame, event, _):
+        nonlocal line
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            line += 1
+            if line == stop:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    checkpoint.save(path, 0)
+    interrupted = True
+    while interrupted:
+        stop, line, interrupted = stop + 1, 0, False
+        sys.settrace(trace)
+        try:
+            checkpoint.save(path, stop)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(before)
+        assert listing(path.parent) == [path.name], stop
+        assert checkpoint.load(path) in (stop, stop - 1, 0), stop
+    assert stop > 100
+
+
 def test_interrupted(old, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -563,7 +704,7 @@ def test_interrupted(old, monkeypatch):
     assert_untouched(old)
 
 
-def test_array_that_changes_meanwhile(old, monkeypatch):
+def test_array_that_changes_meanwhile(old, monkeypatch, layout):
     import safetensors.numpy
 
     x = np.zeros(3)
@@ -609,6 +750,17 @@ def test_symbolic_links(tmp_path):
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.ELOOP))):
         checkpoint.save(loop, 1)
     assert loop.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["new/", "new//", "new/.", "new/..", ".", "..", "there/"])
+def test_a_name_of_a_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("there")
+    with pytest.raises(IsADirectoryError, match="names a folder; add the file's name") as info:
+        checkpoint.save(name, 1)
+    assert info.value.filename == name
+    assert listing(tmp_path) == ["there"]
+    assert listing(tmp_path / "there") == []
 
 
 def test_not_a_regular_file(tmp_path):

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from registry import CASES, assert_same_bits, every_dtype, every_rule
 
+import fastoptim as fo
+from fastoptim import kernels
+
 
 def packed(a):
     """The same values in a field of a packed record: not aligned."""
@@ -164,6 +167,84 @@ def test_gradients_may_lie_in_one_buffer_and_between_parameters(case):
     assert_same_bits(opt, oracle, params, expected)
     for key in grads:
         assert np.array_equal(grads[key], kept[key])
+
+
+def lying(a, **lies):
+    """An array that says something of itself that is not so."""
+    said = {name: property(lambda self, x=x: x) for name, x in lies.items()}
+    return a.copy().view(type("Lying", (np.ndarray,), said))
+
+
+class Writeable:
+    writeable = aligned = c_contiguous = f_contiguous = True
+
+
+LIES = {
+    "dtype": {"dtype": np.dtype("f4")},
+    "byte order": {"dtype": np.dtype("=f8")},
+    "shape": {"shape": (50_000,), "ndim": 1},
+    "size": {"size": 50_000, "nbytes": 400_000, "itemsize": 8},
+    "strides": {"strides": (80_000, 8)},
+    "flags": {"flags": Writeable()},
+    "view": {"view": None, "reshape": None},
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+@every_dtype
+@every_rule
+def test_what_an_array_says_of_itself_is_not_believed(case, name, dtype):
+    """Parameter, gradient and rows that lie, in memory that is right."""
+    rng = np.random.default_rng(12)
+    expected = {key: rng.standard_normal((4, 3)).astype(dtype) for key in "abcd"}
+    params = {
+        key: lying(LAYOUTS[layout](p), **LIES[name]) for (key, p), layout
+        in zip(expected.items(), ["C", "F", "C", "every other row"], strict=True)
+    }
+    memory = {key: np.ndarray.view(p, np.ndarray) for key, p in params.items()}
+    opt, oracle = case.ours(zero_grads=True), case.oracle()
+    for _ in range(3):
+        grads = {key: rng.standard_normal((4, 3)).astype(dtype) for key in expected}
+        given = {key: lying(g, **LIES[name]) for key, g in grads.items()}
+        given["c"] = fo.Rows(np.arange(4), lying(grads["c"], **LIES[name]))
+        opt.update(params, given)
+        oracle.update(expected, grads)
+        assert_same_bits(opt, oracle, memory, expected)
+
+
+@pytest.mark.parametrize("wrong", [np.int32, np.float16, ">f4", "f8", complex])
+def test_an_array_that_says_a_dtype_that_is_taken(wrong):
+    """Half as many bytes as the update would write, or twice as many."""
+    params = {"a": np.ones(5, np.float32), "W": np.ones((5, 1), np.float32)}
+    good = {key: np.ones_like(p) for key, p in params.items()}
+    bad = lying(np.ones((5, 1), wrong), dtype=np.dtype("f4"))
+    opt = fo.Momentum()
+    for mine, theirs in [
+        (params | {"W": bad}, good), (params, good | {"W": bad}),
+        (params, good | {"W": fo.Rows(range(5), bad)}),
+    ]:
+        with pytest.raises(TypeError, match=r"\['W'\].* (must be|has|is) "):
+            opt.update(mine, theirs)
+        flat = [np.ndarray.reshape(np.ndarray.view(x["W"], np.ndarray), -1) if x["W"] is not bad
+                else lying(np.ones(5, wrong), dtype=np.dtype("f4")) for x in (mine, theirs)
+                if isinstance(x["W"], np.ndarray)]
+        if len(flat) == 2:
+            with pytest.raises(TypeError, match="must be float32|but param is"):
+                kernels.step("sgd", *flat, (), (0.5,))
+    assert (opt.iter, dict(opt.v)) == (0, {})
+    assert all((p == 1).all() for p in params.values())
+
+
+def test_a_read_only_gradient_that_says_it_is_not():
+    g = np.ones(3)
+    g.flags.writeable = False
+    lies = g.view(type("Lying", (np.ndarray,), {"flags": property(lambda self: Writeable())}))
+    params = {"W": np.ones(3)}
+    for grad in (lies, fo.Rows([0, 1, 2], lies)):
+        with pytest.raises(ValueError, match="is read-only, and zero_grads=True writes it"):
+            fo.SGD(zero_grads=True).update(params, {"W": grad})
+    assert (g == 1).all()
+    assert (params["W"] == 1).all()
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")

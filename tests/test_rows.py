@@ -387,6 +387,14 @@ def broken_coo():
     return coo
 
 
+def changed(form, **parts):
+    """A sparse array, two of whose elements are stored, with other parts put in."""
+    g = sparse().asformat(form)
+    for name, value in parts.items():
+        setattr(g, name, value)
+    return g
+
+
 # E (4, 2), x (5,) and s () are float32
 REFUSED = {
     "beyond": ("E", fo.Rows([0, 4], ones(2, 2)), IndexError,
@@ -432,6 +440,32 @@ REFUSED = {
     "sparse, floats": ("E", floating_indices(), TypeError,
                        r"index along axis 1 of float64, not integers"),
     "sparse, one row": ("E", broken_coo(), ValueError, r"indices for .* values; one of the two"),
+    "sparse, data with two axes": ("E", changed("csr", data=ones(3, 2)), ValueError,
+                                   r"grads\['E'\]\.data must be one-dimensional, got shape \(3,"),
+    "sparse, data without elements": ("E", changed("csr", data=ones(2, 0)), ValueError,
+                                      r"\.data must be one-dimensional, got shape \(2, 0\)"),
+    "sparse, data longer": ("E", changed("csr", data=ones(3)), ValueError,
+                            r"grads\['E'\] has 2 indices for 3 data; one of the two arrays was"),
+    "sparse columns, data longer": ("E", changed("csc", data=ones(3)), ValueError,
+                                    r"has 2 indices for 3 data"),
+    "sparse, fewer data": ("E", changed("csr", data=ones(1)), ValueError, "does not bound"),
+    "coordinates, data with two axes": ("E", changed("coo", data=ones(2, 2)), ValueError,
+                                        r"\.data must be one-dimensional"),
+    "sparse, list": ("E", changed("csr", indices=[0, 1]), TypeError,
+                     r"grads\['E'\]\.indices must be an array of integers, got list; convert it: "
+                     r"np\.asarray\(grads\['E'\]\.indices, np\.intp\)"),
+    "sparse, list of bounds": ("E", changed("csr", indptr=[0, 1, 2, 2, 2]), TypeError,
+                               r"grads\['E'\]\.indptr must be an array of integers, got list"),
+    "sparse, bounds of floats": ("E", changed("csr", indptr=np.array([0, 1, 2, 2, 2.0])), TypeError,
+                                 r"grads\['E'\]\.indptr must be of integers, got float64; convert"),
+    "sparse, bounds with two axes": ("E", changed("csr", indptr=np.zeros((5, 1), int)), ValueError,
+                                     r"\.indptr must be one-dimensional, got shape \(5, 1\)"),
+    "sparse, indices with two axes": ("E", changed("csr", indices=np.zeros((2, 1), int)),
+                                      ValueError, r"\.indices must be one-dimensional"),
+    "three coordinates": ("E", changed("coo", coords=(np.array([0, 1]),) * 3), ValueError,
+                          r"grads\['E'\]\.coords are 3 arrays, but params\['E'\] has 2 axes"),
+    "coordinates in a list": ("E", changed("coo", coords=([0, 1], np.array([0, 1]))), TypeError,
+                              r"grads\['E'\]\.coords\[0\] must be an array of integers, got list"),
     "a pair": ("E", ([1], ones(1, 2)), TypeError, r"grads\['E'\] must be a NumPy array"),
 }
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -121,6 +122,61 @@ def test_keys_of_many_kinds(tmp_path):
     with pytest.raises(TypeError, match="frozenset"):
         opt.save(tmp_path / "other")
     assert os.listdir(tmp_path) == ["state"]
+
+
+UNSAVED = {
+    "bytes": (b"W", r"params has the key b'W', a bytes, which a file cannot hold; to be saved, a "),
+    "NumPy integer": (np.int64(3), r"params has the key .*3.*, a int64, .* must be a str, int, fl"),
+    "inside a tuple": (("W", b"x"), r"params has the key \('W', b'x'\), a tuple, .*tuple of these"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAVED)
+@pytest.mark.parametrize("soft", [0, 1, 2])
+def test_a_key_that_a_file_cannot_hold(name, soft, tmp_path):
+    """In an optimizer, in what a soft batch sums, or in its optimizer."""
+    pytest.importorskip("safetensors")
+    key, text = UNSAVED[name]
+    opt = fo.SoftBatch(fo.Adam(), every=soft) if soft else fo.Adam()
+    opt.update({key: np.ones(3)}, {key: np.ones(3)})
+    with pytest.raises(TypeError, match=text):
+        opt.save(tmp_path / "state")
+    assert os.listdir(tmp_path) == []
+    opt.update({key: np.ones(3)}, {key: np.ones(3)})
+
+
+@pytest.mark.parametrize("way", ["dict", "file"])
+def test_a_warning_that_is_an_error_comes_before_anything_is_replaced(way, tmp_path):
+    """Of two schedules, one in a group, each is warned of once; the first as an error ends it."""
+    def one(value):
+        return fo.SGD(lr=value, groups=[fo.Group("b", lr=value)], average=0.5)
+
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    opt, other = one(fo.schedules.linear(1.0, 0.5, 10)), one(0.25)
+    for n, updated in ((3, opt), (1, other)):
+        for _ in range(n):
+            updated.update(params, {"a": np.ones(2), "b": np.ones(2)})
+    if way == "file":
+        pytest.importorskip("safetensors")
+        opt.save(tmp_path / "state")
+    before = copy.deepcopy(other)
+    for texts in (["^lr was a"], ["^lr was a", "b: lr was a"]):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("error")
+            if len(texts) == 2:         # the first passes, the second is the error
+                warnings.filterwarnings("always", "^lr")
+            with pytest.raises(UserWarning, match=texts[-1]):
+                other.load(tmp_path / "state") if way == "file" else other.load_state_dict(
+                    opt.state_dict()
+                )
+        assert len(seen) == len(texts) - 1
+        assert_same_optimizer(other, before)
+    with pytest.warns(UserWarning, match="lr was a schedule") as seen:
+        other.load_state_dict(opt.state_dict())
+    assert [str(w.message)[:6] for w in seen] == ["lr was", "b: lr "]
+    assert [w.filename for w in seen] == [__file__] * 2
+    assert other.iter == 3
+    assert other.lr == 0.25
 
 
 def test_schedules_are_code():

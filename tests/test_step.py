@@ -62,6 +62,16 @@ ROWS = {
     "few slots": ({"state": (np.ones(4),)}, ValueError, "state of 'adam' is 2 arrays, got 1"),
     "no tuple": ({"state": np.ones((2, 4))}, TypeError, "state must be a tuple of arrays"),
     "few coefficients": ({"coefficients": (1.0,)}, ValueError, "'adam' has 4 coefficients, got 1"),
+    "text for a number": (
+        {"coefficients": (1.0, "a", 1.0, 1.0)}, TypeError,
+        r"coefficients\[1\] must be a number, got 'a'",
+    ),
+    "text of a number": (
+        {"coefficients": ("1", 1, 1, 1)}, TypeError, r"coefficients\[0\] must be a number, got '1'",
+    ),
+    "None for a number": ({"coefficients": [1, 1, 1, None]}, TypeError, r"\[3\] must be a number"),
+    "two axes of numbers": ({"coefficients": np.ones((4, 2))}, TypeError, r"\[0\] must be a num"),
+    "half": ({"param": np.ones(4, "f2")}, TypeError, "param must be float32 or float64, got <f2"),
     "nan": ({"coefficients": (1, 1, np.nan, 1)}, ValueError, "coefficients must be finite"),
     "shared": ({"param": shared[:4], "grad": shared[2:]}, ValueError, "param and grad share"),
     "shared state": ({"state": (shared[:4], shared[2:])}, ValueError, r"state\[0\] and state\[1\]"),
@@ -77,6 +87,42 @@ def test_refused_and_nothing_changed(row):
         step(**arguments)
     for a, b in zip(given, (arguments["param"], *arguments["state"]), strict=True):
         assert np.array_equal(a, b)
+
+
+class Emptying:
+    """A number that empties lists when it is asked for."""
+
+    def __init__(self, *lists):
+        self.lists = lists
+
+    def __float__(self):
+        for one in self.lists:
+            one.clear()
+        return 0.5
+
+
+def test_a_number_that_empties_the_lists():
+    """What was given counts: a number's own code runs before anything is looked at."""
+    g, expected = np.array([1.0, -2.0]), [np.ones(2), np.zeros(2), np.zeros(2)]
+    step("adam", expected[0], g, tuple(expected[1:]), (0.5, 0.5, 0.5, 0.5))
+    p, state, coefficients = np.ones(2), [np.zeros(2), np.zeros(2)], []
+    coefficients += [Emptying(coefficients, state)] * 4
+    m, v = state
+    step("adam", p, g, state, coefficients)
+    assert state == coefficients == []
+    for a, b in zip((p, m, v), expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_what_a_numbers_own_code_raises_is_not_hidden():
+    class Broken:
+        def __float__(self):
+            raise ZeroDivisionError("mine")
+
+    p = np.ones(2)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        step("sgd", p, np.ones(2), (), (Broken(),))
+    assert (p == 1).all()
 
 
 def test_float32_coefficient_overflow():

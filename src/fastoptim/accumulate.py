@@ -287,7 +287,7 @@ class SoftBatch:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the optimizer's state and what waits to a file; see the optimizer's `save`."""
-        checkpoint.save(path, self._state(copy=False))
+        checkpoint.save(path, state.for_file(self._state(copy=False)))
 
     def load(self, path: str | PathLike[str]) -> None:
         """Read a file that `save` wrote; see the optimizer's `load`."""

@@ -354,7 +354,7 @@ class Optimizer(Checked):
         TypeError
             A key is not a text, a number, None, a bool or a tuple of these.
         """
-        checkpoint.save(path, state.of(self, copy=False))
+        checkpoint.save(path, state.for_file(state.of(self, copy=False)))
 
     def load(self, path: str | PathLike[str]) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.

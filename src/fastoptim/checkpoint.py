@@ -1,8 +1,11 @@
 """A tree of arrays and plain values in one file: all of it as it was, or an error.
 
-The file is a safetensors file: the arrays are the tensors "0", "1", …, and its metadata says how
-they belong together (`fastoptim.tree`), who wrote it, in which format, and a digest of it all. What
-safetensors leaves open is closed here:
+The file is a safetensors file. Its metadata say who wrote it, in which format, and a digest of it
+all. How the arrays belong together is a text, the tree (`fastoptim.tree`). In format 1 the arrays
+are the tensors "0", "1", …, and the tree is in the metadata. A header has a limit, and takes long
+to read, so a tree whose header would be long is written in format 2: the tensor "tree" is the text,
+the tensors "float32" and "float64" are the arrays of either dtype, one behind the other in the
+order of the text. What safetensors leaves open is closed here:
 
 - only contiguous little-endian data reaches it, since it writes anything else as it lies in memory;
 - no name of the user's becomes the name of a tensor, so that none can be a reserved one;
@@ -18,11 +21,12 @@ import contextlib
 import errno
 import hashlib
 import io
+import math
 import os
 import re
+import shutil
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -37,12 +41,17 @@ from fastoptim.tree import from_json, parse, to_json
 Path = str | os.PathLike[str]
 
 FORMAT = "fastoptim checkpoint"
-FORMAT_VERSION = "1"
+SEPARATE, PACKED = "1", "2"  # versions of the format
 PIECE = 1 << 20  # bytes under one hash: part of the format
-LONGEST_HEADER = 100_000_000  # the format's own limit
+LONGEST_HEADER = 100_000_000  # safetensors' own limit
+LONG_HEADER = 4_000_000  # from here on the arrays are packed
 THREADS = 4  # at most: more do not make memory any faster
-METADATA = {"format", "format_version", "library_version", "tree", "digest"}
+METADATA = {
+    SEPARATE: {"format", "format_version", "library_version", "tree", "digest"},
+    PACKED: {"format", "format_version", "library_version", "digest"},
+}
 TENSOR_TYPES = {"float32": "F32", "float64": "F64"}
+TREE = "tree"  # a tensor of format 2
 ANOTHER_COPY = "load another copy, or an older checkpoint"
 
 
@@ -64,7 +73,7 @@ def save(path: Path, tree: object) -> None:
     TypeError
         Something else is in the tree; the message says where. No file has been touched.
     ValueError
-        The tree is nested too deeply, or has too many arrays for one file.
+        The tree is nested too deeply.
     OSError
         The disk is full, the folder cannot be written, …: with `path` as its file name.
     RuntimeError
@@ -88,51 +97,57 @@ def save(path: Path, tree: object) -> None:
     """
     library = _safetensors()
     text, arrays = to_json(tree)
-    if 2 * len(text) + 200 * len(arrays) > LONGEST_HEADER:  # 2: every quote gets a backslash
-        raise ValueError(
-            f"{len(arrays)} arrays and {len(text)} bytes of structure are too many for one file; "
-            "save parts of the tree to files of their own"
-        )
-    name = os.fsdecode(os.fspath(path))
-    sizes = [a.nbytes for a in arrays]
-    hashes = _hashes(sizes, _from_memory([_flat(a) for a in arrays]))
+    packed = 2 * len(text) + 200 * len(arrays) > LONG_HEADER  # 2: every quote gets a backslash
     metadata = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": PACKED if packed else SEPARATE,
         "library_version": version("fastoptim"),
-        "tree": text,
     }
+    if packed:
+        tensors = _packed(text, arrays)
+    else:
+        tensors = {str(i): a for i, a in enumerate(arrays)}
+        metadata["tree"] = text
+    name = os.fsdecode(os.fspath(path))
+    sizes = [a.nbytes for a in tensors.values()]
+    hashes = _hashes(sizes, _from_memory([_flat(a) for a in tensors.values()]))
     metadata["digest"] = _digest(metadata, hashes)
     with _naming(name):
         target, mode = _target(name)
         folder, base = os.path.split(target)
         # A folder of its own: safetensors puts a temporary file of its own beside the one it is
-        # to write, and both must be gone whatever happens.
-        with tempfile.TemporaryDirectory(
-            prefix=f".{base[:40]}.", suffix=".tmp", dir=folder, ignore_cleanup_errors=True
-        ) as private:
-            temporary = os.path.join(private, "checkpoint")
-            if mode is None:
-                mode = _default_mode(temporary)
+        # to write, and both must be gone whatever happens. Its name (64 random bits, so no one
+        # else's) is known before it is there, and it is removed twice: an interrupt may come at
+        # any line, between the making and what is done with it, or in the middle of the removal.
+        private = os.path.join(folder, f".{base[:40]}.{os.urandom(8).hex()}.tmp")
+        try:
             try:
-                library.numpy.save_file(
-                    {str(i): a for i, a in enumerate(arrays)}, temporary, metadata=metadata
-                )
-            except library.SafetensorError as error:
-                raise _as_os_error(error) from error
-            with open(temporary, "r+b", buffering=0) as file:
-                os.chmod(temporary, mode)
-                # What cannot be read back is not put in place; the disk has its own work meanwhile.
-                with _meanwhile(lambda: os.fsync(file.fileno())):
-                    offsets = _Header(file, temporary, name, library).offsets
-                    written = _hashes(sizes, _from_file(file, offsets, sizes))
-                if written != hashes:
-                    raise RuntimeError(
-                        f"an array changed while it was being saved to {name}; the file is as it "
-                        "was before: save again while nothing writes to the arrays"
-                    )
-            os.replace(temporary, target)
-            _fsync_folder(folder)
+                os.mkdir(private, 0o700)
+                temporary = os.path.join(private, "checkpoint")
+                if mode is None:
+                    mode = _default_mode(temporary)
+                try:
+                    library.numpy.save_file(tensors, temporary, metadata=metadata)
+                except library.SafetensorError as error:
+                    raise _as_os_error(error) from error
+                with open(temporary, "r+b", buffering=0) as file:
+                    os.chmod(temporary, mode)
+                    # What cannot be read back is not put in place; the disk has its own work
+                    # meanwhile.
+                    with _meanwhile(lambda: os.fsync(file.fileno())):
+                        offsets = _Header(file, temporary, name, library).offsets
+                        written = _hashes(sizes, _from_file(file, offsets, sizes))
+                    if written != hashes or (packed and not _same(tensors, _packed(text, arrays))):
+                        raise RuntimeError(
+                            f"an array changed while it was being saved to {name}; the file is as "
+                            "it was before: save again while nothing writes to the arrays"
+                        )
+                os.replace(temporary, target)
+                _fsync_folder(folder)
+            finally:
+                shutil.rmtree(private, ignore_errors=True)
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
 
 
 def load(path: Path) -> Any:
@@ -146,7 +161,9 @@ def load(path: Path) -> Any:
     Returns
     -------
     object
-        The tree. Its arrays are new, writable, aligned, contiguous in C or Fortran order.
+        The tree. Its arrays are new, writable, aligned, contiguous in C or Fortran order. Those of
+        a tree with very many arrays lie in one piece of memory per dtype, which is kept as long as
+        any of them.
 
     Raises
     ------
@@ -162,38 +179,86 @@ def load(path: Path) -> Any:
     name = os.fsdecode(os.fspath(path))
     with _naming(name), open(name, "rb", buffering=0) as file:
         header = _Header(file, name, name, library)
-        arrays: list[NDArray[Any]] = []
-
-        def make(dtype: str, shape: tuple[int, ...], order: str) -> NDArray[Any]:
-            stored = shape if order == "C" else shape[::-1]
-            # what is not in the header has not been checked against the size of the file
-            if header.tensors.get(len(arrays)) != (TENSOR_TYPES[dtype], stored):
-                raise ValueError("an array is not as described")
-            arrays.append(np.empty(shape, dtype, "C" if order == "C" else "F"))
-            return arrays[-1]
-
+        read = _read_packed if header.metadata["format_version"] == PACKED else _read_separate
         try:
-            tree = from_json(header.metadata["tree"], make)
-            if len(arrays) != len(header.tensors):
-                raise ValueError("an array belongs nowhere")
+            return read(file, header)
         except ValueError as error:
             raise _damaged(name, str(error)) from error
-        flat = [_flat(a) for a in arrays]
-        hashes = _hashes([a.nbytes for a in arrays], _into_memory(file, header.offsets, flat))
-        if _digest(header.metadata, hashes) != header.metadata["digest"]:
-            raise _damaged(name, "its content does not match its digest")
+
+
+def _read_separate(file: io.FileIO, header: "_Header") -> Any:
+    """Return the tree of a file of format 1."""
+    arrays: list[NDArray[Any]] = []
+
+    def make(dtype: str, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+        stored = shape if order == "C" else shape[::-1]
+        # what is not in the header has not been checked against the size of the file
+        if header.tensors.get(str(len(arrays))) != (TENSOR_TYPES[dtype], stored):
+            raise ValueError("an array is not as described")
+        arrays.append(np.empty(shape, dtype, "C" if order == "C" else "F"))
+        return arrays[-1]
+
+    tree = from_json(header.metadata["tree"], make)
+    if len(arrays) != len(header.tensors):
+        raise ValueError("an array belongs nowhere")
+    _fill(file, header, arrays)
+    return tree
+
+
+def _read_packed(file: io.FileIO, header: "_Header") -> Any:
+    """Return the tree of a file of format 2."""
+    packs = {
+        name: np.empty(shape, "uint8" if name == TREE else name)
+        for name, (_, shape) in header.tensors.items()
+    }
+    _fill(file, header, list(packs.values()))
+    text = packs.pop(TREE).tobytes().decode("ascii")
+    used = dict.fromkeys(packs, 0)
+
+    def make(dtype: str, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+        start = used[dtype]
+        used[dtype] += math.prod(shape)
+        return packs[dtype][start : used[dtype]].reshape(shape, order="C" if order == "C" else "F")
+
+    tree = from_json(text, make)
+    if any(used[dtype] != len(pack) for dtype, pack in packs.items()):
+        raise ValueError("an array belongs nowhere")
+    return tree
+
+
+def _fill(file: io.FileIO, header: "_Header", arrays: list[NDArray[Any]]) -> None:
+    """Read a file's tensors into arrays, and refuse them if the digest says so."""
+    flat = [_flat(a) for a in arrays]
+    hashes = _hashes([a.nbytes for a in arrays], _into_memory(file, header.offsets, flat))
+    if _digest(header.metadata, hashes) != header.metadata["digest"]:
+        raise ValueError("its content does not match its digest")
     if sys.byteorder == "big":
         for a in arrays:
             a.byteswap(inplace=True)
-    return tree
+
+
+def _packed(text: str, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file of format 2."""
+    tensors: dict[str, NDArray[Any]] = {TREE: np.frombuffer(text.encode("ascii"), np.uint8)}
+    for name in TENSOR_TYPES:
+        dtype = np.dtype(name).newbyteorder("<")
+        flat = [a.reshape(-1) for a in arrays if a.dtype == dtype]
+        if flat:
+            tensors[name] = np.concatenate(flat, dtype=dtype)
+    return tensors
+
+
+def _same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
+    """Whether two sets of tensors hold the same bits."""
+    return all(_flat(one[name]) == _flat(other[name]) for name in one)
 
 
 class _Header:
     """The checked header of an open file: its metadata, and where each tensor lies."""
 
     metadata: dict[str, str]
-    tensors: dict[int, tuple[str, tuple[int, ...]]]  # type and shape as stored
-    offsets: list[int]  # in the file
+    tensors: dict[str, tuple[str, tuple[int, ...]]]  # type and shape as stored, in order
+    offsets: list[int]  # in the file, in the same order
 
     def __init__(self, file: io.FileIO, where: str, name: str, library: Any) -> None:
         while True:
@@ -231,13 +296,15 @@ class _Header:
             raise _no_checkpoint(name) from e
         if not ours:
             raise _no_checkpoint(name)
-        if metadata.get("format_version") != FORMAT_VERSION:
+        number = metadata.get("format_version")
+        if number not in (SEPARATE, PACKED):
             raise ValueError(
-                f"{name} is a checkpoint of format {metadata.get('format_version')!r}, written by "
+                f"{name} is a checkpoint of format {number!r}, written by "
                 f"fastoptim {metadata.get('library_version')!r}; fastoptim {version('fastoptim')} "
-                f"reads format {FORMAT_VERSION!r}: use the version that wrote it, or a newer one"
+                f"reads formats {SEPARATE!r} and {PACKED!r}: use the version that wrote it, or a "
+                f"newer one"
             )
-        if set(metadata) != METADATA:
+        if set(metadata) != METADATA[number]:
             raise _damaged(name, "its metadata is not that of a checkpoint")
         if size < end:
             raise _truncated(name, size, f"there should be {end}")
@@ -247,13 +314,23 @@ class _Header:
                 f"{ANOTHER_COPY}"
             )
         try:
-            entries = [parsed[str(i)] for i in range(len(parsed))]
-            self.offsets = [8 + length + entry["data_offsets"][0] for entry in entries]
+            names = [str(i) for i in range(len(parsed))]
+            if number == PACKED:
+                names = [TREE, *(dtype for dtype in TENSOR_TYPES if dtype in parsed)]
+            entries = {name: parsed[name] for name in names}
+            self.offsets = [8 + length + entry["data_offsets"][0] for entry in entries.values()]
             self.tensors = {
-                i: (entry["dtype"], tuple(entry["shape"])) for i, entry in enumerate(entries)
+                name: (entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()
             }
         except (KeyError, TypeError) as error:
             raise _damaged(name, "its arrays are not those of a checkpoint") from error
+        expected = {TREE: "U8"} | TENSOR_TYPES
+        wrong = number == PACKED and any(
+            (dtype, len(shape)) != (expected[name], 1)
+            for name, (dtype, shape) in self.tensors.items()
+        )
+        if wrong or len(entries) != len(parsed):
+            raise _damaged(name, "its arrays are not those of a checkpoint")
         self.metadata = metadata
 
 
@@ -273,13 +350,14 @@ def _safetensors() -> Any:
 
 
 def _digest(metadata: dict[str, str], hashes: list[bytes]) -> str:
-    """Return the SHA-256 of who wrote what, and of the 128-bit XXH3 of each piece of each array.
+    """Return the SHA-256 of who wrote what, and of the 128-bit XXH3 of each piece of each tensor.
 
     It is there to find accidents, not forgers (who would write a new digest), so over the bulk of
     the data speed decides among the hashes that miss none. Measured for 400 MB on one core: XXH3
     0.01 s, CRC-32 0.10 s, SHA-256 0.23 s, where reading the file takes 0.04 to 0.10 s.
     """
-    text = [metadata[name] for name in ("format", "format_version", "library_version", "tree")]
+    names = ("format", "format_version", "library_version", "tree")
+    text = [metadata[name] for name in names if name in metadata]
     sha = hashlib.sha256("\n".join(text).encode())  # ASCII, and no line ends within
     sha.update(b"".join(hashes))
     return sha.hexdigest()
@@ -371,6 +449,8 @@ def _pread(file: io.FileIO, view: memoryview, offset: int) -> None:
 
 def _target(name: str) -> tuple[str, int | None]:
     """Return the file behind a name, and the permissions of a file that is there already."""
+    if os.path.basename(name) in ("", ".", ".."):  # without this, "new/" would become a file
+        raise IsADirectoryError(errno.EISDIR, "This names a folder; add the file's name")
     try:
         there = os.stat(name)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastoptim import tree
 from fastoptim.hyperparameters import Check, checks_of, may_be_schedule
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
         lost += gone
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
+    for line in lost:       # first, since a filter of warnings may make each of them an error
+        warnings.warn(line, UserWarning, stacklevel=3)
 
     opt._collector.restore(records, iter_, skipped)
     for name, value in values.items():
@@ -88,8 +91,20 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     for group, inside in zip(opt.groups, of_groups, strict=True):
         group._given.update(inside)
     opt._forget()
-    for line in lost:
-        warnings.warn(line, UserWarning, stacklevel=3)
+
+
+def for_file(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a state as it is, or refuse a key of params that a file cannot hold."""
+    for name in ("parameters", "sums", "rows"):
+        for key in saved.get(name, ()):
+            if not tree.may_be_key(key):
+                raise TypeError(
+                    f"params has the key {key!r}, a {type(key).__name__}, which a file cannot "
+                    f"hold; to be saved, a key must be {tree.KEY}"
+                )
+    if "optimizer" in saved:  # of a soft batch
+        for_file(saved["optimizer"])
+    return saved
 
 
 def part(saved: Any, name: str, kind: Any = object) -> Any:

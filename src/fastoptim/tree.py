@@ -8,6 +8,7 @@ What JSON has stands for itself; everything else is an object with one key that 
 import json
 import math
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import numpy as np
@@ -16,52 +17,104 @@ from numpy.typing import NDArray
 MakeArray = Callable[[str, tuple[int, ...], str], NDArray[Any]]
 
 DEPTH = 100  # of nesting; far below where Python's own recursion ends, and a cycle gets there too
+SINGLE, DOUBLE = np.dtype("<f4"), np.dtype("<f8")  # as stored
 ARRAYS = (np.ndarray, np.memmap, np.matrix)  # not the masked array, whose mask would be lost
+KEY = "a str, int, float, bool, None or a tuple of these"
 EXPECTED = "a dict, list, tuple, str, int, float, bool, None or an array of float32 or float64"
 
 
 def to_json(tree: object) -> tuple[str, list[NDArray[Any]]]:
     """Return a tree as ASCII text, and its arrays in the order in which the text names them."""
     arrays: list[NDArray[Any]] = []
-    return json.dumps(_encode(tree, "tree", 0, arrays), separators=(",", ":")), arrays
+    text: list[str] = []
+    _write(tree, None, 0, text.append, arrays)
+    return "".join(text), arrays
 
 
-def _encode(x: Any, place: str, depth: int, arrays: list[NDArray[Any]]) -> Any:
+# Where something is: the keys on the way, the last first, None at the root. Only a message makes
+# text of it.
+Place = tuple[Any, Any] | None
+
+
+def _text(place: Place) -> str:
+    return "tree" if place is None else f"{_text(place[0])}[{_show(place[1])}]"
+
+
+def _write(
+    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]]
+) -> None:
+    """Write JSON piece by piece.
+
+    The pieces are no containers, so the garbage collector leaves them alone. Measured (Adam with
+    20,000 keys): 2.0 s to build the same as lists for json.dumps, of which the collector took 1.5.
+    """
     # types are compared exactly: a subclass (np.float64, a named tuple, an enum) would come back
     # as something else than what was saved
     kind = type(x)
     if depth > DEPTH:
-        raise ValueError(f"{place[:80]}… is nested deeper than {DEPTH} levels")
-    if x is None or kind is bool or kind is str:
-        return x
-    if kind is int:
-        return x if -(2**63) <= x < 2**63 else {"int": hex(x)}
-    if kind is float:
-        return x if math.isfinite(x) else {"float": repr(x)}
-    if kind is list:
-        return [_encode(item, f"{place}[{i}]", depth + 1, arrays) for i, item in enumerate(x)]
-    if kind is tuple:
-        items = [_encode(item, f"{place}[{i}]", depth + 1, arrays) for i, item in enumerate(x)]
-        return {"tuple": items}
-    if kind is dict:
-        pairs = []
+        raise ValueError(f"{_text(place)[:80]}… is nested deeper than {DEPTH} levels")
+    if x is None:
+        put("null")
+    elif kind is str:
+        put(quoted(x))
+    elif kind is bool:
+        put("true" if x else "false")
+    elif kind is int:
+        put(repr(x) if -(2**63) <= x < 2**63 else f'{{"int":"{x:#x}"}}')
+    elif kind is float:
+        put(repr(x) if math.isfinite(x) else f'{{"float":"{x!r}"}}')
+    elif kind is list:
+        _write_items(x, place, depth, put, arrays)
+    elif kind is tuple:
+        put('{"tuple":')
+        _write_items(x, place, depth, put, arrays)
+        put("}")
+    elif kind is dict:
+        between = '{"dict":[['
         for key, value in x.items():
-            at = f"{place}[{_show(key)}]"
-            pairs.append([_encode_key(key, at), _encode(value, at, depth + 1, arrays)])
-        return {"dict": pairs}
-    if kind in ARRAYS:
-        return _encode_array(x, place, arrays)
-    raise TypeError(f"{place} must be {EXPECTED}, got {kind.__module__}.{kind.__qualname__}")
-
-
-def _encode_key(key: Any, place: str) -> Any:
-    kinds = {type(part) for part in _parts(key)}
-    if not kinds <= {str, int, float, bool, type(None)}:
+            put(between)
+            between = "],["
+            _write_key(key, (place, key), put)
+            put(",")
+            _write(value, (place, key), depth + 1, put, arrays)
+        put("]]}" if x else '{"dict":[]}')
+    elif kind in ARRAYS:
+        _write_array(x, place, put, arrays)
+    else:
         raise TypeError(
-            f"the key of {place} must be a str, int, float, bool, None or a tuple of these, "
+            f"{_text(place)} must be {EXPECTED}, got {kind.__module__}.{kind.__qualname__}"
+        )
+
+
+def _write_items(
+    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]]
+) -> None:
+    put("[")
+    for i, item in enumerate(x):
+        if i:
+            put(",")
+        _write(item, (place, i), depth + 1, put, arrays)
+    put("]")
+
+
+def _write_key(key: Any, place: Place, put: Callable[[str], None]) -> None:
+    if type(key) is str:
+        put(quoted(key))
+        return
+    if not may_be_key(key):
+        raise TypeError(
+            f"the key of {_text(place)} must be {KEY}, "
             f"got {type(key).__module__}.{type(key).__qualname__}"
         )
-    return _encode(key, place, 0, [])
+    _write(key, place, 0, put, [])
+
+
+def may_be_key(key: object) -> bool:
+    """Whether a dict with this key can be stored."""
+    if type(key) is str:
+        return True
+    kinds = {type(part) for part in _parts(key)}
+    return kinds <= {str, int, float, bool, type(None)}
 
 
 def _show(key: Any) -> str:
@@ -75,16 +128,22 @@ def _parts(key: Any) -> list[Any]:
     return [leaf for part in key for leaf in _parts(part)] if type(key) is tuple else [key]
 
 
-def _encode_array(x: NDArray[Any], place: str, arrays: list[NDArray[Any]]) -> Any:
-    if x.dtype.type not in (np.float32, np.float64):
-        raise TypeError(f"{place} must be an array of float32 or float64, got one of {x.dtype}")
+def _write_array(
+    x: NDArray[Any], place: Place, put: Callable[[str], None], arrays: list[NDArray[Any]]
+) -> None:
+    kind = x.dtype.type
+    if kind is not np.float32 and kind is not np.float64:
+        raise TypeError(
+            f"{_text(place)} must be an array of float32 or float64, got one of {x.dtype}"
+        )
     # A Fortran-ordered array is stored as its transpose, which needs no copy and keeps the layout.
     order = "F" if x.flags.f_contiguous and not x.flags.c_contiguous else "C"
     plain = np.asarray(x)  # a matrix would stay two-dimensional when it is flattened
     if order == "F":
         plain = plain.T
-    arrays.append(np.asarray(plain, dtype=x.dtype.newbyteorder("<"), order="C"))
-    return {"array": [x.dtype.newbyteorder("=").name, list(x.shape), order]}
+    name, stored = ("float32", SINGLE) if kind is np.float32 else ("float64", DOUBLE)
+    arrays.append(np.asarray(plain, dtype=stored, order="C"))
+    put(f'{{"array":["{name}",{list(x.shape)},"{order}"]}}'.replace(" ", ""))
 
 
 def from_json(text: str, make: MakeArray) -> Any:
@@ -92,9 +151,25 @@ def from_json(text: str, make: MakeArray) -> Any:
 
     Anything that `to_json` does not write is a ValueError.
     """
+    def decode(pairs: list[tuple[str, Any]]) -> Any:
+        """Return what an object stands for; json has decoded what is in it."""
+        ((kind, value),) = pairs
+        if kind == "dict":
+            return {key: item for key, item in value}  # noqa: C416  dict() takes more than pairs
+        if kind == "tuple":
+            return tuple(value)
+        if kind == "array":
+            dtype, shape, order = value
+            return make(dtype, tuple(shape), order)
+        if kind == "float":
+            return float(value)
+        if kind == "int":
+            return int(value, 16)
+        raise ValueError(f"not a tree: {kind!r} is nothing that is stored")
+
     try:
-        return _decode(parse(text), make)
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=decode)
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a tree: {error!r}") from error
 
 
@@ -109,22 +184,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError("a key occurs twice")
     return result
 
-
-def _decode(x: Any, make: MakeArray) -> Any:
-    if isinstance(x, list):
-        return [_decode(item, make) for item in x]
-    if not isinstance(x, dict):
-        return x
-    ((kind, value),) = x.items()
-    if kind == "dict":
-        return {_decode(key, make): _decode(item, make) for key, item in value}
-    if kind == "tuple":
-        return tuple(_decode(item, make) for item in value)
-    if kind == "array":
-        dtype, shape, order = value
-        return make(dtype, tuple(shape), order)
-    if kind == "float":
-        return float(value)
-    if kind == "int":
-        return int(value, 16)
-    raise ValueError(f"not a tree: {kind!r} is nothing that is stored")

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.kernels import api, arrays, cpu
-from fastoptim.kernels.collect import Collector
-from fastoptim.kernels.pipeline import Line, set_stages
+from fastoptim.kernels.collect import Collector as Collector  # for the library's own modules
+from fastoptim.kernels.pipeline import Line as Line
+from fastoptim.kernels.pipeline import set_stages
 from fastoptim.kernels.rows import coalesced_rows
 
-__all__ = ["ISA", "RULES", "Collector", "Line", "available_isas", "capsule", "coalesced", "step"]
+__all__ = ["ISA", "RULES", "available_isas", "capsule", "step"]
 
 
 def module_name(isa: str) -> str:
@@ -112,7 +113,8 @@ def step(
         An unknown rule, a wrong number of arrays or coefficients, a wrong size, a read-only or
         non-contiguous array, arrays that share memory, a coefficient that is not finite.
     TypeError
-        Something is not an array, or the dtypes differ or are not float32 or float64.
+        Something is not an array, or the dtypes differ or are not float32 or float64; a
+        coefficient is no number.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """One update of one array, for people who have no dict: typed memoryviews in, the same loops."""
 
-import sys
-
 import numpy as np
+
+from fastoptim.kernels.checks import is_masked, plain
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -85,13 +85,15 @@ def step(capsule, param, grad, state, coefficients):
     name = rule.name.decode()
     if not isinstance(state, (list, tuple)):
         raise TypeError(f"state must be a tuple of arrays, got {type(state).__name__}")
-    if len(state) != rule.slots:
-        raise ValueError(f"the state of {name!r} is {rule.slots} arrays, got {len(state)}")
     if not isinstance(coefficients, (list, tuple, np.ndarray)):
         raise TypeError(f"coefficients must be a tuple of floats, got {coefficients!r}")
+    # A number's __float__ is anybody's code, which may change a list: tuples first.
+    state, coefficients = tuple(state), as_floats(coefficients)
+    if len(state) != rule.slots:
+        raise ValueError(f"the state of {name!r} is {rule.slots} arrays, got {len(state)}")
     if len(coefficients) != rule.coefs:
         raise ValueError(f"{name!r} has {rule.coefs} coefficients, got {len(coefficients)}")
-    check_array("param", param, param)
+    param = array("param", param, None)
     wide = cnp.PyArray_TYPE(param) == cnp.NPY_DOUBLE
     for k in range(rule.coefs):
         c64[0, k] = coefficients[k]
@@ -100,23 +102,35 @@ def step(capsule, param, grad, state, coefficients):
             raise ValueError(
                 f"coefficients must be finite in {param.dtype}, got {coefficients}"
             )
-    check_array("grad", grad, param)
-    for k, slot in enumerate(state):
-        check_array(f"state[{k}]", slot, param)
+    grad = array("grad", grad, param)
+    state = [array(f"state[{k}]", slot, param) for k, slot in enumerate(state)]
     if wide:
         one_span[double](rule, param, grad, state, c32, c64)
     else:
         one_span[float](rule, param, grad, state, c32, c64)
 
 
-cdef int check_array(str name, object a, object param) except -1:
-    """Say in words what a memoryview would refuse in fewer."""
-    ma = sys.modules.get("numpy.ma")        # see is_masked in collect.pyx
-    if not isinstance(a, np.ndarray) or isinstance(a, getattr(ma, "MaskedArray", ())):
+cdef tuple as_floats(object numbers):
+    """Return numbers as floats, or say which is none."""
+    cdef list floats = []
+    for number in tuple(numbers):
+        try:
+            floats.append(<double> number)
+        except TypeError as error:
+            raise TypeError(
+                f"coefficients[{len(floats)}] must be a number, got {number!r}"
+            ) from error
+    return tuple(floats)
+
+
+cdef object array(str name, object a, object param):
+    """Return an array that fits param, or say in words what a memoryview would refuse in fewer."""
+    if not isinstance(a, np.ndarray) or is_masked(a):
         raise TypeError(f"{name} must be a NumPy array, got {type(a).__name__}")
+    a = plain(a)
     if cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) or not a.dtype.isnative:
         raise TypeError(f"{name} must be float32 or float64, got {a.dtype.str}")
-    if cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(param):
+    if param is not None and cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(param):
         raise TypeError(f"{name} is {a.dtype}, but param is {param.dtype}")
     if cnp.PyArray_NDIM(a) != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(a):
         raise ValueError(
@@ -125,7 +139,7 @@ cdef int check_array(str name, object a, object param) except -1:
         )
     if name != "grad" and not cnp.PyArray_ISWRITEABLE(a):
         raise ValueError(f"{name} is read-only, and a step writes in place")
-    return 0
+    return a
 
 
 def size_of(capsule):

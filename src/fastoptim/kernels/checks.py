@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,10 @@ from fastoptim.rows import Elements, Rows
 
 # np.shares_memory is exact and can take exponential time; past this it counts as shared.
 OVERLAP_EFFORT = 1_000_000
+
+# Of the keys that an error looks through for one that may be meant.
+MOST_HINTS = 1000
+LONGEST_HINT = 100  # characters
 
 
 def is_masked(a: object) -> bool:
@@ -40,6 +45,7 @@ def checked_array(name: str, a: Any) -> Any:
         raise TypeError(
             f"{name} must be a NumPy array of float32 or float64, got {type(a).__name__}"
         )
+    a = plain(a)
     dtype = a.dtype
     if dtype.type is not np.float32 and dtype.type is not np.float64:
         raise TypeError(
@@ -51,7 +57,15 @@ def checked_array(name: str, a: Any) -> Any:
             f"{name} has dtype {dtype.str}, which is not this machine's byte order; "
             f"convert it first: {name}.astype('={dtype.str[1:]}')"
         )
-    return a.view(np.ndarray) if type(a) is not np.ndarray else a
+    return a
+
+
+def plain(a: Any) -> Any:
+    """Return an array as an ndarray of the same memory.
+
+    A subclass may say of its dtype, shape or flags what is not so, and memory would be read by it.
+    """
+    return a if type(a) is np.ndarray else np.ndarray.view(a, np.ndarray)
 
 
 def is_scalar(x: object) -> bool:
@@ -126,6 +140,8 @@ def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad
         raise ValueError(f"{name} is {g!r}, but params[{key!r}] is a number and has no rows")
     if isinstance(g, Elements):
         check_same_dtype(f"{name}.values", key, values.dtype, dtype)
+        if values.ndim != 1:
+            raise ValueError(f"{name}.values must be one-dimensional, got shape {values.shape}")
         check_as_many(name, g.index, values)
         return RowGrad(g.index, flat(values), values, math.prod(shape), 1, g.unique)
     if values.shape[1:] != shape[1:]:
@@ -147,7 +163,14 @@ def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, .
         raise ValueError(f"{name} has shape {g.shape}, but params[{key!r}] has shape {shape}")
     values = checked_array(f"{name}.data", g.data)
     check_same_dtype(f"{name}.data", key, values.dtype, dtype)
-    coords, n_stored = element_places(name, g)
+    if values.ndim != 1:
+        raise ValueError(f"{name}.data must be one-dimensional, got shape {values.shape}")
+    coords, n_stored = element_places(name, g, len(values))
+    if len(coords) != len(shape):
+        raise ValueError(
+            f"{name}.coords are {len(coords)} arrays, but params[{key!r}] has {len(shape)} axes "
+            f"(shape {shape}); each axis needs one"
+        )
     values = values[:n_stored]
     index: Any = np.zeros(len(values), np.intp)
     for axis, (places, n) in enumerate(zip(coords, shape, strict=True)):
@@ -162,30 +185,53 @@ def element_grad(name: str, key: object, g: Any, dtype: Any, shape: tuple[int, .
     return RowGrad(index, flat(values), g.data, math.prod(shape), 1, False)
 
 
-def element_places(name: str, g: Any) -> tuple[Any, int | None]:
+def element_places(name: str, g: Any, n_data: int) -> tuple[tuple[Any, ...], int | None]:
     """Return where a sparse array's elements are, axis by axis, and how many of its data are.
 
     SciPy's own conversion trusts `indptr`: wrong bounds make it write past its arrays, and data
     that lie behind the last bound (it ignores them elsewhere) would count.
     """
     if g.format == "coo":
-        return g.coords, None
-    bounds, minor = g.indptr, g.indices
+        return tuple(flat_array(f"{name}.coords[{k}]", c) for k, c in enumerate(g.coords)), None
+    bounds = flat_array(f"{name}.indptr", g.indptr)
+    minor = flat_array(f"{name}.indices", g.indices)
+    if bounds.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}.indptr must be of integers, got {bounds.dtype}; convert it: "
+            f"{name}.indptr.astype(np.intp)"
+        )
     n = g.shape[-1] if g.format == "csc" else g.shape[0] if g.ndim == 2 else 1
-    counts = np.diff(bounds)
+    counts = np.diff(bounds.astype(np.intp, copy=False))
     if (
         len(bounds) != n + 1 or bounds[0] != 0 or (counts < 0).any()
-        or bounds[-1] > min(len(minor), len(g.data))
+        or bounds[-1] > min(len(minor), n_data)
     ):
         raise ValueError(
             f"{name}.indptr does not bound {n} rows or columns of {len(minor)} indices and "
-            f"{len(g.data)} data in order; {name}.check_format() says more"
+            f"{n_data} data in order; {name}.check_format() says more"
+        )
+    if len(minor) != n_data:
+        raise ValueError(
+            f"{name} has {len(minor)} indices for {n_data} data; one of the two arrays was resized"
         )
     minor = minor[:bounds[-1]]
     if g.ndim == 1:
         return (minor,), len(minor)
     major = np.repeat(np.arange(n), counts)
     return (minor, major) if g.format == "csc" else (major, minor), len(minor)
+
+
+def flat_array(name: str, a: Any) -> Any:
+    """Return a part of a sparse array that must be an array with one axis."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(
+            f"{name} must be an array of integers, got {type(a).__name__}; convert it: "
+            f"np.asarray({name}, np.intp)"
+        )
+    a = plain(a)
+    if a.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {a.shape}")
+    return a
 
 
 def check_as_many(name: str, index: Any, values: Any) -> None:
@@ -287,16 +333,41 @@ def keys_error(params: dict[Any, Any], grads: dict[Any, Any]) -> KeyError:
     if unknown:
         parts.append(f"grads has {listed(unknown)}, which params has not")
     text = "; ".join(parts)
-    texts = [key for key in unknown[:1000] if isinstance(key, str)]
+    texts = [key for key in unknown if isinstance(key, str)]
     close = [
-        (key, other[0]) for key in missing[:3] if isinstance(key, str)
-        for other in [get_close_matches(key, texts, 1)] if other
+        (key, other) for key in missing[:3] if isinstance(key, str)
+        for other in closest(key, texts)
     ]
     if close:
         text += ". Did you mean " + ", ".join(f"{u!r} for {key!r}" for key, u in close) + "?"
     elif missing:
         text += ". To leave a parameter as it is, give None as its gradient"
     return KeyError(text)
+
+
+def closest(text: str, others: list[str]) -> list[str]:
+    """Return the text that is most like another, in a list; an empty list if none is alike.
+
+    difflib compares a pair in up to the product of the lengths, so it gets only a few short texts:
+    those that share most of their beginning and end. Measured, at most 100 letters each, 1,000
+    keys: 0.18 s for three of them, where one pair of 10,000 letters alone can take seconds.
+    """
+    if len(text) > LONGEST_HINT:
+        return []
+    short = (other for other in others[:MOST_HINTS] if len(other) <= LONGEST_HINT)
+    likely = nlargest(16, short, lambda other: shared_ends(text, other))
+    return get_close_matches(text, likely, 1)
+
+
+def shared_ends(a: str, b: str) -> int:
+    """Return how many characters two texts have in common at the beginning and at the end."""
+    return shared_start(a, b) + shared_start(a[::-1], b[::-1])
+
+
+def shared_start(a: str, b: str) -> int:
+    """Return how many characters two texts have in common at the beginning."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def check_containers(
@@ -373,16 +444,18 @@ def check_may_zero(grads: Any, key: Any, grad: Any) -> None:
     g, name = caller_array(grad), place_of(key, grad)
     if not isinstance(g, np.ndarray):
         check_write_back("grads", grads, key, g)
-    elif not g.flags.writeable:
+        return
+    g = plain(g)
+    if not g.flags.writeable:
         raise ValueError(f"{name} is read-only, and zero_grads=True writes it; pass a copy")
-    elif overlaps_itself(g):
+    if overlaps_itself(g):
         raise ValueError(f"{name} overlaps itself, and zero_grads=True writes it")
 
 
 def write_back(container: Any, key: Any, old: Any, new: Any) -> None:
     """Put a new value where the old one is: into the array, or in place of the number."""
     if isinstance(old, np.ndarray):
-        old.view(np.ndarray)[...] = new
+        plain(old)[...] = new
     else:
         container[key] = type(old)(new[()])
 

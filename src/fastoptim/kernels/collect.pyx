@@ -41,7 +41,6 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
-from libc.string cimport memcpy
 
 from fastoptim.kernels.driver cimport (
     Pipeline,
@@ -154,7 +153,10 @@ cdef class Param:
 
 cdef Param new_param(object key, cnp.ndarray a, int group):
     """Return the record of a key, in the layout of its first array, without state."""
+    if group < 0:
+        raise ValueError(f"the group of {key!r} is {group}; groups are counted from 0")
     cdef Param one = Param.__new__(Param)
+    cdef int i
     cdef cnp.ndarray pattern = np.empty_like(a, order="K", subok=False)
     one.key = key
     one.group = group
@@ -167,8 +169,9 @@ cdef Param new_param(object key, cnp.ndarray a, int group):
     one.order = cnp.PyArray_FLAGS(pattern) & (
         cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
     )
-    memcpy(one.dims, cnp.PyArray_DIMS(a), one.ndim * sizeof(cnp.npy_intp))
-    memcpy(one.strides, cnp.PyArray_STRIDES(pattern), one.ndim * sizeof(cnp.npy_intp))
+    for i in range(one.ndim):       # no memcpy: of an array without axes both may be NULL
+        one.dims[i] = cnp.PyArray_DIMS(a)[i]
+        one.strides[i] = cnp.PyArray_STRIDES(pattern)[i]
     return one
 
 
@@ -293,6 +296,9 @@ cdef class Collector:
         dry : bool
             Do all but write.
         """
+        for item in lines:
+            if not isinstance(item, Line):
+                raise TypeError(f"lines must be a list of Line, got {item!r} in it")
         if self.busy:
             raise RuntimeError(
                 "this optimizer is in the middle of an update, in another thread or further up in "

@@ -55,6 +55,11 @@ cdef class Line:
         bint zero_grads=False,
     ):
         self.c.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
+        if not len(slots) == len(starts) == self.c.rule.slots:
+            raise ValueError(
+                f"the rule {self.c.rule.name.decode()!r} has {self.c.rule.slots} state arrays, got "
+                f"{len(slots)} names and {len(starts)} starts"
+            )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads

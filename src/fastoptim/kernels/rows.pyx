@@ -185,6 +185,25 @@ cdef object bad_row(str name, object index, Py_ssize_t k, Py_ssize_t table):
     return IndexError(f"{name}.index[{k}] is {index[k]}, but the parameter has {table} rows")
 
 
+cdef int check_rows(object index, object values, Py_ssize_t table, Py_ssize_t length) except -1:
+    """Refuse what is no gradient of rows: as many values as the index and a row's length say."""
+    if table < 0 or length < 0:
+        raise ValueError(f"table and length must be at least 0, got {table} and {length}")
+    if type(index) is not np.ndarray or index.dtype.kind not in "iu" or index.ndim != 1:
+        raise TypeError("index must be a one-dimensional array of integers")
+    if type(values) is not np.ndarray or not (
+        cnp.PyArray_TYPE(values) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) and values.dtype.isnative
+    ):
+        raise TypeError("values must be an array of float32 or float64")
+    if not (values.flags.c_contiguous and values.flags.aligned):
+        raise ValueError("values must be contiguous and aligned")
+    if values.size != len(index) * length:
+        raise ValueError(
+            f"{len(index)} rows of {length} elements are {len(index) * length}, got {values.size}"
+        )
+    return 0
+
+
 def coalesced_rows(
     adder, str name, object index, object values, Py_ssize_t table, Py_ssize_t length
 ):
@@ -206,6 +225,7 @@ def coalesced_rows(
     cdef Touched touched = Touched()
     cdef Sum what
     cdef const Rule *add = <const Rule *> PyCapsule_GetPointer(adder, "fastoptim.Rule")
+    check_rows(index, values, table, length)
     touched.take(name, index, table, False, True)
     if touched.direct:
         return touched.row_numbers().copy(), values.copy()
