@@ -42,17 +42,25 @@ SHOW = "import fastoptim as fo; print(fo.get_num_threads())"
 
 
 @needs_openmp
-@pytest.mark.parametrize(("limit", "most"), [(None, 1024), ("2", 2)])
-def test_set_num_threads(limit, most):
-    """So many, whatever OpenMP's own number is, up to the most that it gives a process."""
+def test_set_num_threads():
+    """So many, whatever OpenMP's own number is."""
     shown = output("""
     import numpy as np
     import fastoptim as fo
     for n in (1, 3, np.int64(2), None):
         fo.set_num_threads(n)
         print(fo.get_num_threads())
-    """, **UNSET | {"OMP_NUM_THREADS": "5", "OMP_THREAD_LIMIT": limit})
-    assert [int(n) for n in shown.split()] == [min(n, most) for n in (1, 3, 2, 5)]
+    """, **UNSET | {"OMP_NUM_THREADS": "5"})
+    assert [int(n) for n in shown.split()] == [1, 3, 2, 5]
+
+
+@needs_openmp
+def test_no_more_threads_than_openmp_gives_a_process():
+    done = run(
+        "import fastoptim as fo; fo.set_num_threads(2); fo.set_num_threads(3)",
+        **UNSET | {"OMP_THREAD_LIMIT": "2"},
+    )
+    assert "ValueError: n must be a whole number in [1, 2], got 3" in done.stderr
 
 
 @pytest.mark.parametrize("n", [0, -1, 10**6, 2**40])
@@ -317,3 +325,33 @@ def test_floating_point_mode_is_not_inherited(threads):
         assert rules[0][0].v[key].tobytes() == rules[0][1].v[key].tobytes()
     print("same bits")
     """, FASTOPTIM_NUM_THREADS=threads) == "same bits"
+
+
+@needs_openmp
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fixed_means_just_that_many(n):
+    fo.set_num_threads(n, fixed=True)
+    assert fo.get_num_threads() == n
+    assert not threads.learns()
+    assert threads.most_in_use() == n            # more than there are processors, too
+    fo.set_num_threads(n)
+    assert threads.learns()
+    assert threads.most_in_use() == min(n, threads.machine_limit())
+
+
+@pytest.mark.parametrize("fixed", [1, "yes", None])
+def test_what_is_no_flag(fixed):
+    before = fo.get_num_threads()
+    with pytest.raises(TypeError, match="fixed must be True or False"):
+        fo.set_num_threads(1, fixed=fixed)
+    assert fo.get_num_threads() == before
+
+
+@needs_openmp
+def test_show_runtime_says_whether_counts_are_learned(capsys):
+    fo.set_num_threads(2)
+    fo.show_runtime()
+    assert "2 at most, learned by each optimizer" in capsys.readouterr().out
+    fo.set_num_threads(2, fixed=True)
+    fo.show_runtime()
+    assert "2, fixed" in capsys.readouterr().out
