@@ -39,6 +39,16 @@ def stiff(y):
     return np.linspace(1, 50, y.size) * y + 40 * y**3
 
 
+@pytest.fixture
+def no_blas(monkeypatch):
+    """SciPy's matrices times vectors with sums rounded once, not as this processor's BLAS does.
+
+    The error is a small difference of large terms: with RK45 BLAS's rounding alone took 0.16 to
+    0.54 of the tolerance, by processor.
+    """
+    monkeypatch.setattr(np, "dot", lambda a, b: np.array([math.fsum(row) for row in a * b]))
+
+
 SHAPES = {"W": (3, 4), "b": (4,), "c": (), "none": (0, 3), "T": (2, 3, 4)}
 VIEWS = {
     "W": np.asfortranarray, "b": strided, "c": np.copy, "none": np.copy, "T": LAYOUTS["reversed"],
@@ -69,7 +79,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("problem", PROBLEMS)
 @every_pair
-def test_step_by_step_with_scipy(ours, theirs, problem, deterministic):
+def test_step_by_step_with_scipy(ours, theirs, problem, deterministic, no_blas):
     gradient, h, rtol, atol = PROBLEMS[problem]
     y = np.random.default_rng(1).standard_normal(SIZE)
     params = {key: VIEWS[key](a) for key, a in split(y).items()}
@@ -102,7 +112,7 @@ def test_step_by_step_with_scipy(ours, theirs, problem, deterministic):
 
 
 @every_pair
-def test_late_in_time_steps_are_whole_digits_of_it(ours, theirs):
+def test_late_in_time_steps_are_whole_digits_of_it(ours, theirs, no_blas):
     """Where time has few digits left for h, both round h to them, and begin with ten of them."""
     y = np.random.default_rng(7).standard_normal(SIZE)
     params, opt = split(y.copy()), ours(1e-6, 1e-3, 1e-6)
@@ -218,7 +228,7 @@ def test_adaptive_steps_have_the_same_bits_everywhere(method, dtype, isa, thread
 
 
 @every_pair
-def test_float32_follows_scipy_as_far_as_its_digits_go(ours, theirs):
+def test_float32_follows_scipy_as_far_as_its_digits_go(ours, theirs, no_blas):
     y = np.random.default_rng(4).standard_normal(100)
     params = {"x": y.astype(np.float32)}
     opt = ours(0.01, 1e-2, 1e-3)
