@@ -3,7 +3,7 @@ from importlib import import_module
 import pytest
 
 import fastoptim
-from fastoptim import base, ode
+from fastoptim import base, lookahead, ode
 from fastoptim.kernels import RULES, available_isas, module_name, set_stages
 
 
@@ -27,7 +27,7 @@ def threads(request):
 def isa(request, monkeypatch):
     """Run with the rules of one instruction set that this machine has."""
     rules = import_module(module_name(request.param)).RULES
-    for module in (base, ode):
+    for module in (base, lookahead, ode):
         monkeypatch.setattr(module, "RULES", rules)
     set_stages(rules)
     yield request.param
