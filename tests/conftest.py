@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fastoptim
-from fastoptim import base, kernels, ode
+from fastoptim import base, kernels, lookahead, ode
 from fastoptim.kernels import RULES, available_isas, module_name, set_stages
 
 # The same examples at every run, however slow the machine.
@@ -33,7 +33,7 @@ def threads(request):
 def isa(request, monkeypatch):
     """Run with the rules of one instruction set that this machine has."""
     rules = import_module(module_name(request.param)).RULES
-    for module in (base, ode):
+    for module in (base, lookahead, ode):
         monkeypatch.setattr(module, "RULES", rules)
     set_stages(rules)
     yield request.param

@@ -33,7 +33,7 @@ def test_every_class_shows_its_objective_falling(cls):
     assert printed == sorted(printed, reverse=True)
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/c-api.md", "docs/ode.md"])
 def test_readme(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(ROOT / path), module_relative=False, encoding="utf-8")

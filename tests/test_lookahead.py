@@ -94,6 +94,39 @@ def test_lists_floats_none_and_groups():
     assert {key: p[0] for key, p in opt.lookahead(params).items()} == {"a": -1.25, "b": -1.5}
 
 
+def test_what_it_gives_is_no_parameter():
+    opt, params = fo.Momentum(lookahead=True), {"x": np.ones(1000)}
+    given = opt.lookahead(params)
+    with pytest.raises(ValueError, match="read-only"):
+        opt.lookahead(given)
+    given["x"].flags.writeable = True
+    with pytest.raises(ValueError, match=r"params\['x'\] is memory of this optimizer's own"):
+        opt.step(given, lambda p: {"x": np.ones(1000)})
+    opt.step(params, lambda p: {"x": np.ones(1000)})
+    assert opt.iter == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "text"),
+    [
+        (np.ones((2, 2)), ValueError, r"params\['W'\] has shape \(2, 2\), but its state has shape "
+         r"\(4,\) from earlier updates; use another key"),
+        (np.ones(4, np.float32), TypeError, r"params\['W'\] is float32, but its state is float64 "
+         r"from earlier updates; convert"),
+    ],
+)
+def test_another_shape_or_dtype_is_said_of_the_parameter(bad, error, text):
+    opt, params = fo.Momentum(lookahead=True), {"W": np.ones(4)}
+    opt.step(params, lambda p: {"W": p["W"]})
+    calls = []
+    for call in (opt.lookahead, lambda p: opt.step(p, calls.append)):
+        with pytest.raises(error, match=text):
+            call({"W": bad})
+    assert not calls
+    opt.step(params, lambda p: {"W": p["W"]})
+    assert opt.iter == 2
+
+
 @pytest.mark.parametrize(
     ("fn", "error"),
     [

@@ -11,6 +11,7 @@ from fastoptim.base import Arrays, Optimizer
 from fastoptim.hyperparameters import Choice
 from fastoptim.kernels import RULES, Collector, Line
 from fastoptim.kernels.checks import as_dict, caller_array
+from fastoptim.ode import RungeKutta
 from fastoptim.rowsum import RowSum, is_by_rows
 
 
@@ -58,6 +59,12 @@ class SoftBatch:
     """
 
     def __init__(self, opt: Optimizer, every: int = 4, reduce: str = "mean") -> None:
+        if isinstance(opt, RungeKutta):
+            raise TypeError(
+                f"opt is a {type(opt).__name__}, which needs gradients at several points of a step, "
+                f"and SoftBatch gathers them at one; let fn sum over the small batches, or give "
+                f"SoftBatch one of the rules"
+            )
         if not isinstance(opt, Optimizer):
             raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)):

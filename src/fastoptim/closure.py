@@ -13,8 +13,16 @@ def loss_and_grads(result: object) -> tuple[Any, Any]:
     """
     if result is None:
         raise TypeError("fn returned None; it must return grads or (loss, grads)")
-    if isinstance(result, tuple) and len(result) == 2 and is_container(result[1]):
+    if not isinstance(result, tuple):
+        return None, result
+    if len(result) == 2 and is_container(result[1]):
         return result
+    if any(map(is_container, result)):
+        kinds = ", ".join(type(x).__name__ for x in result)
+        what = "(grads, loss)" if len(result) == 2 else f"a tuple of {len(result)}"
+        raise TypeError(
+            f"fn returned {what}, that is ({kinds}); it must return grads or (loss, grads)"
+        )
     return None, result
 
 

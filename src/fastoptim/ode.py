@@ -12,22 +12,36 @@ e is the difference of the weights b and those of a second formula of another or
 (rules.pyx) runs, the minus sign is inside the coefficients: it is given gradients.
 
 Each line above is one fused pass over all arrays, which also keeps the gradient just evaluated,
-because fn may use its memory again. The caller's parameters are written when nothing can fail any
-more, in the last pass.
+because fn may use its memory again. The point in the brackets is written to the caller's arrays
+(points.pyx), so that fn finds it wherever it looks; whatever is raised, they hold p again.
 """
 
 import math
-from dataclasses import KW_ONLY, MISSING, dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from os import PathLike
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fastoptim import checkpoint, ode_state
 from fastoptim.closure import Function, loss_and_grads
-from fastoptim.hyperparameters import Checked, Flag, Interval, OrNone, hyper
+from fastoptim.hyperparameters import (
+    Check,
+    Checked,
+    Flag,
+    Interval,
+    OrNone,
+    checks_of,
+    evaluate,
+    hyper,
+)
 from fastoptim.kernels import RULES
 from fastoptim.kernels.points import Points
 
 STEP = Interval("(0, inf)")
+SCHEDULED_STEP = Interval("[0, inf)")  # many schedules end at 0, and a step of 0 stays where it is
 RTOL = OrNone(Interval(f"[{100 * np.finfo(float).eps}, inf)"))  # less is lost in rounding
 ATOL = OrNone(Interval("[0, inf)"))
 
@@ -100,29 +114,35 @@ class RungeKutta(Checked):
     """The part that all methods share; use Heun, RK23 or RK45."""
 
     tableau: ClassVar[Tableau]
-    lr: float = hyper(MISSING, STEP)
+    lr: Any = hyper(0.01, STEP)
 
-    # Of each instance, changed together by `advance`; ClassVars only to dataclass's eyes.
+    # Of each instance, changed together at the end of a step; ClassVars only to dataclass's eyes.
     _points: ClassVar[Points]
-    _h: ClassVar[float]
+    _h: ClassVar[float | None]  # with tolerances, what the last step found; None: lr
     _t: ClassVar[float]
     _iter: ClassVar[int]
     _rejected: ClassVar[int]
-    _last: ClassVar[tuple[Any] | None]  # the loss where the last step ended, if its slope is kept
 
     def __post_init__(self) -> None:
         points = Points(self.tableau.columns)
-        vars(self).update(_points=points, _t=0.0, _iter=0, _rejected=0, _last=None)
+        vars(self).update(_points=points, _h=None, _t=0.0, _iter=0, _rejected=0)
 
     def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value)
         if name == "lr":
-            vars(self).update(_h=self.lr)
+            vars(self).update(lr=self._checked(name, STEP, value), _h=None)
+        else:
+            super().__setattr__(name, value)
+
+    def _checked(self, name: str, check: Check, value: object) -> object:
+        """Return what an assignment stores: a checked value, or for lr a schedule."""
+        return value if name == "lr" and callable(value) else check(name, value)
 
     @property
     def step_size(self) -> float:
         """The h that the next step begins with."""
-        return self.lr
+        if callable(self.lr):
+            return evaluate("lr", SCHEDULED_STEP, self.lr, self.iter)  # type: ignore[return-value]
+        return float(self.lr)
 
     @property
     def time(self) -> float:
@@ -143,10 +163,11 @@ class RungeKutta(Checked):
             Arrays of float32 or float64, of any shape and layout, to be written; or Python
             floats, which are replaced in the dict. Any mapping will do.
         fn : callable
-            ``fn(p)`` returns grads, or (loss, grads), **at p**, which is a dict (or a list) with
-            the keys of `params` and arrays of the same shapes and dtypes. These are buffers that
-            are used again at every stage: fn must neither keep nor write them. What it returns
-            may live in buffers of its own. A gradient of None leaves a parameter where it is.
+            ``fn(params)`` returns grads, or (loss, grads), at the point that **the arrays of
+            `params` hold at that moment**: the step moves them before each call, so fn may just
+            as well read them where a network keeps them. It must not write them, nor keep them to
+            be read later. What it returns may live in buffers of its own, or be the parameters.
+            A gradient of None leaves a parameter where it is.
 
         Returns
         -------
@@ -167,38 +188,36 @@ class RungeKutta(Checked):
             With tolerances: a gradient at the start is not finite, or the error is not, however
             short the step.
         RuntimeError
-            With tolerances: the error is too large with the shortest step that `time` can be
-            advanced by. Or another step of this object is not finished.
+            `fn` altered a parameter or the mapping. With tolerances: the error is too large with
+            the shortest step that `time` can be advanced by. Or another step of this object is not
+            finished.
 
         Notes
         -----
-        The parameters are written when the step has been accepted: a call that raises, be it in
-        `fn`, has changed no parameter, and neither time, step size nor counters.
+        A call that raises, be it in `fn`, be it an interrupt, leaves the parameters where the step
+        started, and changes neither time, step size nor counters.
         """
-        points = self._points
-        same = points.load(params)
-        try:
-            last, loss, start = self._last, None, points.columns[0]
-            vars(self).update(_last=None)  # x and the slopes are about to be overwritten
-            if last is not None and same and points.sweep.same_bits(points.y, points.x):
-                (loss,) = last
-            else:
-                points.sweep.run(RULES["_copy"], (points.x, points.y))
-                loss, start = self.evaluate(fn)
-            self.advance(fn, start)
-            return loss
-        finally:
-            points.release()
+        return self._points.session(params, partial(self.body, fn))
 
-    def advance(self, fn: Function, start: Slopes) -> None:
-        """Take a step of length lr from y, whose slope is known."""
-        g = self.stages(fn, start, self.lr)
-        self.combine("_combine", g, self.lr, self.tableau.b)
-        self.accept(t=self._t + self.lr)
+    def body(self, fn: Function) -> tuple[Any, dict[str, Any], dict[str, Any], object]:
+        """Move the parameters by one step; return loss, and what shall be counted (`session`)."""
+        points = self._points
+        h = self.step_size
+        kept = points.start(RULES)
+        loss, start = (kept[0], points.columns[0]) if kept else self.evaluate(fn)
+        changes, keep = self.advance(fn, start, h)
+        names = {f"_{name}": value for name, value in changes.items()}
+        return loss, vars(self), {"_iter": self._iter + 1} | names, keep
+
+    def advance(self, fn: Function, start: Slopes, h: float) -> tuple[dict[str, Any], Any]:
+        """Take a step of length h from y, whose slope is known; return what has changed."""
+        g = self.stages(fn, start, h)
+        self.combine("_combine", g, h, self.tableau.b)
+        return {"t": self._t + h}, None
 
     def evaluate(self, fn: Function) -> tuple[Any, Slopes]:
         """Return the loss and the checked gradients at x."""
-        loss, grads = loss_and_grads(fn(self._points.point()))
+        loss, grads = loss_and_grads(fn(self._points.given))
         return loss, self._points.gradients(grads)
 
     def stages(self, fn: Function, g: Slopes, h: float) -> Slopes:
@@ -216,23 +235,79 @@ class RungeKutta(Checked):
         self, rule: str, g: Slopes, h: float, weights: tuple[float, ...], *more: Slopes,
         error: tuple[float, ...] = (),
     ) -> None:
-        """X = y + h Σ wᵢ kᵢ in one pass; the last k is g, those of weight 0 are not read."""
+        """Let x be y + h Σ wᵢ kᵢ in one pass; the last k is g, those of weight 0 are not read."""
         points, last = self._points, len(weights) - 1
         both = error or weights
         used = [i for i in range(last) if weights[i] or both[i]]
-        columns = (points.x, g, points.y, *(points.columns[i] for i in used), *more)
+        columns = (points.y, *(points.columns[i] for i in used), *more)
         used.append(last)
         rows = (weights, error) if error else (weights,)
         coefficients = tuple(-h * row[i] for row in rows for i in used)
-        points.sweep.run(RULES[f"{rule}{len(used)}"], columns, coefficients)
+        points.move(RULES[f"{rule}{len(used)}"], g, columns, coefficients)
 
-    def accept(self, **changes: Any) -> None:
-        """Write x to the caller's parameters; from here on nothing can fail."""
-        points = self._points
-        points.sweep.run(RULES["_copy"], (points.y, points.x))
-        points.put_back()
-        names = {f"_{name}": value for name, value in changes.items()}
-        vars(self).update(_iter=self._iter + 1, **names)
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step needs to go on: hyperparameters, `time`, `iter`, ….
+
+        The parameters are not in it: save them beside it. A schedule is code and is not in it
+        either: its place holds None, and "schedules" its repr.
+        """
+        return ode_state.of(self)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; training goes on to the bit as if it had never stopped.
+
+        Parameters
+        ----------
+        saved : dict
+            Of a method of the same class.
+
+        Raises
+        ------
+        ValueError, TypeError
+            It is of another method or format, or a number is not what it may be. Nothing is
+            replaced then.
+        RuntimeError
+            A step of this object is not finished.
+
+        Warns
+        -----
+        UserWarning
+            lr was a schedule when it was saved, and is none here.
+        """
+        ode_state.load(self, saved)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the state to a file, as `Optimizer.save` does.
+
+        Needs ``pip install 'fastoptim[checkpoint]'``.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; an old file is still there.
+        """
+        checkpoint.save(path, self.state_dict())
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read a file that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is damaged, not a checkpoint, or not of this method; nothing is replaced then.
+        OSError
+            It cannot be read.
+        """
+        ode_state.load(self, checkpoint.load(path))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        ode_state.load(twin, ode_state.of(self))
+        memo[id(self)] = twin
+        return twin
 
 
 @dataclass(eq=False)
@@ -254,24 +329,30 @@ class Adaptive(RungeKutta):
             DEFAULT_ATOL if self.atol is None else self.atol,
         )
 
+    def _checked(self, name: str, check: Check, value: object) -> object:
+        """Return what an assignment stores, unless a schedule meets tolerances."""
+        value = super()._checked(name, check, value)
+        lr, rtol, atol = (value if n == name else getattr(self, n) for n in ("lr", "rtol", "atol"))
+        ode_state.check_schedule(lr, rtol, atol)
+        return value
+
     @property
     def step_size(self) -> float:
         """The h that the next step begins with: lr, or with tolerances what the last one found."""
-        return self.lr if self.tolerances is None else self._h
+        return super().step_size if self.tolerances is None or self._h is None else self._h
 
     @property
     def rejected(self) -> int:
         """Number of trials whose error was too large, in all completed steps."""
         return self._rejected
 
-    def advance(self, fn: Function, start: Slopes) -> None:
+    def advance(self, fn: Function, start: Slopes, h: float) -> tuple[dict[str, Any], Any]:
         """Take a step from y, whose slope is known, of a length within the tolerances."""
         if self.tolerances is None:
-            super().advance(fn, start)
-            return
+            return super().advance(fn, start, h)
         first = self._points.columns[0]
         least = 10 * (math.nextafter(self._t, math.inf) - self._t)
-        length, rejected, not_finite = max(self._h, least), 0, 0
+        length, rejected, not_finite = max(h, least), 0, 0
         while True:
             h = self._t + length - self._t  # what time really advances by
             loss, slopes, norm = self.trial(fn, start, h)
@@ -294,10 +375,11 @@ class Adaptive(RungeKutta):
             factor = min(1.0, factor)
         if self.deterministic:
             self._points.sweep.run(RULES["_copy"], (first, slopes))
-        self.accept(
-            t=self._t + h, h=min(h * factor, LONGEST_STEP),
-            rejected=self._rejected + rejected, last=(loss,) if self.deterministic else None,
-        )
+        changes = {
+            "t": self._t + h, "h": min(h * factor, LONGEST_STEP),
+            "rejected": self._rejected + rejected,
+        }
+        return changes, (loss,) if self.deterministic else None
 
     def trial(self, fn: Function, start: Slopes, h: float) -> tuple[Any, Slopes, float]:
         """Let x be the solution after h; return loss and gradients there, and the error's norm."""
@@ -307,8 +389,8 @@ class Adaptive(RungeKutta):
         g = self.stages(fn, start, h)
         self.combine("_embedded", g, h, b, error, error=e[:-1])
         loss, last = self.evaluate(fn)
-        total = points.sweep.total(
-            RULES["_error_squared"], (last, points.y, points.x, error), (-h * e[-1], rtol, atol)
+        total = points.total(
+            RULES["_error_squared"], last, (points.y, error), (-h * e[-1], rtol, atol)
         )
         return loss, last, math.sqrt(total / max(1, points.sweep.size))
 
@@ -339,8 +421,9 @@ class Heun(RungeKutta):
 
     Parameters
     ----------
-    lr : float in (0, inf)
-        Step size h.
+    lr : float in (0, inf), default 0.01
+        Step size h; or a schedule, a callable from the number of completed steps to it, which may
+        also give 0.
 
     Attributes
     ----------
@@ -388,8 +471,10 @@ class RK23(Adaptive):
 
     Parameters
     ----------
-    lr : float in (0, inf)
-        Step size h; with tolerances that of the first step. Assigning it starts again from it.
+    lr : float in (0, inf), default 0.01
+        Step size h; with tolerances that of the first step, and assigning it starts again from it.
+        Without tolerances it may be a schedule, a callable from the number of completed steps to
+        the step size, which may also give 0.
     rtol, atol : float or None, default None
         Relative tolerance in [2.2e-14, inf) and absolute tolerance in [0, inf). If either is given
         the step adapts: h is the largest for which the root mean square over all elements of
@@ -448,8 +533,10 @@ class RK45(Adaptive):
 
     Parameters
     ----------
-    lr : float in (0, inf)
-        Step size h; with tolerances that of the first step. Assigning it starts again from it.
+    lr : float in (0, inf), default 0.01
+        Step size h; with tolerances that of the first step, and assigning it starts again from it.
+        Without tolerances it may be a schedule, a callable from the number of completed steps to
+        the step size, which may also give 0.
     rtol, atol : float or None, default None
         Relative tolerance in [2.2e-14, inf) and absolute tolerance in [0, inf). If either is given
         the step adapts: h is the largest for which the root mean square over all elements of

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastoptim.base import Arrays, Number, Optimizer, Slot
-from fastoptim.closure import Function, loss_and_grads
+from fastoptim.closure import Function
 from fastoptim.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
 from fastoptim.lookahead import LookAhead
 
@@ -127,13 +127,11 @@ class Momentum(Optimizer):
     def step(self, params: Arrays, fn: Function) -> Any:
         """Evaluate a function, with `lookahead` at p + αv, and update with its gradients.
 
-        See `Optimizer.step`.
+        See `Optimizer.step`. With `lookahead` the arrays of `params` hold p + αv while `fn` runs,
+        so that it may read them where a network keeps them, and p again afterwards, whatever it
+        raises. `fn` must not write them.
         """
-        if not self.lookahead:
-            return super().step(params, fn)
-        loss, grads = loss_and_grads(fn(self.lookahead(params)))
-        self.update(params, grads)
-        return loss
+        return self.lookahead.step(params, fn) if self.lookahead else super().step(params, fn)
 
 
 # After the class: a dataclass would take it for the default.

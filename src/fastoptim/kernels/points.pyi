@@ -1,18 +1,55 @@
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
 from fastoptim.kernels.sweep import Sweep
 
+Column = list[NDArray[Any]]
+
 class Points:
     keys: list[Any]
-    y: list[NDArray[Any]]
-    x: list[NDArray[Any]]
-    columns: list[list[NDArray[Any]]]
+    x: Column
+    y: Column
+    columns: list[Column]
     sweep: Sweep
+    busy: bool
+    given: Any
     def __init__(self, n_columns: int) -> None: ...
-    def load(self, params: object) -> bool: ...
-    def point(self) -> dict[Any, Any] | list[Any]: ...
-    def gradients(self, grads: object) -> list[NDArray[Any]]: ...
-    def put_back(self) -> None: ...
-    def release(self) -> None: ...
+    def session(
+        self,
+        params: object,
+        body: Callable[[], tuple[Any, dict[str, Any], dict[str, Any], object]],
+    ) -> Any: ...
+    def start(self, rules: dict[str, object]) -> Any: ...
+    def leap(
+        self,
+        rules: dict[str, object],
+        g: Column | None,
+        coefficients: tuple[float, ...],
+        rows: list[int],
+    ) -> None: ...
+    def move(
+        self,
+        capsule: object,
+        g: Column,
+        columns: tuple[Column, ...],
+        coefficients: tuple[float, ...] = (),
+    ) -> None: ...
+    def total(
+        self,
+        capsule: object,
+        g: Column,
+        columns: tuple[Column, ...],
+        coefficients: tuple[float, ...],
+    ) -> float: ...
+    def back(self) -> None: ...
+    def gradients(self, grads: object, of_fn: bool = True) -> Column: ...
+    def lasting(self, grads: object, zero_grads: bool) -> Any: ...
+    def ahead(
+        self,
+        rules: dict[str, object],
+        g: Column | None,
+        coefficients: tuple[float, ...],
+        rows: list[int],
+    ) -> dict[Any, Any] | list[Any]: ...

@@ -1,12 +1,23 @@
-"""Parameters as a point in space: the caller's arrays, and columns of our own that look like them.
+"""Parameters as a point in space, which moves while a function is evaluated, and comes back.
 
- a) A caller's array is read and written where it lies if it lies as ours do (this machine's byte
-    order, aligned, in the order of memory of the first array seen under its key); any other is
-    copied in at the start and back at the end.
- b) fn gets arrays of ours, never the caller's, so whatever it does the caller's hold what they held.
- c) A gradient is read where fn left it, unless it lies otherwise or on the arrays that fn was
-    given (fn may return those: the gradient of ½|p|² is p); then it is copied.
- d) All columns are allocated once, when keys, shapes or dtypes are not those of the call before.
+ a) fn is called with the caller's own mapping, whose arrays hold the point x at which the gradient
+    is wanted: people's networks read the arrays that they hold, not an argument. The base point y,
+    where the step started, is kept in memory of ours meanwhile. Whatever is raised, wherever, the
+    caller's arrays and numbers are the base point again before the exception leaves (`session`).
+ b) x is the caller's memory itself where it lies flat (this machine's byte order, aligned, in the
+    order of memory of the first array seen under its key). Any other layout, and numbers, are
+    copied from a flat buffer after each pass, and arrays back into it after each call of fn.
+ c) fn must leave x as it is. That the mapping holds the same arrays is compared after each call;
+    that they hold the same bits is found out by the pass that next reads or overwrites x anyway
+    (passes.pxi), at the latest before the step is accepted.
+ d) A gradient is read where fn left it, unless it lies otherwise or reaches into the parameters (fn
+    may return those: the gradient of ½|p|² is p); then it is copied.
+ e) All columns are allocated once, when keys, shapes or dtypes are not those of the call before.
+
+The passes over memory, x and y having changed places: what used to be the copy of the parameters
+to x at the start is the saving of them to y, and the copy of x to the parameters at the end is gone.
+Of Heun that makes 3 passes in place of 4, of RK45 7 in place of 8, with tolerances 8 in place of 9
+(with `deterministic` as many as before: one to compare, one to keep x for the comparison).
 """
 
 import numpy as np
@@ -22,11 +33,13 @@ from fastoptim.kernels.checks import (
     check_write_back,
     checked_grad,
     checked_param,
+    is_sparse,
     keys_error,
     overlaps_itself,
     refuse_shared_memory,
 )
 from fastoptim.kernels.sweep import Sweep
+from fastoptim.rows import Rows
 
 cnp.import_array()
 
@@ -38,43 +51,64 @@ cdef enum:
 
 @cython.final
 cdef class Points:
-    """The caller's parameters, and columns of arrays like them.
+    """The caller's parameters as a point that moves, and columns of arrays like them.
 
     Parameters
     ----------
     n_columns : int
-        How many columns to allocate besides the point that fn is given.
+        How many columns to allocate besides the base point.
     """
 
     cdef int n_columns
     cdef readonly list keys
-    cdef readonly list y            # the caller's parameters, or flat copies of them
-    cdef readonly list x            # the point that fn is given
+    cdef readonly list x            # the point: the caller's memory, or flat copies of it
+    cdef readonly list y            # the base point
     cdef readonly list columns      # further lists of arrays
     cdef readonly object sweep
+    cdef readonly bint busy
     cdef list shapes, kinds         # of the arrays, as of the last allocation
-    cdef list own_y, own_g          # copies where a layout asks for them; None where none did yet
-    cdef list copied                # which of y are copies
-    cdef list originals             # the caller's, as they came
+    cdef list own_x, own_g          # copies where a layout asks for them; None where none did yet
+    cdef list detours               # which of x are copies
+    cdef list views                 # the caller's arrays as they came, None for a number
+    cdef list originals             # the caller's objects
+    cdef list shown                 # the objects that the caller's mapping should hold now
     cdef list where                 # addresses and strides that were found apart
-    cdef object given               # the caller's container
-    cdef Py_ssize_t low, high       # the memory of x
-    cdef bint busy
+    cdef Py_ssize_t[::1] lows, highs    # the memory of the caller's arrays, apart and in order
+    cdef Py_ssize_t low, high       # the memory of y
+    cdef readonly object given      # the caller's container
+    cdef object rules
+    cdef object kept                # of the step before, if its x is y and its slopes are columns[0]
+    cdef bint same                  # whether the arrays are like those of the call before
+    cdef bint away                  # whether y is the base point and x may be another
 
     def __cinit__(self, int n_columns):
         self.n_columns = n_columns
         self.shapes = self.kinds = self.keys = None
+        self.lows = self.highs = np.zeros(0, np.intp)
 
     def __deepcopy__(self, memo):
         return Points(self.n_columns)       # nothing in here outlives a step but memory
 
-    def load(self, object params):
-        """Check parameters and take them in.
+    # ---------------------------------------------------------------- a session
+
+    def session(self, object params, object body):
+        """Take parameters in, let a function work on them, and let go of them.
+
+        Parameters
+        ----------
+        params : dict, list or any mapping
+        body : callable
+            body() returns (result, state, changes, kept). It calls the methods below. When it has
+            returned, `state`, a dict, is updated with `changes`; nothing can come between that and
+            the parameters, for no Python code runs here. `kept` is for `start` of the next session.
 
         Returns
         -------
-        bool
-            Whether they are the same keys, shapes and dtypes as in the call before.
+        result
+
+        Notes
+        -----
+        Whatever `body` raises, the parameters are back at the base point, and `state` is as it was.
         """
         if self.busy:
             raise RuntimeError(
@@ -82,110 +116,280 @@ cdef class Points:
                 "give each its own optimizer"
             )
         self.busy = True
+        self.away = False
         try:
-            return self.take(params)
-        except BaseException:
-            self.release()
+            self.take(params)
+            self.sweep.begin()
+            result, state, changes, kept = body()
+            self.sweep.end()
+            (<dict> state).update(changes)
+            self.away = False
+            if kept is not None:
+                self.sweep.run(self.rules["_copy"], (self.y, self.x))
+                self.kept = kept
+            return result
+        except BaseException as problem:
+            if self.away:
+                self.restore(problem)
             raise
+        finally:
+            self.given = self.originals = self.shown = self.views = self.x = self.rules = None
+            self.away = False
+            self.busy = False
 
-    cdef bint take(self, object params) except -1:
+    cdef int take(self, object params) except -1:
+        """Check parameters and take them in; nothing of the caller's is written."""
         cdef dict d = as_dict("params", params)
         check_keeps(params, d)
-        cdef list arrays = [], keys = list(d)
+        cdef list arrays = [], views = [], keys = list(d)
         cdef Py_ssize_t k
-        cdef bint same
         for key, p in d.items():
-            arrays.append(checked_param(key, p))
-            if not isinstance(p, np.ndarray):
+            a = checked_param(key, p)
+            if isinstance(p, np.ndarray):
+                a = a.view()        # of our own: fn may give the caller's another shape
+                views.append(a)
+            else:
                 check_write_back("params", params, key, p)
+                views.append(None)
+            arrays.append(a)
         shapes = [a.shape for a in arrays]
         kinds = [a.dtype for a in arrays]
         where = [
-            (a.__array_interface__["data"][0] if isinstance(p, np.ndarray) else None, a.strides)
-            for a, p in zip(arrays, d.values(), strict=True)
+            (None if view is None else <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> a), a.strides)
+            for a, view in zip(arrays, views, strict=True)
         ]
-        same = keys == self.keys and shapes == self.shapes and kinds == self.kinds
-        if not same or where != self.where:
-            self.check_overlaps(keys, arrays, [isinstance(p, np.ndarray) for p in d.values()])
-        if not same:
+        self.same = keys == self.keys and shapes == self.shapes and kinds == self.kinds
+        if not self.same or where != self.where:
+            self.where = None
+            self.check_overlaps(keys, views)
+        if not self.same:
             self.allocate(keys, arrays)
         self.where = where
-        self.given = params
-        self.originals = list(d.values())
-        self.y = []
-        self.copied = []
+        self.x = []
+        self.detours = []
         for k in range(len(arrays)):
             a = arrays[k]
-            copied = not (isinstance(self.originals[k], np.ndarray) and lies_like(a, self.x[k]))
-            if copied:
-                if self.own_y[k] is None:
-                    self.own_y[k] = np.empty_like(self.x[k], order="K")
-                self.own_y[k][...] = a
-                a = self.own_y[k]
-            self.copied.append(copied)
-            self.y.append(a)
-        return same
+            if views[k] is None or not lies_like(a, self.y[k]):
+                if self.own_x[k] is None:
+                    self.own_x[k] = np.empty_like(self.y[k], order="K")
+                cnp.PyArray_CopyInto(self.own_x[k], a)
+                a = self.own_x[k]
+                self.detours.append(k)
+            self.x.append(a)
+        self.views = views
+        self.originals = list(d.values())
+        self.shown = list(self.originals)
+        self.given = params
+        return 0
 
     cdef int allocate(self, list keys, list arrays) except -1:
         cdef int n
-        self.keys = None                    # so that a failed allocation leaves nothing half new
+        self.keys = self.kept = None        # so that a failed allocation leaves nothing half new
         pattern = [np.empty_like(a, order="K", subok=False) for a in arrays]
-        self.x, self.low, self.high = column(pattern, 0)
+        self.y, self.low, self.high = column(pattern, 0)
         self.columns = [column(pattern, n + 1)[0] for n in range(self.n_columns)]
-        self.own_y = [None] * len(arrays)
+        self.own_x = [None] * len(arrays)
         self.own_g = [None] * len(arrays)
-        self.sweep = Sweep(self.x)
+        self.sweep = Sweep(self.y)
         self.shapes = [a.shape for a in arrays]
         self.kinds = [a.dtype for a in arrays]
         self.keys = keys
         return 0
 
-    cdef int check_overlaps(self, list keys, list arrays, list is_array) except -1:
-        """Refuse what would be written twice."""
-        named = []
-        for key, a, given in zip(keys, arrays, is_array, strict=True):
-            if not given:
+    cdef int check_overlaps(self, list keys, list views) except -1:
+        """Refuse what would be written twice; note where the parameters lie."""
+        cdef list named = [], bounds = [], apart = [], last = None
+        for key, a in zip(keys, views, strict=True):
+            if a is None:
                 continue
             if overlaps_itself(a):
                 raise ValueError(
                     f"params[{key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): an "
                     f"element would be updated more than once; pass a copy"
                 )
-            if self.on_x(a):
+            low, high = byte_bounds(a)
+            if a.size and low < self.high and high > self.low:
                 raise ValueError(
-                    f"params[{key!r}] is memory that fn was given, which is used again at every "
-                    f"stage; pass a copy"
+                    f"params[{key!r}] is memory of this optimizer's own, which is used again at "
+                    f"every step; pass a copy"
                 )
             named.append((f"params[{key!r}]", a))
+            if a.size:
+                bounds.append((low, high))
         refuse_shared_memory(named)
+        for low, high in sorted(bounds):
+            if last is not None and low < last[1]:  # views that lie between one another
+                last[1] = max(high, last[1])
+            else:
+                last = [low, high]
+                apart.append(last)
+        self.lows = np.array([pair[0] for pair in apart], np.intp)
+        self.highs = np.array([pair[1] for pair in apart], np.intp)
         return 0
 
-    cdef bint on_x(self, cnp.ndarray a) except -1:
-        """Whether an array reaches into the memory that fn is given."""
-        cdef Py_ssize_t address = <Py_ssize_t> cnp.PyArray_DATA(a), low, high
-        if cnp.PyArray_SIZE(a) == 0 or self.high == 0:
+    # ---------------------------------------------------------------- moving
+
+    def start(self, dict rules):
+        """Keep the parameters as the base point.
+
+        Returns
+        -------
+        object
+            What the step before has kept, if the parameters have the bits that it has written:
+            x then is y already, and columns[0] are the gradients there. Else None.
+        """
+        kept, self.kept = self.kept, None
+        self.rules = rules
+        if kept is None or not self.sweep.same_bits(self.x, self.y):
+            kept = None
+            self.sweep.move(rules["_save"], self.x, None, (self.y,))
+        self.away = True
+        return kept
+
+    def leap(self, dict rules, list g, tuple coefficients, list rows):
+        """Keep the parameters as the base point, and let x be y + c g."""
+        self.kept = None
+        self.rules = rules
+        if g is None:
+            self.sweep.move(rules["_save"], self.x, None, (self.y,))
+            self.away = True
+            return
+        self.sweep.move(rules["_leap"], self.x, g, (self.y,), coefficients, rows)
+        self.away = True
+        self.show()
+
+    def move(self, object capsule, list g, tuple columns, tuple coefficients=()):
+        """Write the next point to x in one pass; the caller's arrays hold it then."""
+        if not self.sweep.move(capsule, self.x, g, columns, coefficients):
+            raise self.altered()
+        self.show()
+
+    def total(self, object capsule, list g, tuple columns, tuple coefficients):
+        """Return a sum over all elements that a pass makes at x."""
+        total = self.sweep.total(capsule, self.x, g, columns, coefficients)
+        if self.sweep.altered >= 0:
+            raise self.altered()
+        return total
+
+    def back(self):
+        """Go back to the base point, in the middle of a session that is going well."""
+        if not self.sweep.move(self.rules["_restore"], self.x, None, (self.y,)):
+            raise self.altered()
+        self.show(True)
+        self.away = False
+
+    cdef object altered(self):
+        return RuntimeError(
+            f"fn altered params[{self.keys[self.sweep.altered]!r}]; they are the point at which the "
+            f"gradient is wanted, and the step moves them: let fn only read them"
+        )
+
+    cdef int show(self, bint base=False) except -1:
+        """Bring x to where the caller's arrays and numbers are, if they are elsewhere."""
+        cdef Py_ssize_t k
+        for k in self.detours:
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.views[k], self.x[k])
+            else:
+                p = self.originals[k]
+                value = p if base else self.x[k].item() if type(p) is float else self.x[k][()]
+                self.shown[k] = value
+                self.given[self.keys[k]] = value
+        return 0
+
+    cdef int restore(self, object problem) except -1:
+        """Make the caller's arrays and mapping the base point, whatever fn has done to them."""
+        cdef Py_ssize_t k
+        for k in range(len(self.keys)):
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.views[k], self.y[k])
+        if type(self.given) is dict or type(self.given) is list:
+            if not self.holds(self.originals):
+                whole = dict(zip(self.keys, self.originals, strict=True))
+                self.given.clear()
+                if type(self.given) is dict:
+                    self.given.update(whole)
+                else:
+                    self.given.extend(self.originals)
+            return 0
+        for k in range(2):                  # what raised may have been an interrupt
+            try:
+                self.put_back()
+                return 0
+            except BaseException as again:
+                trouble = again
+        problem.add_note(f"params could not be given back what they held: {trouble!r}")
+        return 0
+
+    cdef int put_back(self) except -1:
+        """Give a mapping that is no dict back the objects that it had."""
+        cdef Py_ssize_t k
+        if isinstance(self.given, tuple):
+            return 0
+        for key in [key for key in as_dict("params", self.given) if key not in self.keys]:
+            del self.given[key]
+        for k in range(len(self.keys)):
+            key = self.keys[k]
+            try:
+                held = is_still(self.given[key], self.originals[k], self.views[k])
+            except (KeyError, IndexError):
+                held = False
+            if not held:
+                self.given[key] = self.originals[k]
+        return 0
+
+    cdef bint holds(self, list objects) except -1:
+        """Whether a dict or a list holds these objects and no others, in this order."""
+        if len(self.given) != len(objects):
             return False
-        if cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_IS_F_CONTIGUOUS(a):
-            return address < self.high and address + cnp.PyArray_NBYTES(a) > self.low
-        low, high = byte_bounds(a)
-        return low < self.high and high > self.low
+        values = self.given
+        if type(self.given) is dict:
+            values = self.given.values()
+            if list(self.given) != self.keys:
+                return False
+        for now, then in zip(values, objects, strict=True):
+            if now is not then:
+                return False
+        return True
 
-    def point(self):
-        """Return what fn is to be given: the keys of params with the arrays of x."""
-        values = [
-            sealed(x) if isinstance(p, np.ndarray) else x.item() if type(p) is float else x[()]
-            for x, p in zip(self.x, self.originals, strict=True)
-        ]
-        if isinstance(self.given, (list, tuple)):
-            return values
-        return dict(zip(self.keys, values, strict=True))
+    # ---------------------------------------------------------------- what fn returned
 
-    def gradients(self, object grads):
-        """Check what fn returned; return it as a list of arrays that lie as x does."""
-        cdef dict d = as_dict("grads", grads)
-        cdef dict params = dict.fromkeys(self.keys)
+    cdef int check_mapping(self) except -1:
+        """Refuse what fn has put into or taken from the mapping."""
+        cdef Py_ssize_t k
+        now = as_dict("params", self.given)
+        for k in range(len(self.keys)):
+            key = self.keys[k]
+            if key not in now:
+                raise RuntimeError(f"fn removed params[{key!r}]; let fn only read the parameters")
+            if not is_still(now[key], self.shown[k], self.views[k]):
+                raise RuntimeError(
+                    f"fn put something else in the place of params[{key!r}]; let fn only read "
+                    f"the parameters"
+                )
+        if len(now) != len(self.keys):
+            known = set(self.keys)
+            new = next(key for key in now if key not in known)
+            raise RuntimeError(f"fn added params[{new!r}]; let fn only read the parameters")
+        return 0
+
+    cdef int fetch(self) except -1:
+        """Bring what fn has left in arrays of other layouts to x, whose digest is compared."""
+        cdef Py_ssize_t k
+        for k in self.detours:
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.x[k], self.views[k])
+        return 0
+
+    def gradients(self, object grads, bint of_fn=True):
+        """Check gradients; return them as a list of arrays that lie as x does."""
         cdef list flat = []
         cdef Py_ssize_t k
+        if of_fn:
+            self.check_mapping()
+            self.fetch()
+        cdef dict d = as_dict("grads", grads)
+        cdef dict params = dict.fromkeys(self.keys)
         check_containers(self.given, grads, params, d)
         for key in self.keys:
             if key not in d:
@@ -200,44 +404,135 @@ cdef class Points:
         cdef object a = None
         if g is not None:
             a = checked_grad(key, g, self.kinds[k], self.shapes[k])
-            if isinstance(g, np.ndarray) and lies_like(a, self.x[k]) and not self.on_x(a):
+            if isinstance(g, np.ndarray) and lies_like(a, self.y[k]) and not self.on_params(a):
                 return a
         if self.own_g[k] is None:
-            self.own_g[k] = np.empty_like(self.x[k], order="K")
+            self.own_g[k] = np.empty_like(self.y[k], order="K")
         self.own_g[k][...] = 0 if a is None else a
         return self.own_g[k]
 
-    def put_back(self):
-        """Write y, where it is a copy, to where it came from."""
-        for key, p, y, copied in zip(self.keys, self.originals, self.y, self.copied, strict=True):
-            if not copied:
-                continue
-            if isinstance(p, np.ndarray):
-                p.view(np.ndarray)[...] = y
+    def lasting(self, object grads, bint zero_grads):
+        """Return gradients that stay what they are when the parameters go back to the base point.
+
+        Those in the parameters' memory are copied, unless `zero_grads` asks for zeros in it, which
+        is then refused where every such gradient is (collect.pyx).
+        """
+        self.check_mapping()
+        self.fetch()
+        d = as_dict("grads", grads)
+        copies = {} if zero_grads else {
+            key: copied(g) for key, g in d.items() if self.reaches_params(g)
+        }
+        if grads is not self.given and not copies:
+            return grads
+        if isinstance(grads, (list, tuple)):
+            return [copies.get(key, g) for key, g in d.items()]
+        return {key: copies.get(key, g) for key, g in d.items()}
+
+    cdef bint reaches_params(self, object g) except -1:
+        """Whether a gradient of any kind has an array in the parameters' memory."""
+        if isinstance(g, np.ndarray):
+            parts = [g]
+        elif isinstance(g, Rows):
+            parts = [g.index, g.values]
+        elif is_sparse(g):
+            parts = [
+                getattr(g, name) for name in ("data", "indices", "indptr", "row", "col")
+                if isinstance(getattr(g, name, None), np.ndarray)
+            ]
+        else:
+            return False
+        for a in parts:
+            if self.on_params(a):
+                return True
+        return False
+
+    cdef bint on_params(self, cnp.ndarray a) except -1:
+        """Whether an array reaches into the memory of the parameters."""
+        cdef Py_ssize_t low = <Py_ssize_t> cnp.PyArray_DATA(a), high, first = 0, beyond, middle
+        if cnp.PyArray_SIZE(a) == 0:
+            return False
+        if cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_IS_F_CONTIGUOUS(a):
+            high = low + cnp.PyArray_NBYTES(a)
+        else:
+            low, high = byte_bounds(a)
+        beyond = self.lows.shape[0]
+        while first < beyond:               # the first parameter that ends beyond its start
+            middle = (first + beyond) // 2
+            if self.highs[middle] > low:
+                beyond = middle
             else:
-                self.given[key] = y.item() if type(p) is float else y[()]
+                first = middle + 1
+        return first < self.lows.shape[0] and self.lows[first] < high
 
-    def release(self):
-        """Let go of the caller's arrays, at the end of a step."""
-        self.given = self.originals = self.y = None
-        self.busy = False
+    # ---------------------------------------------------------------- a point of our own
+
+    def ahead(self, dict rules, list g, tuple coefficients, list rows):
+        """Return the point x + c g in memory of ours, which cannot be written."""
+        self.kept = None
+        if g is None:
+            self.sweep.run(rules["_copy"], (self.y, self.x))
+        else:
+            self.sweep.run(rules["_ahead"], (self.y, g, self.x), coefficients, rows)
+        values = [
+            sealed(y) if isinstance(p, np.ndarray) else y.item() if type(p) is float else y[()]
+            for y, p in zip(self.y, self.originals, strict=True)
+        ]
+        if isinstance(self.given, (list, tuple)):
+            return values
+        return dict(zip(self.keys, values, strict=True))
 
 
-cdef object sealed(object x):
-    """Return a view that cannot be written: what fn did to it would become the parameters."""
-    view = x.view()
+cdef bint is_still(object now, object then, object view) except -1:
+    """Whether a mapping's entry is what it was: that object, or one that is the same.
+
+    Some mappings make a new view at each access, or a new number.
+    """
+    if now is then:
+        if view is None:
+            return True
+    elif view is None:
+        return type(now) is type(then) and np.asarray(now).tobytes() == np.asarray(then).tobytes()
+    elif not isinstance(now, np.ndarray):
+        return False
+    cdef cnp.ndarray a = now
+    cdef cnp.ndarray b = view
+    cdef int k
+    if (
+        cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
+        or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b)
+    ):
+        return False
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, k) != cnp.PyArray_DIM(b, k):
+            return False
+        if cnp.PyArray_STRIDE(a, k) != cnp.PyArray_STRIDE(b, k):
+            return False
+    return True
+
+
+cdef object copied(object g):
+    """Return a copy of a gradient of any kind."""
+    if isinstance(g, Rows):
+        return type(g)(g.index.copy(), g.values.copy(), unique=g.unique)
+    return g.copy()
+
+
+cdef object sealed(object y):
+    """Return a view that cannot be written: the memory is used again."""
+    view = y.view()
     view.flags.writeable = False
     return view
 
 
-cdef bint lies_like(cnp.ndarray a, cnp.ndarray x):
+cdef bint lies_like(cnp.ndarray a, cnp.ndarray y):
     """Whether an array lies in memory element for element as one of ours of the same shape."""
-    cdef int both = cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(x)
+    cdef int both = cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(y)
     if not both & cnp.NPY_ARRAY_ALIGNED:
         return False
     if both & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS):
         return True
-    return (<object> a).strides == (<object> x).strides
+    return (<object> a).strides == (<object> y).strides
 
 
 cdef tuple column(list pattern, int which):

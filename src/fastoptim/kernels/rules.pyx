@@ -19,7 +19,10 @@ Letters: p parameter, g gradient, s state slots, c coefficients, n elements of t
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from libc.math cimport fabs, fabsf, sqrt, sqrtf
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 
+from fastoptim.kernels.piece cimport Piece
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
 
@@ -352,6 +355,10 @@ row(b"_add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(b"_stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
 
 row(b"_copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
+row(b"_ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])
+row(b"_save",            1,  0, <rule_f32> _save[float], <rule_f64> _save[double])
+row(b"_restore",         1,  0, <rule_f32> _restore[float], <rule_f64> _restore[double])
+row(b"_leap",            1,  1, <rule_f32> _leap[float], <rule_f64> _leap[double])
 row(b"_combine1",        1,  1, <rule_f32> _combine1[float], <rule_f64> _combine1[double])
 row(b"_combine2",        2,  2, <rule_f32> _combine2[float], <rule_f64> _combine2[double])
 row(b"_combine3",        3,  3, <rule_f32> _combine3[float], <rule_f64> _combine3[double])
@@ -363,4 +370,4 @@ row(b"_stage4",          5,  4, <rule_f32> _stage4[float], <rule_f64> _stage4[do
 row(b"_stage5",          6,  5, <rule_f32> _stage5[float], <rule_f64> _stage5[double])
 row(b"_embedded3",       4,  6, <rule_f32> _embedded3[float], <rule_f64> _embedded3[double])
 row(b"_embedded5",       6, 10, <rule_f32> _embedded5[float], <rule_f64> _embedded5[double])
-row(b"_error_squared",   3,  3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])
+row(b"_error_squared",   2,  3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])

@@ -2,22 +2,37 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+Column = list[NDArray[Any]]
+
 class Sweep:
     size: int
-    def __init__(self, like: list[NDArray[Any]]) -> None: ...
+    altered: int
+    def __init__(self, like: Column) -> None: ...
     def begin(self) -> None: ...
     def end(self) -> None: ...
     def run(
         self,
         capsule: object,
-        columns: tuple[list[NDArray[Any]], ...],
+        columns: tuple[Column, ...],
         coefficients: tuple[float, ...] = (),
+        rows: list[int] | None = None,
     ) -> None: ...
+    def move(
+        self,
+        capsule: object,
+        x: Column,
+        g: Column | None,
+        columns: tuple[Column, ...],
+        coefficients: tuple[float, ...] = (),
+        rows: list[int] | None = None,
+    ) -> bool: ...
     def total(
         self,
         capsule: object,
-        columns: tuple[list[NDArray[Any]], ...],
+        x: Column,
+        g: Column,
+        columns: tuple[Column, ...],
         coefficients: tuple[float, ...] = (),
     ) -> float: ...
     def not_finite(self) -> int: ...
-    def same_bits(self, one: list[NDArray[Any]], other: list[NDArray[Any]]) -> bool: ...
+    def same_bits(self, one: Column, other: Column) -> bool: ...

@@ -1,0 +1,616 @@
+"""Networks that hold their own arrays: fn reads them where they are, whatever it is given."""
+
+import itertools
+import signal
+import sys
+import threading
+from collections import UserDict
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from test_exactness import PAST_THRESHOLD
+from test_layouts import LAYOUTS
+
+import fastoptim as fo
+from fastoptim import closure, hyperparameters, lookahead, ode
+
+METHODS = {
+    "Heun": lambda: fo.Heun(0.05),
+    "RK23": lambda: fo.RK23(0.05),
+    "RK45": lambda: fo.RK45(0.05),
+    "RK23 adaptive": lambda: fo.RK23(2.0, 1e-3, 1e-4),
+    "RK45 adaptive": lambda: fo.RK45(2.0, 1e-3, 1e-4),
+    "RK45 deterministic": lambda: fo.RK45(2.0, 1e-3, 1e-4, deterministic=True),
+    "look-ahead": lambda: fo.Momentum(0.05, 0.8, lookahead=True),
+    "look-ahead, groups": lambda: fo.Momentum(
+        0.05, 0.8, lookahead=True, groups=[fo.Group("b", alpha=0.5)]
+    ),
+}
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def slope(x):
+    return x * x * x + x
+
+
+class Network:
+    """Holds its arrays, and looks at nothing else."""
+
+    def __init__(self, params):
+        self.params, self.calls = params, 0
+
+    def gradient(self, given):
+        assert given is self.params
+        self.calls += 1
+        loss = sum(float(np.sum(p, dtype=np.float64)) for p in self.params.values())
+        return loss, {key: slope(p) for key, p in self.params.items()}
+
+
+def starting_point(dtype):
+    rng = np.random.default_rng(1)
+    shapes = {"W": (4, 5, 6), "b": (PAST_THRESHOLD,), "none": (0, 3), "c": ()}
+    return {key: np.asarray(rng.standard_normal(s), dtype) for key, s in shapes.items()}
+
+
+class Ahead:
+    """Momentum with the gradient at p + αv, in NumPy."""
+
+    def __init__(self):
+        self.v = None
+
+    def step(self, params, alpha):
+        for key, p in params.items():
+            a, lr = p.dtype.type(alpha(key)), p.dtype.type(0.05)
+            v = self.v[key] if self.v else None
+            g = slope(p if v is None else p + a * v)
+            new = a * (np.zeros_like(p) if v is None else v) - lr * g
+            params[key], self.new[key] = p + new, new
+
+    def run(self, params, steps, alpha):
+        for _ in range(steps):
+            self.new = {}
+            self.step(params, alpha)
+            self.v = self.new
+        return params
+
+
+@lru_cache
+def functional(name, dtype):
+    """Bits, step size and time after three steps with functions of copies that nobody else sees."""
+    params, opt = starting_point(dtype), METHODS[name]()
+    losses = []
+    for _ in range(3):
+
+        def fn(p):
+            copies = {key: x.copy() for key, x in p.items()}
+            return Network(copies).gradient(copies)
+
+        losses.append(opt.step(params, fn))
+    return {key: p.tobytes() for key, p in params.items()}, losses, vars_of(opt)
+
+
+def vars_of(opt):
+    return [getattr(opt, name, None) for name in ("iter", "time", "step_size", "rejected")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@every_dtype
+@pytest.mark.parametrize("name", METHODS)
+def test_it_has_the_bits_of_the_functional_form(name, dtype, layout, threads):
+    params = starting_point(dtype)
+    params["W"] = LAYOUTS[layout](params["W"])
+    net, mine, opt = Network(params), dict(params), METHODS[name]()
+    losses = [opt.step(net.params, net.gradient) for _ in range(3)]
+    bits, expected_losses, numbers = functional(name, dtype)
+    for key, p in params.items():
+        assert p is mine[key]
+        assert np.ascontiguousarray(p).tobytes() == bits[key], key
+    assert losses == expected_losses
+    assert vars_of(opt) == numbers
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["look-ahead", "look-ahead, groups"])
+def test_look_ahead_has_the_bits_of_the_listing(name, dtype):
+    halves = name.endswith("groups")
+    expected = Ahead().run(starting_point(dtype), 3, lambda key: 0.5 if halves and key == "b" else 0.8)
+    bits, _, _ = functional(name, dtype)
+    for key, p in expected.items():
+        assert p.tobytes() == bits[key], key
+
+
+@every_method
+def test_the_argument_is_the_callers_own_mapping(method):
+    for params in ({"W": np.ones(3)}, [np.ones(3)], UserDict(W=np.ones(3)), (np.ones(3),)):
+        opt, arrays = method() if isinstance(params, (dict, UserDict)) else fo.Heun(0.1), []
+
+        def fn(p, params=params, arrays=arrays):
+            assert p is params
+            arrays.extend(p.values() if hasattr(p, "values") else p)
+            return {"W": np.ones(3)} if hasattr(p, "values") else [np.ones(3)]
+
+        try:
+            opt.step(params, fn)
+        except ValueError as error:  # a group that matches no key
+            assert "matches no key" in str(error)
+        first = params["W"] if hasattr(params, "values") else params[0]
+        assert arrays
+        assert all(a is first for a in arrays)
+
+
+@every_method
+def test_numbers_are_the_point_in_the_mapping_and_the_result_afterwards(method):
+    for mapping in (dict, UserDict):
+        arrays = {"b": np.array([2.0]), "x": np.array(1.5), "y": np.array(-0.5, np.float32)}
+        params = mapping(b=np.array([2.0]), x=1.5, y=np.float32(-0.5))
+        a, b = method(), method()
+        seen, expected = [], []
+
+        def fn(p, params=params, seen=seen):
+            assert type(params["x"]) is float
+            assert type(params["y"]) is np.float32
+            seen.append((params["x"], float(params["y"])))
+            return {"b": slope(p["b"]), "x": slope(params["x"]), "y": slope(params["y"])}
+
+        def same(p, expected=expected):
+            expected.append((float(p["x"]), float(p["y"])))
+            return {key: np.asarray(slope(x)) for key, x in p.items()}
+
+        for _ in range(2):
+            a.step(params, fn)
+            b.step(arrays, same)
+        assert seen == expected
+        assert len(set(seen)) > 2
+        assert (params["x"], float(params["y"])) == (float(arrays["x"]), float(arrays["y"]))
+        assert type(params["x"]) is float
+        assert type(params["y"]) is np.float32
+
+
+@every_method
+def test_what_fn_writes_may_be_what_is_there(method):
+    """Some networks are given the point by copying it into them."""
+    rng = np.random.default_rng(2)
+    base = {"W": rng.standard_normal((30, 41)), "b": np.array([-0.0, np.nan, np.inf])}
+    plain = {key: p.copy() for key, p in base.items()}
+    net = {key: p.copy() for key, p in base.items()}
+    net["W"] = np.asfortranarray(net["W"])
+
+    def fn(p):
+        for key in net:
+            net[key][...] = p[key].copy()
+            net[key] += 0.0 * 0  # and this leaves all but −0 as it is
+        return {"W": slope(net["W"]), "b": None}
+
+    net["b"] = np.array([0.0, 1.0, np.inf])
+    plain["b"] = net["b"].copy()
+    a, b = method(), method()
+    for _ in range(3):
+        a.step(net, fn)
+        b.step(plain, lambda p: {"W": slope(p["W"]), "b": None})
+    assert net["W"].tobytes("A") != base["W"].tobytes("A")
+    for key in net:
+        assert np.array_equal(net[key], plain[key])
+
+
+@every_dtype
+@every_method
+def test_gradients_that_are_the_parameters_themselves(method, dtype, threads):
+    """The mapping itself, views of it, rows of it."""
+    start = {"W": np.linspace(-1, 1, 6000).reshape(3, 2000), "b": np.linspace(0, 1, 5), "x": 0.5}
+    forms = [
+        lambda p: {"W": p["W"].copy(), "b": p["b"].copy(), "x": p["x"]},
+        lambda p: p,
+        lambda p: {"W": p["W"][:], "b": p["b"][::1], "x": p["x"]},
+    ]
+    results = []
+    for form in forms:
+        params = {key: p.astype(dtype) if key != "x" else p for key, p in start.items()}
+        params["W"] = np.asfortranarray(params["W"])
+        opt = method()
+        for _ in range(3):
+            opt.step(params, form)
+        results.append([np.asarray(p).tobytes() for p in params.values()])
+    assert results[0] == results[1] == results[2]
+    assert results[0][0] != start["W"].astype(dtype).tobytes()
+
+
+def test_look_ahead_with_rows_and_sparse_gradients_in_the_parameters_memory():
+    from scipy import sparse
+
+    results = []
+    for copy in (np.copy, np.asarray):
+        opt = fo.Momentum(0.1, 0.5, lookahead=True)
+        params = {"E": np.arange(12.0).reshape(4, 3), "S": np.ones((2, 3))}
+
+        def fn(p, copy=copy):
+            whole = copy(p["S"]).reshape(-1)
+            csr = sparse.csr_array((whole, [0, 1, 2, 0, 1, 2], [0, 3, 6]), shape=(2, 3))
+            return {"E": fo.Rows([2, 0], copy(p["E"])[1:3]), "S": csr}
+
+        for _ in range(3):
+            opt.step(params, fn)
+        results.append([p.tobytes() for p in params.values()])
+    assert results[0] == results[1]
+
+
+def test_look_ahead_refuses_to_zero_the_parameters():
+    opt, params = fo.Momentum(0.1, lookahead=True), {"W": np.ones(3)}
+    opt.step(params, lambda p: {"W": p["W"]})
+    opt.zero_grads = True
+    before = params["W"].copy()
+    with pytest.raises(ValueError, match="share memory"):
+        opt.step(params, lambda p: {"W": p["W"]})
+    assert np.array_equal(params["W"], before)
+    g = np.ones(3)
+    opt.step(params, lambda p: {"W": g})
+    assert (g == 0).all()
+
+
+# ---------------------------------------------------------------- a fn that alters parameters
+
+def strided_view():
+    return np.zeros((40, 160))[:, ::2]
+
+
+def layouts():
+    return {"W": np.linspace(-1, 1, 3000), "S": strided_view() + 0.5, "x": 0.25, "b": np.ones(2)}
+
+
+def swapped(p):
+    p["W"][[3, 2900]] = p["W"][[2900, 3]]
+
+
+def next_number(p):
+    p["W"][1500] = np.nextafter(p["W"][1500], 2)
+
+
+def renamed(p):
+    p["V"] = p.pop("W")
+
+
+ALTERATIONS = {
+    "one element": (lambda p: p["W"].__setitem__(7, 9.0), "W"),
+    "the next number": (next_number, "W"),
+    "the last element": (lambda p: p["W"].__setitem__(-1, 9.0), "W"),
+    "all signs": (lambda p: np.negative(p["W"], out=p["W"]), "W"),
+    "two elements swapped": (swapped, "W"),
+    "reversed": (lambda p: p["W"].__setitem__(..., p["W"][::-1].copy()), "W"),
+    "halves swapped": (lambda p: p["W"].__setitem__(..., np.roll(p["W"], 1024)), "W"),
+    "another view": (lambda p: p["W"].reshape(30, 100).T[5].fill(0), "W"),
+    "+0 to −0": (lambda p: p["b"].__setitem__(..., -p["b"]), "b"),
+    "another layout": (lambda p: p["S"].__setitem__((3, 4), 9.0), "S"),
+    "a step of its own": (lambda p: p["S"].__isub__(0.1 * p["S"]), "S"),
+    "rebound": (lambda p: p.__setitem__("W", p["W"] - 0.1), "W"),
+    "rebound to equal numbers": (lambda p: p.__setitem__("W", p["W"].copy()), "W"),
+    "number": (lambda p: p.__setitem__("x", p["x"] + 1), "x"),
+    "number of another type": (lambda p: p.__setitem__("x", np.float64(p["x"])), "x"),
+    "removed": (lambda p: p.pop("b"), "b"),
+    "added": (lambda p: p.__setitem__("new", np.ones(1)), "new"),
+    "renamed": (renamed, "W"),
+    "other shape": (lambda p: setattr(p["W"], "shape", (30, 100)), "W"),
+}
+
+
+def everything(opt, params):
+    return (
+        [(key, np.asarray(p).reshape(-1).tobytes(), type(p)) for key, p in params.items()],
+        vars_of(opt), [v.tobytes() for v in getattr(opt, "v", {}).values()],
+    )
+
+
+def calls_of(method, params, steps=1):
+    net, opt = Network(params), method()
+    for _ in range(steps):
+        opt.step(params, net.gradient)
+    return net.calls
+
+
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+@pytest.mark.parametrize("mapping", [dict, UserDict])
+@pytest.mark.parametrize("row", ALTERATIONS.values(), ids=ALTERATIONS)
+@every_method
+def test_a_fn_that_alters_a_parameter(method, row, mapping):
+    alter, key = row
+    params = mapping(layouts())
+    mine = dict(params)
+    undisturbed = layouts()
+    opt, twin = method(), method()
+    good = Network(params)
+    opt.step(params, good.gradient)
+    net = Network(undisturbed)
+    twin.step(undisturbed, net.gradient)
+    counted = net.calls
+    twin.step(undisturbed, net.gradient)
+    before, floats = everything(opt, params), params["x"]
+    for n in range(net.calls - counted):
+        left = itertools.count()
+
+        def fn(p, left=left, n=n):
+            result = good.gradient(p)
+            if next(left) == n:
+                alter(p)
+            return result
+
+        with pytest.raises(RuntimeError, match=rf"fn .*params\['{key}'\]"):
+            opt.step(params, fn)
+        if mine["W"].ndim == 2:
+            mine["W"].shape = 3000
+        assert everything(opt, params) == before
+        assert all(params[k] is mine[k] for k in ("W", "S", "b"))
+        assert params["x"] is floats
+    opt.step(params, good.gradient)
+    assert everything(opt, params) == everything(twin, undisturbed)
+
+
+@every_dtype
+def test_every_single_bit_is_found(dtype):
+    """In each place of a tile, for each bit of a number."""
+    opt, params = fo.Heun(0.1), {"W": np.random.default_rng(3).standard_normal(261).astype(dtype)}
+    words = params["W"].view(f"u{params['W'].itemsize}")
+    places = [*range(0, 261, 7), 0, 127, 128, 259, 260]
+    for place, bit in zip(places * 2, itertools.cycle(range(8 * words.itemsize)), strict=False):
+
+        def fn(p, place=place, bit=bit):
+            words[place] ^= words.dtype.type(1 << bit)
+            return {"W": np.ones_like(p["W"])}
+
+        before = params["W"].tobytes()
+        with pytest.raises(RuntimeError, match=r"fn altered params\['W'\]"):
+            opt.step(params, fn)
+        assert params["W"].tobytes() == before
+
+
+def test_a_mapping_that_makes_views_and_numbers_at_each_access():
+    class Table:
+        def __init__(self):
+            self.memory, self.number = np.linspace(0, 1, 20), 0.5
+
+        def keys(self):
+            return ["W", "x"]
+
+        def __getitem__(self, key):
+            return self.memory[2:18].reshape(4, 4) if key == "W" else float(str(self.number))
+
+        def __setitem__(self, key, value):
+            assert key == "x"
+            self.number = value
+
+    for method in METHODS.values():
+        if method().__class__ is fo.Momentum and method().groups:
+            continue
+        table, opt, plain = Table(), method(), {"W": Table()["W"].copy(), "x": 0.5}
+        twin = method()
+        for _ in range(3):
+            opt.step(table, lambda p: {"W": slope(table["W"]), "x": slope(table["x"])})
+            twin.step(plain, lambda p: {"W": slope(p["W"]), "x": slope(p["x"])})
+        assert table["W"].tobytes() == plain["W"].tobytes()
+        assert table.number == plain["x"]
+
+        def bad(p, table=table):
+            table.memory[5] += 1
+            return {"W": slope(p["W"]), "x": 0.0}
+
+        before = table.memory.tobytes(), table.number
+        with pytest.raises(RuntimeError, match=r"fn altered params\['W'\]"):
+            opt.step(table, bad)
+        assert (table.memory.tobytes(), table.number) == before
+
+
+# ---------------------------------------------------------------- whatever is raised
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, ArithmeticError])
+@pytest.mark.parametrize("alter", [False, True])
+@every_method
+def test_a_fn_that_raises_at_each_call(method, alter, error):
+    params, twin_params = layouts(), layouts()
+    opt, twin = method(), method()
+    good, net = Network(params), Network(twin_params)
+    opt.step(params, good.gradient)
+    twin.step(twin_params, net.gradient)
+    before, mine = everything(opt, params), dict(params)
+    already = net.calls
+    twin.step(twin_params, net.gradient)
+    for n in range(net.calls - already):
+        left = itertools.count()
+
+        def fn(p, left=left, n=n):
+            if next(left) == n:
+                if alter:
+                    p["W"][...] = 0
+                    p["S"][...] = 0
+                    p["x"] = 7.0
+                    p["other"] = p.pop("b")
+                raise error
+            return good.gradient(p)
+
+        with pytest.raises(error):
+            opt.step(params, fn)
+        assert everything(opt, params) == before
+        assert all(params[key] is p for key, p in mine.items())
+    opt.step(params, good.gradient)
+    assert everything(opt, params) == everything(twin, twin_params)
+
+
+class Fragile(UserDict):
+    """Raises once, at the n-th access of any kind."""
+
+    left = None
+
+    def tick(self):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Stop
+
+    def __getitem__(self, key):
+        self.tick()
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        self.tick()
+        super().__setitem__(key, value)
+
+    def __iter__(self):
+        self.tick()
+        return super().__iter__()
+
+    def __len__(self):
+        self.tick()
+        return super().__len__()
+
+
+@every_method
+def test_a_mapping_that_raises_at_each_access(method):
+    params, twin_params = Fragile(layouts()), layouts()
+    opt, twin = method(), method()
+
+    def fn(p):
+        return {key: slope(p.data[key]) for key in p.data}
+
+    def plain(p):
+        return {key: slope(x) for key, x in p.items()}
+
+    opt.step(params, fn)
+    twin.step(twin_params, plain)
+    before = everything(opt, params.data)
+    twin.step(twin_params, plain)
+    after = everything(twin, twin_params)
+    for n in itertools.count(1):
+        params.left = n
+        try:
+            opt.step(params, fn)
+        except Stop:
+            params.left = None
+            assert everything(opt, params.data) == before, n
+        else:
+            break
+    assert n > 20
+    assert everything(opt, params.data) == after
+
+
+FILES = {module.__file__ for module in (ode, lookahead, closure, hyperparameters)}
+
+
+def interrupted_at(n, step):
+    """Run a step with an interrupt at the n-th line of ours; whether there was such a line."""
+    left = [n]
+
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename not in FILES:
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        step()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@every_method
+def test_an_interrupt_at_each_line(method):
+    params, twin_params = layouts(), layouts()
+    opt, twin = method(), method()
+    good, net = Network(params), Network(twin_params)
+    opt.step(params, good.gradient)
+    twin.step(twin_params, net.gradient)
+    before = everything(opt, params)
+    twin.step(twin_params, net.gradient)
+    for n in itertools.count(1):
+        if not interrupted_at(n, lambda: opt.step(params, good.gradient)):
+            break
+        assert everything(opt, params) == before, n
+    assert n > 10
+    assert everything(opt, params) == everything(twin, twin_params)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no setitimer")
+@every_method
+def test_interrupts_at_any_moment_leave_a_step_of_the_undisturbed_run(method):
+    """Parameters and counters are of the same step, whenever the signal comes."""
+    runs, twin_params, twin = [], layouts(), method()
+    net = Network(twin_params)
+    for _ in range(61):
+        runs.append(everything(twin, twin_params))
+        twin.step(twin_params, net.gradient)
+    params, opt, rng = layouts(), method(), np.random.default_rng(4)
+    good = Network(params)
+
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for _ in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + rng.uniform(0, 1.5e-3))
+                opt.step(params, good.gradient)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert everything(opt, params) == runs[opt.iter]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["look-ahead", "Heun", "RK45 adaptive"])
+def test_one_step_at_a_time(name):
+    opt, params, errors = METHODS[name](), {"W": np.ones(3)}, []
+
+    def again():
+        try:
+            opt.step(params, fn)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    def fn(p):
+        again()
+        worker = threading.Thread(target=again)
+        worker.start()
+        worker.join()
+        return {"W": p["W"].copy()}
+
+    opt.step(params, fn)
+    assert errors
+    assert len(errors) % 2 == 0
+    assert all("in the middle of a step" in text for text in errors)
+    assert opt.iter == 1
+
+
+# ---------------------------------------------------------------- what fn returns
+
+G = np.ones(3)
+RETURNS = {
+    "swapped": (lambda p: ({"W": G}, 1.5), r"fn returned \(grads, loss\), that is \(dict, float\)"),
+    "swapped, array": (lambda p: ({"W": G}, np.ones(())), r"fn returned \(grads, loss\)"),
+    "triple": (lambda p: (1.5, {"W": G}, "x"), r"fn returned a tuple of 3, that is \(float, dict"),
+    "single": (lambda p: ({"W": G},), r"fn returned a tuple of 1, that is \(dict\)"),
+    "nothing": (lambda p: None, "fn returned None"),
+}
+
+
+@pytest.mark.parametrize("row", RETURNS.values(), ids=RETURNS)
+@pytest.mark.parametrize("method", [*METHODS.values(), fo.SGD], ids=[*METHODS, "SGD"])
+def test_what_fn_must_not_return(method, row):
+    fn, text = row
+    opt, params = method(), {"W": np.ones(3), "b": np.ones(3)}
+    with pytest.raises(TypeError, match=text + ".*must return grads or"):
+        opt.step(params, fn)
+    assert (params["W"] == 1).all()
+    assert opt.iter == 0
