@@ -99,7 +99,7 @@ def lesson(dtype, shapes=SHAPES, steps=4):
 @every_dtype
 @pytest.mark.parametrize("count", [1, 3])
 def test_equal_to_the_built_in(name, dtype, count, rules):
-    threads.set_num_threads(count, exactly=True)  # without the warning of a build that has no OpenMP
+    threads.set_num_threads(count, exactly=True)  # without the warning of a serial build
     follow(getattr(rules, name)(lr=0.02), rules.SAME[name](lr=0.02), *lesson(dtype))
 
 

@@ -1,6 +1,7 @@
 """How many threads an update uses: the rule, fed with made-up times."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_try_ends_at_its_first_bad_update():
     loop = Loop(2, lambda n: 1e-3 if n == 1 else 50e-3).run(20_000)
     later = loop.used[20:]
     assert 2 in later
-    assert (2, 2) not in zip(later, later[1:], strict=False)
+    assert (2, 2) not in pairwise(later)
 
 
 def test_the_pause_between_tries_doubles():
@@ -93,9 +94,9 @@ def test_the_pause_between_tries_doubles():
         loop.run(1)
         if loop.used[-1] == 2 and before == [1] and loop.count.learnt:
             starts.append(loop.now)
-    pauses = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    pauses = [b - a for a, b in pairwise(starts)]
     assert len(pauses) >= 5
-    for shorter, longer in zip(pauses[:5], pauses[1:6], strict=False):
+    for shorter, longer in pairwise(pauses[:6]):
         assert longer == pytest.approx(2 * shorter, rel=0.1)
 
 

@@ -31,7 +31,7 @@ MORE = {
 
 
 def same(ours, by_hand, schedules, groups=()):
-    """Train once with schedules and once with assignments; a key comes late, one has no gradient."""
+    """Train with schedules and with assignments; a key comes late, one misses a gradient."""
     rng = np.random.default_rng(0)
     a = {"a": rng.standard_normal(5), "b.bias": rng.standard_normal(3)}
     b = {key: x.copy() for key, x in a.items()}

@@ -69,7 +69,8 @@ def check_runs(code, **environment):
     [
         {}, {"OMP_DYNAMIC": "true"}, {"OMP_THREAD_LIMIT": "1"}, {"OMP_THREAD_LIMIT": "2"},
         {"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "5"}, {"FASTOPTIM_NUM_THREADS": "1"},
-        {"OMP_MAX_ACTIVE_LEVELS": "1"}, {"OMP_WAIT_POLICY": "passive"}, {"OPENBLAS_NUM_THREADS": "1"},
+        {"OMP_MAX_ACTIVE_LEVELS": "1"}, {"OMP_WAIT_POLICY": "passive"},
+        {"OPENBLAS_NUM_THREADS": "1"},
     ],
     ids=str,
 )
@@ -270,8 +271,12 @@ class Fake:
 
 WITHOUT_CALLBACK = {
     "MKL": ([Fake("mkl", "2024.1")], "mkl 2024.1"),
-    "an older OpenBLAS": ([Fake("openblas", "0.3.21")], "OpenBLAS 0.3.21, which takes no callback"),
-    "OpenMP threads": ([Fake("openblas", "0.3.29", "openmp")], "OpenBLAS 0.3.29 with openmp threads"),
+    "an older OpenBLAS": (
+        [Fake("openblas", "0.3.21")], "OpenBLAS 0.3.21, which takes no callback",
+    ),
+    "OpenMP threads": (
+        [Fake("openblas", "0.3.29", "openmp")], "OpenBLAS 0.3.29 with openmp threads",
+    ),
     "nothing known": ([], "a BLAS that threadpoolctl does not know"),
 }
 

@@ -229,8 +229,8 @@ class Optimizer(Checked):
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise NotImplementedError
 
-    def _views(self) -> list[Self]:
-        """Return copies whose hyperparameters are numbers: of the keys of no group, of each group."""
+    def _views(self) -> "list[Optimizer]":
+        """Return copies whose hyperparameters are numbers: for keys of no group, for each group."""
         self._prepare()
         assert self._plan is not None
         return self._plan.views

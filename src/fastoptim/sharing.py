@@ -89,7 +89,8 @@ def share_threads() -> SharedThreads:
     updates. Shared, there is one set of threads, and nobody waits for anybody's time slice.
     Products keep their bits: they are cut into the same jobs. SciPy's own OpenBLAS takes part if it
     is loaded. Processes that are forked go on sharing. A build without OpenMP has no threads that
-    could be in OpenBLAS's way: nothing is changed, and the result says so. See docs/threads.md for what was measured.
+    could be in OpenBLAS's way: nothing is changed, and the result says so. docs/threads.md has
+    what else holds.
 
     Examples
     --------

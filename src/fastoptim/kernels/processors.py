@@ -52,7 +52,7 @@ def up(tree: Path, path: str) -> list[Path]:
 
 
 def quota_v2(folder: Path) -> int:
-    """Return the quota in a folder of a control group, version 2: "quota period" or "max period"."""
+    """Return the quota in a folder of version 2: "quota period" or "max period" in one file."""
     try:
         most, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         return MOST if most == "max" else whole(int(most), int(period))
@@ -61,7 +61,7 @@ def quota_v2(folder: Path) -> int:
 
 
 def quota_v1(folder: Path) -> int:
-    """Return the quota in a folder of a control group, version 1: two files, −1 for no quota."""
+    """Return the quota in a folder of version 1: two files, and −1 for no quota."""
     try:
         most, period = (
             int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii"))
