@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -45,7 +45,17 @@ TURN_SECONDS = 0.3
 UNCOUNTED = 30  # steps of a turn
 FEWEST = 12     # steps of a turn that count
 PAUSE = 0.06    # between turns
+BATCHES = 32    # in turn: one batch alone is soon learned, and then subnormal numbers are measured
 BUSY = "while True: pass"
+
+
+def data(sizes, batch):
+    """The batches of a case, the same for everyone."""
+    rng = np.random.default_rng(0)
+    return [
+        (rng.random((batch, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], batch))
+        for _ in range(BATCHES)
+    ]
 
 
 class Network:
@@ -54,11 +64,10 @@ class Network:
     def __init__(self, sizes, batch, optimizer, threads=None, share=False):
         from fastoptim import mlp
 
-        rng = np.random.default_rng(0)
         self.optimizer, self.threads, self.share = optimizer, threads, share
         self.params = mlp.init(sizes, 0)
-        self.x = rng.random((batch, sizes[0]), dtype=np.float32)
-        self.t = rng.integers(0, sizes[-1], batch)
+        self.data = data(sizes, batch)
+        self.batches = cycle(self.data)
         self.mlp = mlp
 
     def begin_turn(self):
@@ -72,8 +81,9 @@ class Network:
             self.shared.close()
 
     def step(self):
+        x, t = next(self.batches)
         start = perf_counter()
-        grads = self.mlp.gradients(self.params, self.x, self.t)
+        grads = self.mlp.gradients(self.params, x, t)
         between = perf_counter()
         if self.optimizer is not None:
             self.optimizer.update(self.params, grads)
@@ -81,7 +91,7 @@ class Network:
         return end - start, end - between
 
     def loss(self):
-        return self.mlp.loss(self.params, self.x, self.t)
+        return self.mlp.loss(self.params, *self.data[0])
 
 
 def numpy_contestants(sizes, batch):
@@ -118,18 +128,18 @@ def torch_contestants(sizes, batch):
     import torch
 
     def contestant(fused):
-        rng = np.random.default_rng(0)
         torch.manual_seed(0)
         layers = []
         for rows, columns in pairwise(sizes):
             layers += [torch.nn.Linear(rows, columns), torch.nn.ReLU()]
         net = torch.nn.Sequential(*layers[:-1])
-        x = torch.from_numpy(rng.random((batch, sizes[0]), dtype=np.float32))
-        t = torch.from_numpy(rng.integers(0, sizes[-1], batch))
+        tensors = [(torch.from_numpy(x), torch.from_numpy(t)) for x, t in data(sizes, batch)]
+        batches = cycle(tensors)
         opt = torch.optim.Adam(net.parameters(), fused=fused)
         cross_entropy = torch.nn.CrossEntropyLoss()
 
         def step():
+            x, t = next(batches)
             start = perf_counter()
             opt.zero_grad()
             cross_entropy(net(x), t).backward()
@@ -138,7 +148,7 @@ def torch_contestants(sizes, batch):
             end = perf_counter()
             return end - start, end - between
 
-        return Other(step, lambda: float(cross_entropy(net(x), t)))
+        return Other(step, lambda: float(cross_entropy(net(tensors[0][0]), tensors[0][1])))
 
     return {"torch": contestant(None), "torch fused": contestant(True)}
 
@@ -150,9 +160,8 @@ def jax_contestants(sizes, batch):
 
     from fastoptim import mlp
 
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.random((batch, sizes[0]), dtype=np.float32))
-    t = jnp.asarray(rng.integers(0, sizes[-1], batch))
+    arrays = [(jnp.asarray(x), jnp.asarray(t)) for x, t in data(sizes, batch)]
+    batches = cycle(arrays)
     opt = optax.adam(1e-3)
     depth = len(sizes) - 1
 
@@ -173,12 +182,13 @@ def jax_contestants(sizes, batch):
     now.append(opt.init(now[0]))
 
     def step():
+        x, t = next(batches)
         start = perf_counter()
         now[:] = call(*now, x, t)
         jax.block_until_ready(now[0])
         return perf_counter() - start, float("nan")
 
-    return {"JAX": Other(step, lambda: float(loss_of(now[0], x, t)))}
+    return {"JAX": Other(step, lambda: float(loss_of(now[0], *arrays[0])))}
 
 
 def take_turns(contestants, rounds):
