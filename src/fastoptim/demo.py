@@ -188,7 +188,8 @@ def main(
     data = digits()
     say(
         f"{NETWORK}, float32: {len(data.x):,} to train on,\n"
-        f"{len(data.x_validation)} to validate; {epochs} epochs; times are medians\n"
+        f"{len(data.x_validation)} to validate; {epochs} epochs"
+        f"{'; times are medians' if rules else ''}\n"
     )
     status = 0
     with tqdm(
