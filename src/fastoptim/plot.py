@@ -29,7 +29,8 @@ def losses(curves: Mapping[str, Losses], path: Path, *, title: str, x: str, per:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    rows = -(-len(curves) // 3)  # of the legend
+    columns = len(curves) if len(curves) <= 4 else 3  # of the legend
+    rows = -(-len(curves) // columns)
     figure = Figure(figsize=(10, 4.8 + 0.25 * rows), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     longest = max(len(training) for training, _ in curves.values())
@@ -58,5 +59,5 @@ def losses(curves: Mapping[str, Losses], path: Path, *, title: str, x: str, per:
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("mean cross-entropy")
     figure.suptitle(title)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, handlelength=4)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=4)
     figure.savefig(path, dpi=120)
