@@ -2,6 +2,7 @@ from importlib import import_module
 
 import pytest
 from hypothesis import HealthCheck, settings
+from registry import use_threads
 
 import fastoptim
 from fastoptim import base, ode
@@ -24,9 +25,7 @@ def default_threads():
 @pytest.fixture(params=[1, 2, 3, 4])
 def threads(request):
     """Run on one to four threads, more than this machine may have cores."""
-    from fastoptim.kernels import driver
-
-    driver.set_num_threads(request.param)  # without the warning of a build that has no OpenMP
+    use_threads(request.param)
     return request.param
 
 
