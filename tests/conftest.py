@@ -2,9 +2,10 @@ from importlib import import_module
 
 import pytest
 from hypothesis import HealthCheck, settings
+from registry import use_threads
 
 import fastoptim
-from fastoptim import base, kernels, lookahead, ode
+from fastoptim import base, lookahead, ode
 from fastoptim.kernels import RULES, available_isas, module_name, set_stages
 
 # The same examples at every run, however slow the machine.
@@ -24,8 +25,7 @@ def default_threads():
 @pytest.fixture(params=[1, 2, 3, 4])
 def threads(request):
     """Run on one to four threads, more than this machine may have cores."""
-    # not fo.set_num_threads, which warns in a build that has no OpenMP
-    kernels.threads.set_num_threads(request.param, exactly=True)
+    use_threads(request.param)
     return request.param
 
 

@@ -1,6 +1,7 @@
 """The one list of rules that every parametrised test runs over, read off the library itself."""
 
 import dataclasses
+import os
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ import fastoptim
 from fastoptim.base import Optimizer
 from fastoptim.groups import OF_THE_WHOLE
 from fastoptim.hyperparameters import Choice, Flag, Interval
+from fastoptim.kernels import threads
 
 CLASSES = [
     x
@@ -108,6 +110,11 @@ NUMBERS = [
 every_number = pytest.mark.parametrize(
     ("cls", "field"), NUMBERS, ids=[f"{cls.__name__}-{f.name}" for cls, f in NUMBERS]
 )
+
+
+def use_threads(n):
+    """Update on n threads, or on as many as OpenMP lets this process have."""
+    threads.set_num_threads(min(n, int(os.environ.get("OMP_THREAD_LIMIT") or n)), exactly=True)
 
 
 def arrays(rng, shapes, dtype):

@@ -23,10 +23,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from registry import use_threads
 
 import fastoptim as fo
 from fastoptim import checkpoint, tree
-from fastoptim.kernels import threads
 
 pytest.importorskip("safetensors")
 pytest.importorskip("xxhash")
@@ -175,7 +175,7 @@ def test_many_pieces_and_threads(path, layout):
     value = {i: rng.random(n) for i, n in enumerate([3_000_000, 131_072, 131_073, 1, 0])}
     digests = set()
     for n in (1, 2, 7):
-        threads.set_num_threads(n, exactly=True)
+        use_threads(n)
         checkpoint.save(path, value)
         digests.add(re.search(rb'"digest":"(\w+)"', path.read_bytes()[:10_000])[1])
         assert same(value, checkpoint.load(path))

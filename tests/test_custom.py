@@ -15,12 +15,11 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 from reference import Staged
-from registry import arrays, assert_same_array, assert_same_bits, every_dtype
+from registry import arrays, assert_same_array, assert_same_bits, every_dtype, use_threads
 from scipy import sparse
 
 import fastoptim as fo
 from fastoptim import compiled, schedules
-from fastoptim.kernels import threads
 
 NAMES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "MyLion", "Rprop", "AdaMax"]
 SHAPES = {"a": (1,), "b": (7,), "c": (1023,), "d": (41, 25), "e": (200_000,), "f": ()}
@@ -99,7 +98,7 @@ def lesson(dtype, shapes=SHAPES, steps=4):
 @every_dtype
 @pytest.mark.parametrize("count", [1, 3])
 def test_equal_to_the_built_in(name, dtype, count, rules):
-    threads.set_num_threads(count, exactly=True)  # without the warning of a serial build
+    use_threads(count)
     follow(getattr(rules, name)(lr=0.02), rules.SAME[name](lr=0.02), *lesson(dtype))
 
 

@@ -16,6 +16,7 @@ from registry import (
     every_dtype,
     every_rule,
     starts,
+    use_threads,
 )
 from test_options import OPTIONS, assert_same_averages, every_option
 
@@ -132,7 +133,7 @@ def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threa
     index[:1500] = 3                                     # more than one thread's share
     results = []
     for n in (1, threads):
-        fo.kernels.threads.set_num_threads(n, exactly=True)
+        use_threads(n)
         params, opt = {"E": start["E"].copy()}, case.ours(clip_norm=5.0)
         for _ in range(2):
             opt.update(params, {"E": fo.Rows(index, values)})
