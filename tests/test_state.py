@@ -358,3 +358,20 @@ def test_groups_must_set_the_same():
     one, two = (fo.SGD(groups=[fo.Group("a", **h)]) for h in ({"lr": 0.5}, {"weight_decay": 0.5}))
     with pytest.raises(ValueError, match=r"group 'a' sets .*lr.*'weight_decay'"):
         two.load_state_dict(one.state_dict())
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (3, 2), (3, 1)])
+def test_sums_of_elements_with_two_axes(shape):
+    """One number belongs to each place: others would be read past their memory, or left out."""
+    sp = pytest.importorskip("scipy.sparse")
+    soft, params = fo.SoftBatch(fo.SGD(), every=3), {"W": np.zeros((3, 3))}
+    soft.update(params, {"W": sp.csr_array(np.eye(3))})
+    state = soft.state_dict()
+    good = state["rows"]["W"]["values"]
+    state["rows"]["W"]["values"] = np.ones(shape)
+    with pytest.raises(ValueError, match=r"the sum of 'W' .*values must be one-dimensional, got"):
+        soft.load_state_dict(state)
+    state["rows"]["W"]["values"] = good
+    soft.load_state_dict(state)
+    assert soft.flush(params)
+    assert np.array_equal(params["W"], -0.01 * np.eye(3))

@@ -24,7 +24,6 @@ import io
 import math
 import os
 import re
-import shutil
 import stat
 import sys
 import threading
@@ -126,10 +125,7 @@ def save(path: Path, tree: object) -> None:
                 temporary = os.path.join(private, "checkpoint")
                 if mode is None:
                     mode = _default_mode(temporary)
-                try:
-                    library.numpy.save_file(tensors, temporary, metadata=metadata)
-                except library.SafetensorError as error:
-                    raise _as_os_error(error) from error
+                _write(library, tensors, temporary, metadata)
                 with open(temporary, "r+b", buffering=0) as file:
                     os.chmod(temporary, mode)
                     # What cannot be read back is not put in place; the disk has its own work
@@ -145,9 +141,16 @@ def save(path: Path, tree: object) -> None:
                 os.replace(temporary, target)
                 _fsync_folder(folder)
             finally:
-                shutil.rmtree(private, ignore_errors=True)
+                _remove(private)
         finally:
-            shutil.rmtree(private, ignore_errors=True)
+            _remove(private)
+
+
+def _write(library: Any, tensors: dict[str, NDArray[Any]], path: str, metadata: Any) -> None:
+    try:
+        library.numpy.save_file(tensors, path, metadata=metadata)
+    except library.SafetensorError as error:
+        raise _as_os_error(error) from error
 
 
 def load(path: Path) -> Any:
@@ -466,6 +469,14 @@ def _default_mode(temporary: str) -> int:
     """Return the permissions that a new file gets here: the umask cannot be asked for safely."""
     with open(temporary, "xb") as file:
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder of files, if it is there (shutil.rmtree fails when it is interrupted)."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
 
 
 def _fsync_folder(folder: str) -> None:

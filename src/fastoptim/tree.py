@@ -169,7 +169,7 @@ def from_json(text: str, make: MakeArray) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=decode)
-    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a tree: {error!r}") from error
 
 
