@@ -305,3 +305,29 @@ def test_info_and_version(capsys):
         cli.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out.startswith("fastoptim ")
+
+
+@pytest.mark.usefixtures("simple_gradients", "no_picture")
+def test_whose_threads_products_run_on(tmp_path, capsys, monkeypatch):
+    """The first lines say it, and the sharing ends with the demonstration."""
+
+    def refuse():
+        raise RuntimeError("another BLAS")
+
+    class Shared:
+        libraries, n_threads, ended = ("OpenBLAS",), 3, False
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *problem):
+            self.ended = True
+
+    shared = Shared()
+    monkeypatch.setattr(fastoptim, "share_threads", lambda: shared)
+    assert "products and updates share 3 threads" in run(capsys, tmp_path, "--rules", "SGD")[1]
+    assert shared.ended
+    monkeypatch.setattr(fastoptim, "share_threads", refuse)
+    own = "products on threads of their own"
+    assert f"{own} (share_threads says why)" in run(capsys, tmp_path, "--rules", "SGD")[1]
+    assert f"{own}\n" in run(capsys, tmp_path, "--rules", "SGD", "--own-threads")[1]

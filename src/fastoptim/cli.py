@@ -73,6 +73,11 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("demo"), metavar="DIR",
         help="folder for loss.png and methods.png, made if missing (default: demo)",
     )
+    command.add_argument(
+        "--own-threads", action="store_true",
+        help="leave NumPy's products on threads of their own; without it they run on the threads "
+        "of updates, as after fastoptim.share_threads()",
+    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     commands.add_parser("info", help="show versions, instruction set, OpenMP and threads")
     return top
@@ -100,7 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         methods = [demo_methods.METHODS]
     try:
         return demo.main(
-            once(rules), once(methods or []), arguments.epochs, arguments.output, arguments.quiet
+            once(rules), once(methods or []), arguments.epochs, arguments.output, arguments.quiet,
+            share=not arguments.own_threads,
         )
     except BrokenPipeError:  # whoever read the table has had enough
         sys.stderr.close()

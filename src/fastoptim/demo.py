@@ -7,6 +7,7 @@ have the same bits.
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -178,21 +179,36 @@ def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, b
     return int(any(training.difference for training in trainings))
 
 
+def one_set_of_threads(wanted: bool) -> tuple[AbstractContextManager[object], str]:
+    """Return what shares the threads of updates with NumPy's products, and what to say of it."""
+    if not wanted:
+        return nullcontext(), "NumPy's products on threads of their own"
+    try:
+        shared = fastoptim.share_threads()
+    except RuntimeError:  # another BLAS than OpenBLAS
+        return nullcontext(), "NumPy's products on threads of their own (share_threads says why)"
+    if not shared.libraries:  # a build without OpenMP
+        return shared, "updates on one thread"
+    return shared, f"NumPy's products and updates share {shared.n_threads} threads"
+
+
 def main(
-    rules: Sequence[str], methods: Sequence[str], epochs: int, output: Path, quiet: bool
+    rules: Sequence[str], methods: Sequence[str], epochs: int, output: Path, quiet: bool,
+    share: bool = True,
 ) -> int:
     """Run the demonstration; return the exit status."""
     from tqdm import tqdm
 
     output.mkdir(parents=True, exist_ok=True)
     data = digits()
+    threads, said = one_set_of_threads(share)
     say(
         f"{NETWORK}, float32: {len(data.x):,} to train on,\n"
         f"{len(data.x_validation)} to validate; {epochs} epochs"
-        f"{'; times are medians' if rules else ''}\n"
+        f"{'; times are medians' if rules else ''}; {said}\n"
     )
     status = 0
-    with tqdm(
+    with threads, tqdm(
         total=(len(rules) + len(methods)) * epochs, desc="training", unit="epoch", leave=False,
         disable=True if quiet else None,
     ) as bar:

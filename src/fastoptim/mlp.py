@@ -2,6 +2,8 @@
 
 Copy this file to start a network of your own. Parameters live in one dict, gradients come in
 another with the same keys, and ``optimizer.update(params, grads)`` is all there is to training.
+One line before it, ``fastoptim.share_threads()``, lets the products below run on the same threads
+as the updates, so that the two do not wait for each other.
 """
 
 from itertools import pairwise
