@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import chain
+from io import TextIOWrapper
 from pathlib import Path
 
 import fastoptim
@@ -85,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have no µ and no ×
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     if arguments.command == "info":
         fastoptim.show_runtime()
