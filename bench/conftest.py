@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import fastoptim as fo
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 ROWS = pytest.StashKey[list]()
@@ -14,6 +16,14 @@ SECTIONS = pytest.StashKey[dict]()
 def pytest_configure(config):
     config.stash[ROWS] = []
     config.stash[SECTIONS] = {}
+
+
+@pytest.fixture(autouse=True)
+def all_threads():
+    """Isolated updates run on all threads: contestants in turn are no training loop to learn from."""
+    fo.set_num_threads(fo.get_num_threads(), fixed=True)
+    yield
+    fo.set_num_threads(None)
 
 
 @pytest.fixture
