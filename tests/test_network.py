@@ -32,7 +32,8 @@ every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def slope(x):
-    return x * x * x + x
+    with np.errstate(over="ignore", invalid="ignore"):  # what is taken back may have overflowed
+        return x * x * x + x
 
 
 class Network:
@@ -44,13 +45,13 @@ class Network:
     def gradient(self, given):
         assert given is self.params
         self.calls += 1
-        loss = sum(float(np.sum(p, dtype=np.float64)) for p in self.params.values())
+        loss = sum(float(np.asarray(p).flat[0]) for p in self.params.values() if np.size(p))
         return loss, {key: slope(p) for key, p in self.params.items()}
 
 
-def starting_point(dtype):
+def starting_point(dtype, large=False):
     rng = np.random.default_rng(1)
-    shapes = {"W": (4, 5, 6), "b": (PAST_THRESHOLD,), "none": (0, 3), "c": ()}
+    shapes = {"W": (4, 5, 6), "b": (PAST_THRESHOLD if large else 1025,), "none": (0, 3), "c": ()}
     return {key: np.asarray(rng.standard_normal(s), dtype) for key, s in shapes.items()}
 
 
@@ -77,9 +78,9 @@ class Ahead:
 
 
 @lru_cache
-def functional(name, dtype):
+def functional(name, dtype, large=False):
     """Bits, step size and time after three steps with functions of copies that nobody else sees."""
-    params, opt = starting_point(dtype), METHODS[name]()
+    params, opt = starting_point(dtype, large), METHODS[name]()
     losses = []
     for _ in range(3):
 
@@ -99,11 +100,12 @@ def vars_of(opt):
 @every_dtype
 @pytest.mark.parametrize("name", METHODS)
 def test_it_has_the_bits_of_the_functional_form(name, dtype, layout, threads):
-    params = starting_point(dtype)
+    large = layout in ("C", "every other column")  # enough for four threads
+    params = starting_point(dtype, large)
     params["W"] = LAYOUTS[layout](params["W"])
     net, mine, opt = Network(params), dict(params), METHODS[name]()
     losses = [opt.step(net.params, net.gradient) for _ in range(3)]
-    bits, expected_losses, numbers = functional(name, dtype)
+    bits, expected_losses, numbers = functional(name, dtype, large)
     for key, p in params.items():
         assert p is mine[key]
         assert np.ascontiguousarray(p).tobytes() == bits[key], key
@@ -114,8 +116,8 @@ def test_it_has_the_bits_of_the_functional_form(name, dtype, layout, threads):
 @every_dtype
 @pytest.mark.parametrize("name", ["look-ahead", "look-ahead, groups"])
 def test_look_ahead_has_the_bits_of_the_listing(name, dtype):
-    halves = name.endswith("groups")
-    expected = Ahead().run(starting_point(dtype), 3, lambda key: 0.5 if halves and key == "b" else 0.8)
+    own = {"b": 0.5} if name.endswith("groups") else {}
+    expected = Ahead().run(starting_point(dtype), 3, lambda key: own.get(key, 0.8))
     bits, _, _ = functional(name, dtype)
     for key, p in expected.items():
         assert p.tobytes() == bits[key], key
@@ -158,7 +160,7 @@ def test_numbers_are_the_point_in_the_mapping_and_the_result_afterwards(method):
             expected.append((float(p["x"]), float(p["y"])))
             return {key: np.asarray(slope(x)) for key, x in p.items()}
 
-        for _ in range(2):
+        for _ in range(3):
             a.step(params, fn)
             b.step(arrays, same)
         assert seen == expected
@@ -171,27 +173,21 @@ def test_numbers_are_the_point_in_the_mapping_and_the_result_afterwards(method):
 @every_method
 def test_what_fn_writes_may_be_what_is_there(method):
     """Some networks are given the point by copying it into them."""
-    rng = np.random.default_rng(2)
-    base = {"W": rng.standard_normal((30, 41)), "b": np.array([-0.0, np.nan, np.inf])}
-    plain = {key: p.copy() for key, p in base.items()}
-    net = {key: p.copy() for key, p in base.items()}
-    net["W"] = np.asfortranarray(net["W"])
+    start = {"W": np.random.default_rng(2).standard_normal((30, 41)), "b": np.array([-0.0, 2.0])}
+    plain = {key: p.copy() for key, p in start.items()}
+    net = {"W": np.asfortranarray(start["W"]), "b": np.repeat(start["b"], 2)[::2]}
 
     def fn(p):
         for key in net:
             net[key][...] = p[key].copy()
-            net[key] += 0.0 * 0  # and this leaves all but −0 as it is
-        return {"W": slope(net["W"]), "b": None}
+        return {key: slope(x) for key, x in net.items()}
 
-    net["b"] = np.array([0.0, 1.0, np.inf])
-    plain["b"] = net["b"].copy()
     a, b = method(), method()
     for _ in range(3):
         a.step(net, fn)
-        b.step(plain, lambda p: {"W": slope(p["W"]), "b": None})
-    assert net["W"].tobytes("A") != base["W"].tobytes("A")
-    for key in net:
-        assert np.array_equal(net[key], plain[key])
+        b.step(plain, lambda p: {key: slope(x) for key, x in p.items()})
+    for key, p in plain.items():
+        assert np.ascontiguousarray(net[key]).tobytes() == p.tobytes() != start[key].tobytes()
 
 
 @every_dtype
@@ -382,9 +378,13 @@ def test_a_mapping_that_makes_views_and_numbers_at_each_access():
             continue
         table, opt, plain = Table(), method(), {"W": Table()["W"].copy(), "x": 0.5}
         twin = method()
+
+        def fn(p):
+            return {"W": slope(p["W"]), "x": slope(p["x"])}
+
         for _ in range(3):
-            opt.step(table, lambda p: {"W": slope(table["W"]), "x": slope(table["x"])})
-            twin.step(plain, lambda p: {"W": slope(p["W"]), "x": slope(p["x"])})
+            opt.step(table, fn)
+            twin.step(plain, fn)
         assert table["W"].tobytes() == plain["W"].tobytes()
         assert table.number == plain["x"]
 
@@ -469,6 +469,8 @@ class Fragile(UserDict):
 def test_a_mapping_that_raises_at_each_access(method):
     params, twin_params = Fragile(layouts()), layouts()
     opt, twin = method(), method()
+    if isinstance(opt, fo.Momentum):  # whose update has a writing back of its own
+        del params["x"], twin_params["x"]
 
     def fn(p):
         return {key: slope(p.data[key]) for key in p.data}
@@ -531,12 +533,15 @@ def test_an_interrupt_at_each_line(method):
     twin.step(twin_params, net.gradient)
     before = everything(opt, params)
     twin.step(twin_params, net.gradient)
+    after = everything(twin, twin_params)
     for n in itertools.count(1):
         if not interrupted_at(n, lambda: opt.step(params, good.gradient)):
             break
+        if isinstance(opt, fo.Momentum) and everything(opt, params) == after:
+            break  # the line after the update, which returns the loss
         assert everything(opt, params) == before, n
     assert n > 10
-    assert everything(opt, params) == everything(twin, twin_params)
+    assert everything(opt, params) == after
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no setitimer")

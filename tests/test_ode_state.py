@@ -1,4 +1,4 @@
-"""Heun, RK23 and RK45 as optimizers of real training: schedules, saving, copies, what is refused."""
+"""Heun, RK23 and RK45 in real training: schedules, saving, copies, what is refused."""
 
 import copy
 import pickle
@@ -277,5 +277,5 @@ def test_no_pickle_no_shallow_copy(method):
 
 @every_method
 def test_a_soft_batch_says_why_not(method):
-    with pytest.raises(TypeError, match=f"opt is a {method.__name__}, which needs gradients at sev"):
+    with pytest.raises(TypeError, match=f"opt is a {method.__name__}, which needs gradients"):
         fo.SoftBatch(method())

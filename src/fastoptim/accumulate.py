@@ -61,9 +61,9 @@ class SoftBatch:
     def __init__(self, opt: Optimizer, every: int = 4, reduce: str = "mean") -> None:
         if isinstance(opt, RungeKutta):
             raise TypeError(
-                f"opt is a {type(opt).__name__}, which needs gradients at several points of a step, "
-                f"and SoftBatch gathers them at one; let fn sum over the small batches, or give "
-                f"SoftBatch one of the rules"
+                f"opt is a {type(opt).__name__}, which needs gradients at several points of a "
+                f"step, and SoftBatch gathers them at one; let fn sum over the small batches, or "
+                f"give SoftBatch one of the rules"
             )
         if not isinstance(opt, Optimizer):
             raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")

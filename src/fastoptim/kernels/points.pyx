@@ -326,7 +326,12 @@ cdef class Points:
         cdef Py_ssize_t k
         if isinstance(self.given, tuple):
             return 0
-        for key in [key for key in as_dict("params", self.given) if key not in self.keys]:
+        known = set(self.keys)
+        now = list(as_dict("params", self.given))
+        others = [key for key in now if key not in known]
+        if [key for key in now if key in known] != self.keys:   # all anew, in their order
+            others = now
+        for key in others:
             del self.given[key]
         for k in range(len(self.keys)):
             key = self.keys[k]
