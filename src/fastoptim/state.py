@@ -43,8 +43,8 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
-    """Check a saved state as a whole, then take it over."""
+def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
+    """Check a saved state as a whole, then take it over; `together` goes to `restore`."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
     if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
@@ -82,7 +82,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
 
-    opt._collector.restore(records, iter_, skipped)
+    opt._collector.restore(records, iter_, skipped, **together)
     for name, value in values.items():
         object.__setattr__(opt, name, value)
     for group, inside in zip(opt.groups, of_groups, strict=True):

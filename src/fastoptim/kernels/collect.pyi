@@ -3,6 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastoptim.kernels.commit import Commit
 from fastoptim.kernels.pipeline import Line
 
 class Param:
@@ -25,7 +26,16 @@ class Collector:
         check_keys: Callable[[Iterable[object]], None] | None = None,
     ) -> None: ...
     def records(self) -> dict[Any, dict[str, Any]]: ...
-    def restore(self, records: dict[Any, dict[str, Any]], iter: int, skipped: int) -> None: ...
+    def restore(
+        self,
+        records: dict[Any, dict[str, Any]],
+        iter: int,
+        skipped: int,
+        *,
+        commit: Commit | None = None,
+        becomes: int = 0,
+    ) -> None: ...
+    def still(self, function: Callable[[], Any]) -> Any: ...
     def update(
         self,
         params: object,
@@ -38,4 +48,9 @@ class Collector:
         factor: float = 1.0,
         zero: bool = False,
         dry: bool = False,
+        numbers: object = None,
+        wipe: list[NDArray[Any]] | None = None,
+        commit: Commit | None = None,
+        becomes: int = 0,
+        first: Callable[[], object] | None = None,
     ) -> bool: ...

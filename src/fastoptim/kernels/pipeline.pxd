@@ -10,6 +10,11 @@ cdef class Line:
     cdef double sign
     cdef object clip_value, weight_decay
     cdef readonly bint zero_grads
-    cdef double unfit               # a factor that float32 cannot hold, or 0
+    cdef object owner               # the optimizer, for messages
+    cdef str unfit                  # the stage whose factor float32 cannot hold, or None
+    cdef double unfit_value
+    cdef bint always_unfit          # whether it is so at every call
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1
+
+cdef bint fits(double wide, float narrow) noexcept

@@ -20,4 +20,5 @@ class Line:
         shrink: float = 1.0,
         average: float | None = None,
         zero_grads: bool = False,
+        owner: object = None,
     ) -> None: ...

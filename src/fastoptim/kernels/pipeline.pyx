@@ -5,7 +5,7 @@ and changes no bit: g + 0·p is not g where p is infinite or g is −0.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport isfinite, isnan
 
 from fastoptim.kernels.driver cimport Stage, rounded
 from fastoptim.kernels.rule cimport Rule
@@ -24,9 +24,15 @@ cdef int put(Line line, Stage *one, str name, double value) except -1:
     one.f64 = rule.f64
     one.c64 = value
     one.c32 = rounded(value)
-    if isfinite(value) and (not isfinite(one.c32) or (one.c32 == 0 and value != 0)):
-        line.unfit = value
+    if line.unfit is None and not fits(value, one.c32) and not isnan(value):    # NaN: of a gradient
+        line.unfit = name
+        line.unfit_value = value
     return 0
+
+
+cdef bint fits(double wide, float narrow) noexcept:
+    """Whether a factor, rounded to float32, is neither infinite nor nothing."""
+    return isfinite(narrow) and (narrow != 0 or wide == 0)
 
 
 cdef class Line:
@@ -47,13 +53,17 @@ cdef class Line:
     average : float or None
         Decay of the weights' moving average.
     zero_grads : bool
+    owner : Optimizer
+        Whose hyperparameters these are, for messages.
     """
 
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, *, bint maximize=False,
         clip_value=None, double weight_decay=0.0, double shrink=1.0, average=None,
-        bint zero_grads=False,
+        bint zero_grads=False, owner=None,
     ):
+        self.owner = owner
+        self.unfit = None
         self.c.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.sign = -1.0 if maximize else 1.0
@@ -67,11 +77,14 @@ cdef class Line:
         if self.c.average:
             put(self, &self.c.averager, "_average", 1.0 - average)
         put(self, &self.c.zeroer, "_zero", 0.0)
+        self.always_unfit = self.unfit is not None
         self.prepare(1.0, 1.0, False)
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1:
         """Set what is known only at the update: the factors of the gradient, in their order."""
         cdef int k = 0
+        if not self.always_unfit:       # what was found at the call before was that call's
+            self.unfit = None
         if factor != 1.0:               # of a soft batch: its mean comes before all else
             put(self, &self.c.grad[k], "_scale", factor)
             k += 1
