@@ -411,7 +411,8 @@ GRADS = {
 def test_gradients_of_numbers_are_zeroed(make, p):
     soft, grads = fo.SoftBatch(fo.SGD(lr=1.0, zero_grads=True), every=2), make()
     by_position = isinstance(grads, list)
-    params = [p, np.zeros((3, 2))] if by_position else {"x": p, "y": np.zeros((3, 2))}
+    params = {"x": copy.copy(p), "y": np.zeros((3, 2))}
+    params = list(params.values()) if by_position else params
     x, y = (0, 1) if by_position else ("x", "y")
     kind = type(grads[x])
     for call in range(2):

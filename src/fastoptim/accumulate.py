@@ -106,7 +106,7 @@ class SoftBatch:
             "this SoftBatch is in the middle of a call, in another thread or further up in this "
             "one; give each thread its own, or a lock around it"
         )
-        self._batches: tuple[Batch, ...] = (Batch(0),)  # what holds, and what may hold next
+        self._batches = {0: Batch(0)}  # by number: what holds, and what may hold next
         self._lines: tuple[list[Line], list[Line]] | None = None  # the optimizer's, and for adding
 
     @property
@@ -131,8 +131,11 @@ class SoftBatch:
 
     def _batch(self) -> Batch:
         """Return what waits now."""
-        number = self._commit.number
-        return next(one for one in self._batches if one.number == number)
+        return self._batches[self._commit.number]
+
+    def _may_become(self, *batches: Batch) -> None:
+        """Prepare what may hold next."""
+        self._batches = {one.number: one for one in (self._batch(), *batches)}
 
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_"):
@@ -193,13 +196,13 @@ class SoftBatch:
             commit=self._commit, becomes=after.number,
         )
         if after.pending < self.every:
-            self._batches = (now, after)
+            self._may_become(after)
             add()
             return False
         # What can be refused is refused before the last gradient is added; what is found later
         # leaves the number at that of the batch discarded.
         discarded, done = after.without(after.number), Batch(after.number + 1, sums=after.sums)
-        self._batches = (now, discarded, done)
+        self._may_become(discarded, done)
         try:
             return self._apply(after, params, prepared, becomes=done.number, first=add)
         except BaseException as problem:
@@ -259,7 +262,7 @@ class SoftBatch:
         check_gone(now, by_key(params))
         check_shapes(now, now.rows, by_key(params))  # rows would fit any table that is as wide
         done = Batch(now.number + 1, sums=now.sums)
-        self._batches = (now, done)
+        self._may_become(done)
         prepared = self.opt._prepared or self.opt._prepare()
         try:
             applied = self._apply(now, params, prepared, becomes=done.number)
@@ -279,7 +282,7 @@ class SoftBatch:
 
     def _discard(self) -> None:
         now = self._batch()
-        self._batches = (now, now.without(now.number + 1))
+        self._may_become(now.without(now.number + 1))
         self._commit.number = now.number + 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,7 +339,7 @@ class SoftBatch:
             now.number + 1, pending, {key: a.copy() for key, a in sums.items()}, frozenset(sums),
             of_rows,
         )
-        self._batches = (now, loaded)
+        self._may_become(loaded)
         state.load(
             self.opt, state.part(saved, "optimizer"), commit=self._commit, becomes=loaded.number
         )
@@ -366,7 +369,7 @@ class SoftBatch:
         now = self._batch()
         sums = {key: a.copy() for key, a in now.sums.items() if key in now.dense}
         rows = {key: RowSum.of_state(key, one.state()) for key, one in now.rows.items()}
-        twin._batches = (Batch(0, now.pending, sums, now.dense, rows),)
+        twin._batches = {0: Batch(0, now.pending, sums, now.dense, rows)}
         return twin
 
 

@@ -260,6 +260,7 @@ cdef class Collector:
     cdef bint moved                         # whether what is written differs from the call before
     cdef bint grads_moved
     cdef Span[::1] spans
+    cdef Span[::1] few                      # those of parameters that are numbers
     cdef float[:, ::1] c32
     cdef double[:, ::1] c64
     cdef double[::1] partial                # of each block: the sum of its gradients' squares
@@ -278,6 +279,7 @@ cdef class Collector:
         self.moved = True
         self.apart = set()
         self.spans = new_table(8)
+        self.few = new_table(8)
         self.written = new_extents(8)
         self.c32 = np.zeros((1, 1), np.float32)
         self.c64 = np.zeros((1, 1), np.float64)
@@ -343,6 +345,8 @@ cdef class Collector:
             self.set_coefficients(lines)
             self.check_overlaps()
             self.check_fit(lines)
+            if self.numbers and self.few.shape[0] < count:
+                self.few = new_table(count)
             if first is not None:
                 first()
             if self.copies:
@@ -975,7 +979,6 @@ cdef class Collector:
         To put a number back can fail: a mapping's own code runs, or an interrupt arrives. So it
         comes before anything else is written, and what these few numbers' state was is known.
         """
-        cdef Span[::1] table = new_table(count)
         cdef Param one
         cdef Py_ssize_t k, n = 0, first = 0
         kept, done = [], []
@@ -983,14 +986,14 @@ cdef class Collector:
             one = <Param> self.active[k]
             if isinstance(one.param, np.ndarray):
                 continue
-            table[n] = self.spans[k]
-            table[n].first = n              # a block each
+            self.few[n] = self.spans[k]
+            self.few[n].first = n           # a block each
             kept += [(one.state[name], one.state[name].copy()) for name in one.slots]
             if one.average is not None:
                 kept.append((one.average, one.average.copy()))
             n += 1
         with nogil:
-            run(table, n, self.c32, self.c64, flush)
+            run(self.few, n, self.c32, self.c64, flush)
         try:
             for k in range(count):
                 one = <Param> self.active[k]
@@ -998,7 +1001,7 @@ cdef class Collector:
                     number = type(one.param)(one.own_param[()])
                     done.append((params, one.key, one.param))
                     params[one.key] = number
-                if self.is_zeroed(k) and not isinstance(caller_array(one.grad), np.ndarray):
+                if self.is_zeroed(k) and not one.by_rows and not isinstance(one.grad, np.ndarray):
                     number = type(one.grad)((<object> one.dtype).type(0))
                     done.append((grads, one.key, one.grad))
                     grads[one.key] = number

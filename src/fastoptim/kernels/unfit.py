@@ -38,8 +38,10 @@ def of_rule(
     owner: Any, values: tuple[float, ...], x: float, key: object, t: int, group: int, dtype: str
 ) -> ValueError | None:
     """Return the error for a rule's coefficient; None if its rounding to 0 does no harm."""
-    names = [f.name for f in dataclasses.fields(owner) if not f.kw_only]
-    numbers = {name: vars(owner)[name] for name in names}
+    numbers = {
+        f.name: vars(owner)[f.name] for f in dataclasses.fields(owner)
+        if f.name != "groups" and (not f.kw_only or vars(owner)[f.name] != f.default)
+    }
     small = abs(x) < 1.0  # it rounds to 0, not to infinity
     if small and (owner.rounds_to_0 or is_share(type(owner), numbers, x)):
         return None
