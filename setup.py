@@ -137,7 +137,7 @@ class Build(build_ext):
 
 variants = [f"rules_{isa}" for isa in ISA_FLAGS]
 modules = ["cpu", "rules", *variants, "threads", "sharing", "learning", "driver", "pipeline",
-           "collect", "arrays", "api", "rows", "sweep", "points"]
+           "commit", "collect", "arrays", "api", "rows", "sweep", "points"]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": Build},

@@ -1,6 +1,8 @@
 """Soft batches: k calls are one update with the mean gradient, to the bit."""
 
+import collections
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -335,3 +337,196 @@ def test_sums_of_another_shape_are_refused():
     state["sums"] = None
     with pytest.raises(ValueError, match="'sums' of the state is a NoneType"):
         fo.SoftBatch(fo.SGD(), every=2).load_state_dict(state)
+
+
+# ---------------------------------------------------------------- flushes that raise, and threads
+
+def test_the_norms_factor_of_one_call_is_refused_at_once():
+    params = {"x": np.zeros(2, np.float32)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0, clip_norm=1e-20), every=2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="clip_norm=1e-20 of SGD"):
+            soft.update(params, {"x": np.full(2, 1e30, np.float32)})
+        assert soft.pending == 0
+    soft.opt.clip_norm = None
+    done = [soft.update(params, {"x": np.ones(2, np.float32)}) for _ in range(6)]
+    assert done == [False, True] * 3
+    assert (params["x"] == -3).all()
+
+
+def test_the_norms_factor_of_the_sum_discards_the_batch():
+    params = {"x": np.zeros(1, np.float32), "E": np.zeros((3, 1), np.float32)}
+    g = {"x": np.full(1, 8e24, np.float32), "E": None}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0, clip_norm=1e-20), every=2, reduce="sum")
+    assert not soft.update(params, g)
+    with pytest.raises(ValueError, match="clip_norm=1e-20 of SGD") as caught:
+        soft.update(params, g)
+    assert "the sum of 2 calls, each finite; it was discarded" in caught.value.__notes__[0]
+    assert soft.pending == 0
+    assert soft.opt.iter == 0
+    soft.opt.clip_norm = None
+    one = {"x": np.ones(1, np.float32), "E": fo.Rows([1], np.ones((1, 1), np.float32))}
+    assert [soft.update(params, one) for _ in range(6)] == [False, True] * 3
+    assert params["x"] == -6
+    assert params["E"].ravel().tolist() == [0, -6, 0]
+
+
+def test_a_flush_that_raises_can_be_repeated():
+    params = {"x": np.zeros(1, np.float32)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0, clip_norm=1e-20), every=3, reduce="sum")
+    for _ in range(2):
+        soft.update(params, {"x": np.full(1, 8e24, np.float32)})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="clip_norm=1e-20 of SGD"):
+            soft.flush()
+        assert soft.pending == 2
+    soft.opt.clip_norm = None
+    assert soft.flush()
+    assert params["x"] == -np.float32(16e24)
+
+
+def test_a_schedule_is_asked_once_per_call():
+    asked = []
+    opt = fo.SGD(lambda step: asked.append(step) or 1.0)
+    soft, params = fo.SoftBatch(opt, every=2), {"x": np.zeros(1)}
+    for _ in range(4):
+        soft.update(params, {"x": np.ones(1)})
+    assert asked == [0, 0, 1, 1]
+    assert params["x"] == -2
+
+
+GRADS = {
+    "a number beside none": lambda: {"x": 2.0, "y": None},
+    "a number beside rows": lambda: {"x": 2.0, "y": fo.Rows([1], np.ones((1, 2)))},
+    "a mapping": lambda: collections.UserDict({"x": 2.0, "y": np.ones((3, 2))}),
+    "a dict of numbers": lambda: {"x": 2.0, "y": np.ones((3, 2))},
+    "a NumPy number": lambda: {"x": np.float64(2.0), "y": None},
+    "a list": lambda: [2.0, None],
+    "a list with rows": lambda: [2.0, fo.Rows([1, 1], np.ones((2, 4))[:, ::2])],
+}
+
+
+@pytest.mark.parametrize("p", [1.0, np.array(1.0)], ids=["number", "array"])
+@pytest.mark.parametrize("make", GRADS.values(), ids=GRADS)
+def test_gradients_of_numbers_are_zeroed(make, p):
+    soft, grads = fo.SoftBatch(fo.SGD(lr=1.0, zero_grads=True), every=2), make()
+    by_position = isinstance(grads, list)
+    params = {"x": copy.copy(p), "y": np.zeros((3, 2))}
+    params = list(params.values()) if by_position else params
+    x, y = (0, 1) if by_position else ("x", "y")
+    kind = type(grads[x])
+    for call in range(2):
+        if call:
+            again = make()
+            for key in (x, y):
+                grads[key] = again[key]
+        soft.update(params, grads)
+        assert grads[x] == 0
+        assert type(grads[x]) is kind
+        if isinstance(grads[y], fo.Rows):
+            assert not grads[y].values.any()
+        elif grads[y] is not None:
+            assert not grads[y].any()
+    assert params[x] == -1
+    assert soft.opt.iter == 1
+
+
+class Waiting(collections.UserDict):
+    """Gradients that wait, when they are read, until told to go on."""
+
+    def __init__(self, data):
+        self.reached, self.go = threading.Event(), threading.Event()
+        super().__init__(data)
+
+    def __getitem__(self, key):
+        self.reached.set()
+        assert self.go.wait(20)
+        return super().__getitem__(key)
+
+
+CALLS = {
+    "update": lambda soft, params: soft.update(params, {"x": np.ones(1)}),
+    "flush": lambda soft, params: soft.flush(),
+    "discard": lambda soft, params: soft.discard(),
+    "state_dict": lambda soft, params: soft.state_dict(),
+    "load_state_dict": lambda soft, params: soft.load_state_dict({}),
+    "deepcopy": lambda soft, params: copy.deepcopy(soft),
+    "save": lambda soft, params: soft.save("nowhere"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_one_thread_at_a_time(call):
+    soft, params = fo.SoftBatch(fo.SGD(lr=1.0), every=2), {"x": np.zeros(1)}
+    soft.update(params, {"x": np.ones(1)})
+    grads = Waiting({"x": np.ones(1)})
+    thread = threading.Thread(target=soft.update, args=(params, grads))
+    thread.start()
+    try:
+        assert grads.reached.wait(20)
+        with pytest.raises(RuntimeError, match="this SoftBatch is in the middle of a call, in ano"):
+            call(soft, params)
+    finally:
+        grads.go.set()
+        thread.join()
+    assert soft.pending == 0
+    assert params["x"] == -1
+    assert not soft.update(params, {"x": np.ones(1)})
+
+
+def test_many_threads_lose_no_call():
+    soft, params, counts = fo.SoftBatch(fo.SGD(lr=1.0), every=4), {"x": np.zeros(1)}, [0] * 4
+
+    def work(k):
+        for _ in range(300):
+            try:
+                soft.update(params, {"x": np.ones(1)})
+                counts[k] += 1
+            except RuntimeError:
+                pass
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert soft.opt.iter == sum(counts) // 4
+    assert soft.pending == sum(counts) % 4
+    assert params["x"] == -soft.opt.iter
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"pending": 2}, r"pending must be in \[0, 2\), got 2"),
+        ({"pending": 7}, r"pending must be in \[0, 2\), got 7"),
+        ({"pending": -1}, "pending must be a whole number"),
+        ({"pending": 0}, "the state has pending=0, but 2 sums of gradients"),
+        ({"sums": {}, "rows": {}}, "the state has pending=1, but 0 sums of gradients"),
+    ],
+)
+def test_a_state_that_does_not_fit_itself(change, text):
+    params = {"x": np.zeros(2), "E": np.zeros((3, 2))}
+    soft = fo.SoftBatch(fo.SGD(), every=2)
+    soft.update(params, {"x": np.ones(2), "E": fo.Rows([1], np.ones((1, 2)))})
+    before = soft.state_dict()
+    with pytest.raises(ValueError, match=text):
+        soft.load_state_dict(before | change)
+    assert soft.pending == 1
+    assert soft.update(params, {"x": np.ones(2), "E": None})
+    fresh = fo.SoftBatch(fo.SGD(), every=2)
+    fresh.load_state_dict(before)
+    assert fresh.pending == 1
+
+
+def test_a_copy_shares_nothing():
+    params = {"E": np.zeros((3, 2)), "x": np.zeros(2)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0), every=3)
+    soft.update(params, {"E": fo.Rows([1], np.ones((1, 2))), "x": np.ones(2)})
+    twin = copy.deepcopy(soft)
+    assert soft.flush()
+    others = {"E": np.zeros((3, 2)), "x": np.zeros(2)}
+    assert twin.flush(others)
+    for key in params:
+        assert_same_array(others[key], params[key], key)
+    assert (others["E"][1] == -1).all()

@@ -1,13 +1,14 @@
 """Every bad input: the exception's type, its text, and that nothing changed."""
 
 import collections
+import copy
 import threading
 import types
 
 import numpy as np
 import pytest
 from allocations import kept
-from registry import assert_same_bits, every_rule
+from registry import assert_same_array, assert_same_bits, every_rule
 
 import fastoptim as fo
 
@@ -469,23 +470,185 @@ def test_interrupts_leave_a_whole_update_or_none():
     assert done >= 300
 
 
-def test_a_mapping_that_fails_at_the_last_moment_leaves_the_state_whole():
-    """It took the value in rehearsal and refuses it in earnest: the update has been made."""
+class Positive(float):
+    """A number that refuses to become what an update makes of it."""
+
+    def __new__(cls, x):
+        if x < 0:
+            raise ArithmeticError("not positive")
+        return super().__new__(cls, x)
+
+
+class OnlyPositive(collections.UserDict):
+    """A mapping that refuses what an update makes of its numbers, but not what they were."""
+
+    def __setitem__(self, key, value):
+        if np.ndim(value) == 0 and value < 0:
+            raise OSError("sealed")
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "number", "error"),
+    [(OnlyPositive, 0.5, OSError), (dict, Positive(0.5), ArithmeticError)], ids=["dict", "number"],
+)
+@every_rule
+def test_a_number_that_cannot_be_put_back(case, kind, number, error, first):
+    """That is found after the new number is known; still nothing is updated."""
+    opt, oracle = case.ours_with({}, average=0.5), case.ours_with({}, average=0.5)
+    start = {"w": 1e9, "W": ones(3), "x": number, "y": ones(4)[::2]}
+    params, expected = kind(start), {key: np.array(p) for key, p in start.items()}
+    calm = {"w": 1.0, "W": ones(3), "x": -1.0, "y": ones(2)}
+    rough = calm | {"x": 1e9}
+    if not first:
+        opt.update(params, calm)
+        oracle.update(expected, calm)
+    opt.lr = oracle.lr = 100.0
+    before = snapshot(opt, params), opt.state_dict()["parameters"]
+    refused = 0
+    for _ in range(40):
+        try:
+            opt.update(params, rough)
+        except error:
+            refused += 1
+            break
+        oracle.update(expected, rough)
+        before = snapshot(opt, params), opt.state_dict()["parameters"]
+    assert refused
+    assert type(params["x"]) is type(number)
+    assert snapshot(opt, params) == before[0]
+    now = opt.state_dict()["parameters"]
+    assert {key: r["updates"] for key, r in now.items()} == {
+        key: r["updates"] for key, r in before[1].items()
+    }
+    calm = calm | {"x": -1e9}
+    for _ in range(2):
+        opt.update(params, calm)
+        oracle.update(expected, calm)
+    for key in expected:
+        assert_same_array(np.asarray(params[key], expected[key].dtype), expected[key], key)
+        assert_same_array(opt.average_of[key], oracle.average_of[key], key)
+        for slot in case.slots:
+            assert_same_array(getattr(opt, slot)[key], getattr(oracle, slot)[key], key)
+
+
+def test_a_mapping_that_takes_back_nothing():
+    """It took the old values in rehearsal, then one new one, and then no more: that is said."""
 
     class Treacherous(collections.UserDict):
-        rehearsed = False
+        left = 99
 
         def __setitem__(self, key, value):
-            if self.rehearsed:
+            if self.left == 0:
                 raise OSError("sealed")
+            self.left -= 1
             super().__setitem__(key, value)
-            self.rehearsed = key in self.data and len(self.data) == 2
 
-    params, opt = Treacherous({"W": ones(3)}), fo.Adam(average=0.5)
-    params.data["x"] = 1.0
-    with pytest.raises(OSError, match="sealed"):
-        opt.update(params, {"W": ones(3), "x": 1.0})
-    assert opt.iter == 1
-    assert set(opt.m) == set(opt.v) == set(opt.average_of) == {"W", "x"}
-    assert {r["updates"] for r in opt.state_dict()["parameters"].values()} == {1}
-    assert (opt.m["W"] != 0).all()
+    params, opt = Treacherous({"W": ones(3), "x": 1.0, "y": 2.0}), fo.Adam(average=0.5)
+    opt.update(params, {"W": ones(3), "x": 1.0, "y": 1.0})
+    x, before, params.left = params["x"], snapshot(opt, params), 3      # two rehearsals, and x
+    with pytest.raises(OSError, match="sealed") as caught:
+        opt.update(params, {"W": ones(3), "x": 1.0, "y": 1.0})
+    assert snapshot(opt, params)[1:] == before[1:]
+    assert caught.value.__notes__ == [
+        f"nothing else was updated, but the number of 'x' could not be put back to {x!r}: "
+        f"OSError('sealed')"
+    ]
+
+
+# ---------------------------------------------------------------- and then a good call
+
+OPTIONS = {"average": 0.5, "weight_decay": 0.1, "clip_norm": 3.0, "zero_grads": True}
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["update", "soft batch"])
+@pytest.mark.parametrize("same_keys", [False, True], ids=["other keys", "same keys"])
+@pytest.mark.parametrize(
+    "make", [fo.Momentum, fo.AdaGrad, lambda **o: fo.Adam(amsgrad=True, **o)],
+    ids=["Momentum", "AdaGrad", "Adam"],
+)
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_good_update_after_a_refusal(row, make, same_keys, soft):
+    """It gives the bits of an optimizer that never saw the refused call."""
+    bad_params, bad_grads, _, _ = row
+    keys = ("W", "b", "x") if same_keys else ("W1", "b1", "x1")
+    rng = np.random.default_rng(0)
+    opt, twin = make(**OPTIONS), make(**OPTIONS)
+    doors = [fo.SoftBatch(o, every=2) if soft else o for o in (opt, twin)]
+    params = dict(zip(keys, (rng.random((2, 3)), rng.random(6)[::2], 1.5), strict=True))
+    expected = {key: np.array(p) for key, p in params.items()}
+    for step in range(6):
+        grads = [rng.random((2, 3)), rng.random(3), rng.random()]
+        theirs = {key: np.array(g) for key, g in zip(keys, grads, strict=True)}
+        doors[0].update(params, dict(zip(keys, grads, strict=True)))
+        doors[1].update(expected, theirs)
+        if step in (1, 2):
+            with pytest.raises((TypeError, ValueError, KeyError)):
+                doors[0].update(bad_params, bad_grads)
+        for key in keys:
+            assert_same_array(np.asarray(params[key]), expected[key], key)
+    assert opt.iter == twin.iter == (3 if soft else 6)
+    records = [o.state_dict()["parameters"] for o in (opt, twin)]
+    assert records[0].keys() == records[1].keys() == set(keys)
+    for key in keys:
+        mine, its = (record[key] for record in records)
+        assert mine["updates"] == its["updates"]
+        assert_same_array(mine["average"], its["average"], key)
+        for slot in opt.kernels[opt.kernel]:
+            assert_same_array(mine["state"][slot], its["state"][slot], f"{slot}[{key!r}]")
+
+
+# ---------------------------------------------------------------- state in the middle of an update
+
+READS = {
+    "state_dict": lambda opt, path: opt.state_dict(),
+    "deepcopy": lambda opt, path: copy.deepcopy(opt),
+    "save": lambda opt, path: opt.save(path / "state.safetensors"),
+    "state_dict of a soft batch": lambda opt, path: fo.SoftBatch(opt).state_dict(),
+    "deepcopy of a soft batch": lambda opt, path: copy.deepcopy(fo.SoftBatch(opt)),
+    "save of a soft batch": lambda opt, path: fo.SoftBatch(opt).save(path / "state.safetensors"),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_state_is_not_read_in_the_middle_of_an_update(read, tmp_path):
+    opt, reached, go = fo.Momentum(), threading.Event(), threading.Event()
+    opt.update({"W": ones(4)}, {"W": ones(4)})
+    grads = Gate({"W": ones(4)}, reached, go)
+    thread = threading.Thread(target=opt.update, args=({"W": ones(4)}, grads))
+    thread.start()
+    try:
+        assert reached.wait(20)
+        with pytest.raises(RuntimeError, match="in the middle of an update, in another thread"):
+            read(opt, tmp_path)
+    finally:
+        go.set()
+        thread.join()
+    assert list(tmp_path.iterdir()) == []
+    read(opt, tmp_path)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_no_update_starts_while_state_is_read(name, tmp_path):
+    """A schedule's repr is asked for in between, so here an update is tried in between."""
+    tried = []
+
+    class Schedule:
+        def __call__(self, step):
+            return 0.5
+
+        def __repr__(self):
+            with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
+                opt.update({"W": ones(4)}, {"W": ones(4)})
+            with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
+                opt._collector.restore({}, 0, 0)
+            tried.append(name)
+            return "Schedule()"
+
+    opt = fo.Momentum(Schedule())
+    opt.update({"W": ones(4)}, {"W": ones(4)})
+    READS[name](opt, tmp_path)
+    assert tried
+    opt.update({"W": ones(4)}, {"W": ones(4)})
+    assert opt.iter == 2

@@ -624,3 +624,145 @@ def test_groups_keep_their_checks():
     assert copy.deepcopy(fo.Group("a", lr=0.5)).lr == 0.5
     assert fo.SGD(nonfinite=np.str_("skip")).nonfinite == "skip"
     fo.SGD(nonfinite=np.str_("skip")).update({"x": np.ones(1)}, {"x": np.ones(1)})
+
+
+# ---------------------------------------------------------------- what float32 cannot hold
+
+def narrow(x=1.0):
+    return {"b": np.full(2, x, np.float32)}
+
+
+def wide(x=1.0):
+    return {"a": np.full(2, x)}
+
+
+TINY, HUGE = r"which float32 cannot hold \(it would be 0\)", "which float32 cannot hold"
+# Each: an optimizer, and what the error says that an update of a float32 parameter b raises.
+UNFIT = {
+    "clip_norm": (
+        lambda: fo.SGD(clip_norm=1e-20),
+        r"clip_norm=1e-20 of SGD gives params\['b'\] a factor of [457].*e-51, which float32 cannot",
+    ),
+    "clip_value": (
+        lambda: fo.Momentum(clip_value=1e-50),
+        r"clip_value=1e-50 of Momentum gives params\['b'\] a factor of 1e-50, which float32",
+    ),
+    "weight_decay": (
+        lambda: fo.Adam(weight_decay=1e-60),
+        r"weight_decay=1e-60 of Adam gives params\['b'\] a factor of 1e-60",
+    ),
+    "decoupled": (
+        lambda: fo.SGD(lr=1e20, weight_decay=1e20, decoupled=True),
+        r"weight_decay=1e\+20 of SGD gives params\['b'\] a factor of -1e\+40, which float32",
+    ),
+    "of a group": (
+        lambda: fo.SGD(groups=[fo.Group("a*", lr=0.5), fo.Group("b*", clip_value=1e-50)]),
+        r"clip_value=1e-50 of SGD gives params\['b'\] \(group 'b\*'\) a factor of 1e-50",
+    ),
+    "lr of a group": (
+        lambda: fo.SGD(groups=[fo.Group("a", lr=1e50), fo.Group("b", lr=1e-50)]),
+        rf"coefficient of 1e-50, {TINY}: SGD\(lr=1e-50\) at update 1 of params\['b'\] "
+        r"\(group 'b'\), got \(1e-50,\); use 0 or at least 1.4e-45, where a schedule that decays",
+    ),
+    "large lr": (
+        lambda: fo.SGD(lr=1e39), rf"coefficient of 1e\+39, {HUGE}: SGD\(lr=1e\+39\) at update 1",
+    ),
+    "small lr": (
+        lambda: fo.Momentum(lr=1e-50), rf"coefficient of 1e-50, {TINY}: Momentum\(lr=1e-50, alpha",
+    ),
+    "a schedule's end": (
+        lambda: fo.RMSprop(fo.schedules.exponential_decay(1e-40, 1e-10, 1)),
+        rf"coefficient of 1.*e-50, {TINY}: RMSprop\(lr=1.*e-50, decay_rate=0.99, eps=1e-07",
+    ),
+    "small eps": (
+        lambda: fo.AdamW(eps=1e-44), rf"coefficient of 3.*e-46, {TINY}: AdamW\(.*eps=1e-44",
+    ),
+}
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["update", "soft batch"])
+@pytest.mark.parametrize("row", UNFIT.values(), ids=UNFIT)
+def test_a_factor_that_float32_cannot_hold(row, soft):
+    """It concerns float32 parameters alone, those of its group, and the call that it is found in."""
+    make, text = row
+    opt, params = make(), wide() | narrow()
+    call = fo.SoftBatch(opt, every=1).update if soft else opt.update
+    call(params, wide(1e30) | {"b": None})      # float64 holds it
+    before = params["a"].copy()
+    for grads in (wide(1e30) | narrow(1e30), {"a": None} | narrow(1e30)):
+        with pytest.raises(ValueError, match=text):
+            call(params, grads)
+        assert_same_array(params["a"], before, "a")
+        assert (params["b"] == 1).all()
+    assert opt.iter == 1
+    call(params, wide(1e30) | {"b": None})
+    assert opt.iter == 2
+    assert (params["b"] == 1).all()
+
+
+def test_a_factor_of_one_call_does_not_outlive_it():
+    opt, params = fo.SGD(lr=1.0, clip_norm=1e-20), narrow(0.0)
+    with pytest.raises(ValueError, match="clip_norm=1e-20"):
+        opt.update(params, narrow(1e30))
+    opt.update(params, narrow(0.0))
+    opt.update(wide(), wide(1e60))
+    opt.update(params, narrow(0.0))
+    opt.clip_norm = None
+    opt.update(params, narrow())
+    assert params["b"].tolist() == [-1, -1]
+    assert opt.iter == 4
+
+
+@pytest.mark.parametrize(
+    "opt",
+    [
+        fo.Nesterov(lr=1.0, mu=1e-30), fo.Momentum(lr=1.0, alpha=1e-50), fo.Lion(lr=1.0, beta2=1e-50),
+        fo.RMSprop(lr=1.0, decay_rate=0.0, momentum=1e-50), fo.SGD(lr=0.0), fo.Adam(eps=0.0),
+    ],
+    ids=repr,
+)
+def test_shares_may_be_as_small_as_they_like(opt):
+    """A velocity of which nothing is kept is no velocity; that is what was asked for."""
+    params = narrow()
+    for _ in range(2):
+        opt.update(params, narrow(2.0))
+    assert np.isfinite(params["b"]).all()
+
+
+def test_an_own_rule_may_have_coefficients_as_small_as_it_likes():
+    pytest.importorskip("numba")
+
+    @fo.rule(beta=0.9, coefficients=lambda t, beta: {"beta_t": beta ** (1000 * t)})
+    def corrected(p, g, beta_t):
+        return p - g * beta_t - g
+
+    opt, params = corrected(), narrow()
+    for _ in range(2):
+        opt.update(params, narrow())
+    assert params["b"].tolist() == [-1, -1]
+
+
+def test_a_coefficient_that_is_not_finite_names_rule_and_key():
+    text = r"coefficient of inf: Nesterov\(lr=1.7e\+308, mu=0.9, form='published'\) at update 1 of params\['a'\]"
+    with pytest.raises(ValueError, match=text):
+        fo.Nesterov(lr=1.7e308).update(wide(), wide())
+    with pytest.raises(ValueError, match=r"a factor of -inf, which float64 cannot hold"):
+        fo.SGD(lr=1e300, weight_decay=1e300, decoupled=True).update(wide(), wide())
+
+
+# ---------------------------------------------------------------- an average that starts late
+
+@pytest.mark.parametrize("n", [2, 5000])
+def test_a_gradient_on_an_average_that_starts_now(n):
+    """The average is written by the update, so the gradient that lies on it is read first."""
+    opt = fo.SGD(lr=1.0)
+    params = {"a": np.ones(n), "b": np.ones(n)}
+    opt.update(params, {"a": np.ones(n), "b": np.ones(n)})
+    opt.average = 0.5
+    opt.update(params, {"a": np.full(n, 2.0), "b": None})     # starts at 0, goes to -1
+    assert (opt.average_of["a"] == -1).all()
+    for _ in range(2):
+        kept = opt.average_of["a"].copy()
+        before = params["b"].copy()
+        opt.update(params, {"a": np.ones(n), "b": opt.average_of["a"]})
+        assert_same_array(params["b"], before - kept, "b")

@@ -817,3 +817,55 @@ def test_every_optimizer_takes_rows():
             cls().update(params, {"E": fo.Rows([1], ones(1, 2))})
             assert (params["E"][[0, 2, 3]] == 1).all()
             assert (params["E"][1] != 1).all()
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["update", "soft batch"])
+@every_rule
+def test_rows_without_elements_between_other_keys(case, soft, isa):
+    expected = {"a": np.ones(2), "E": np.zeros((3, 0)), "b": np.ones(2)}
+    params = {key: p.copy() for key, p in expected.items()}
+    opt, twin = case.ours(), case.ours()
+    update = fo.SoftBatch(opt, every=1).update if soft else opt.update
+    for index in ([1], [0, 2, 0], []):
+        grads = {"a": np.ones(2), "E": fo.Rows(index, np.zeros((len(index), 0))), "b": np.ones(2)}
+        update(params, grads)
+        twin.update(expected, grads | {"E": np.zeros((3, 0))})
+        for key in params:
+            assert_same_array(params[key], expected[key], key)
+    assert opt.iter == 3
+
+
+@pytest.mark.parametrize("slot", ["v", "average_of"])
+@pytest.mark.parametrize("shape", [(3000,), (3000, 1), (1, 3000), (100, 30)], ids=str)
+def test_another_shape_given_to_a_state_array(slot, shape):
+    """It is the user's own view that has it: a table that is gathered row by row is safe."""
+    expected = {"a": np.ones((30, 200))[:, ::2]}
+    params = {"a": np.ones((30, 200))[:, ::2]}
+    opt, twin = (fo.Momentum(average=0.5) for _ in range(2))
+    for step in range(4):
+        grads = {"a": fo.Rows([3, 1, 29], np.full((3, 100), step + 1.0))}
+        opt.update(params, grads)
+        twin.update(expected, grads)
+        getattr(opt, slot)["a"].shape = shape
+    assert_same_array(params["a"], expected["a"], "a")
+    for name in ("v", "average_of"):
+        assert_same_array(getattr(opt, name)["a"].ravel(), getattr(twin, name)["a"].ravel(), name)
+    copy.deepcopy(opt).update(params, grads)
+    assert opt.state_dict()["parameters"]["a"]["state"]["v"].shape == (30, 100)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_state_arrays_are_live(rows):
+    params = {"a": np.zeros((4, 6))[:, ::2]}
+    grads = {"a": fo.Rows([2], np.zeros((1, 3))) if rows else np.zeros((4, 3))}
+    opt = fo.Momentum(alpha=0.5)
+    opt.update(params, grads)
+    assert opt.v["a"] is opt.v["a"]
+    opt.v["a"][...] = 8.0
+    opt.update(params, grads)
+    assert (params["a"][2] == 4.0).all()
+    assert (opt.v["a"][2] == 4.0).all()
+    opt.load_state_dict(opt.state_dict())
+    opt.v["a"][...] = 2.0
+    opt.update(params, grads)
+    assert (params["a"][2] == 5.0).all()

@@ -141,6 +141,7 @@ class Optimizer(Checked):
     """
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
+    rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
     _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
     _plan: ClassVar[Plan | None]  # until a hyperparameter is assigned
     _prepared: ClassVar[tuple[Any, ...] | None]  # what it gives, unless a schedule changes it
@@ -317,7 +318,7 @@ class Optimizer(Checked):
         average. A schedule is code and is not in it: its place holds None, and "schedules" its
         repr.
         """
-        return state.of(self, copy=True)
+        return self._collector.still(lambda: state.of(self, copy=True))
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave; the arrays are copied.
@@ -354,7 +355,9 @@ class Optimizer(Checked):
         TypeError
             A key is not a text, a number, None, a bool or a tuple of these.
         """
-        checkpoint.save(path, state.for_file(state.of(self, copy=False)))
+        self._collector.still(
+            lambda: checkpoint.save(path, state.for_file(state.of(self, copy=False)))
+        )
 
     def load(self, path: str | PathLike[str]) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
@@ -373,6 +376,6 @@ class Optimizer(Checked):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
-        state.load(twin, state.of(self, copy=False))
+        self._collector.still(lambda: state.load(twin, state.of(self, copy=False)))
         memo[id(self)] = twin
         return twin

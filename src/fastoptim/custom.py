@@ -20,6 +20,7 @@ ENDS = re.compile(r"[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]")
 class Rule(Optimizer):
     """What the classes that `rule` makes share."""
 
+    rounds_to_0: ClassVar[bool] = True  # such as βᵗ; what it is for only its author knows
     body: ClassVar[Callable[..., Any]]
     _compiled: ClassVar[object]
     _numbers: ClassVar[compiled.Numbers]

@@ -122,6 +122,7 @@ class Plan:
             *numbers_of(vars(view)),
             maximize=view.maximize,
             zero_grads=view.zero_grads,
+            owner=view,
         )
 
     def prepared(self) -> tuple[Any, ...]:

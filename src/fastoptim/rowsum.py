@@ -22,6 +22,8 @@ def is_by_rows(g: object) -> bool:
 class RowSum:
     """A sum of row gradients, kept as rows: those that no call touched are not in it.
 
+    It is never changed; `plus` gives the sum with one call more.
+
     Each call's duplicates are summed first, then the calls in their order, as sums of dense
     gradients are. Memory is that of all rows touched, a few times over at most. Where one call
     gave `Rows` and another a sparse array, it is a sum of elements.
@@ -37,7 +39,7 @@ class RowSum:
     def __init__(self, key: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.key, self.shape, self.dtype = key, shape, dtype
         self.kind: type[Rows] = Rows
-        self.parts: list[Part] = []  # the first is the sum of the older calls
+        self.parts: tuple[Part, ...] = ()  # the first is the sum of the older calls
 
     def part(self, grad: Any) -> tuple[type[Rows], Part]:
         """Return what one call adds; nothing is added yet."""
@@ -48,16 +50,24 @@ class RowSum:
         kind = Elements if is_sparse(grad) or isinstance(grad, Elements) else Rows
         return kind, (index, values)
 
-    def add(self, kind: type[Rows], part: Part) -> None:
-        """Add what `part` made of a call's gradient."""
-        if self.parts and kind is not self.kind:    # sparse and Rows in one batch: by element
-            self.parts = [self.by_element(self.kind, *one) for one in self.parts]
+    def plus(self, kind: type[Rows], part: Part) -> "RowSum":
+        """Return the sum with what `part` made of a call's gradient."""
+        parts = self.parts
+        if parts and kind is not self.kind:    # sparse and Rows in one batch: by element
+            parts = tuple(self.by_element(self.kind, *one) for one in parts)
             kind, part = Elements, self.by_element(kind, *part)
-        self.kind = kind
-        self.parts.append(part)
-        if sum(len(index) for index, _ in self.parts[1:]) > len(self.parts[0][0]):
-            summed = self.gradient()
-            self.parts = [(summed.index, summed.values)]
+        total = RowSum(self.key, self.shape, self.dtype)
+        total.kind, total.parts = kind, (*parts, part)
+        if sum(len(index) for index, _ in total.parts[1:]) > len(total.parts[0][0]):
+            summed = total.gradient()
+            total.parts = ((summed.index, summed.values),)
+        return total
+
+    def fill(self, a: NDArray[Any]) -> None:
+        """Write the sum into an array of zeros."""
+        grad = self.gradient()
+        where = (grad.index,) if self.kind is Rows else np.unravel_index(grad.index, self.shape)
+        a[where] = grad.values
 
     def by_element(
         self, kind: type[Rows], index: NDArray[np.integer[Any]], values: NDArray[Any]
@@ -101,5 +111,4 @@ class RowSum:
             kind, part = one.part((Elements if elements else Rows)(numbers, values))
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as problem:
             raise ValueError(f"{name} is not what state_dict gives: {problem}") from problem
-        one.add(kind, part)
-        return one
+        return one.plus(kind, part)

@@ -44,8 +44,8 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
-    """Check a saved state as a whole, then take it over."""
+def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
+    """Check a saved state as a whole, then take it over; `together` goes to `restore`."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
     if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
@@ -85,7 +85,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     for line in lost:       # first, since a filter of warnings may make each of them an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
-    opt._collector.restore(records, iter_, skipped)
+    opt._collector.restore(records, iter_, skipped, **together)
     for name, value in values.items():
         object.__setattr__(opt, name, value)
     for group, inside in zip(opt.groups, of_groups, strict=True):

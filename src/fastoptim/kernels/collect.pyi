@@ -3,6 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastoptim.kernels.commit import Commit
 from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.kernels.pipeline import Line
 
@@ -27,7 +28,16 @@ class Collector:
         thread_counts: ThreadCounts | None = None,
     ) -> None: ...
     def records(self) -> dict[Any, dict[str, Any]]: ...
-    def restore(self, records: dict[Any, dict[str, Any]], iter: int, skipped: int) -> None: ...
+    def restore(
+        self,
+        records: dict[Any, dict[str, Any]],
+        iter: int,
+        skipped: int,
+        *,
+        commit: Commit | None = None,
+        becomes: int = 0,
+    ) -> None: ...
+    def still(self, function: Callable[[], Any]) -> Any: ...
     def update(
         self,
         params: object,
@@ -40,4 +50,9 @@ class Collector:
         factor: float = 1.0,
         zero: bool = False,
         dry: bool = False,
+        numbers: object = None,
+        wipe: list[NDArray[Any]] | None = None,
+        commit: Commit | None = None,
+        becomes: int = 0,
+        first: Callable[[], object] | None = None,
     ) -> bool: ...

@@ -10,6 +10,9 @@
     checked when an address in the table differs from the call before.
  d) Arrays are held by a reference while the GIL is released; their addresses come from NumPy's
     C API, because acquiring a memoryview costs 0.3 µs and there are four arrays per key.
+ e) Interrupts arrive between two instructions of Python. From the first array that is written to
+    the last counter there is none, so an update is whole or was not made. Where Python must take
+    part, to put a number back into a caller's mapping, that comes first and can be undone.
 """
 
 import numpy as np
@@ -31,8 +34,8 @@ from fastoptim.kernels.checks import (
     place_of,
     refuse_shared_memory,
     row_grad,
-    write_back,
 )
+from fastoptim.kernels import unfit
 from fastoptim.rows import Rows
 
 cimport cython
@@ -42,6 +45,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdlib cimport qsort
 
+from fastoptim.kernels.commit cimport Commit
 from fastoptim.kernels.driver cimport (
     Pipeline,
     Span,
@@ -55,7 +59,7 @@ from fastoptim.kernels.driver cimport (
     work_of,
 )
 from fastoptim.kernels.learning cimport ThreadCounts
-from fastoptim.kernels.pipeline cimport Line
+from fastoptim.kernels.pipeline cimport Line, fits
 from fastoptim.kernels.rows cimport Touched
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
@@ -71,6 +75,7 @@ cdef enum:
 
 cdef int FLAT_PARAM = cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
 cdef int FLAT_GRAD = cnp.NPY_ARRAY_ALIGNED
+cdef object ZERO = np.zeros(())
 
 
 @cython.final
@@ -101,7 +106,8 @@ cdef class Param:
     cdef object values                      # the gradient's rows, one per row of touched
     cdef object sums                        # memory for those that had to be summed
     cdef Touched touched
-    cdef list gathered                      # (array, place, copy) of what does not lie row by row
+    cdef tuple where                        # the rows, in a table that does not lie row by row
+    cdef list gathered                      # (array, copy) of what was taken from there
     cdef object seen                        # where a copied parameter lay: address, strides, shape
 
     cdef inline bint fits(self, cnp.ndarray a) noexcept:
@@ -206,6 +212,20 @@ cdef inline Py_ssize_t bytes_of(Param one) noexcept:
     return one.size * (8 if one.type_num == cnp.NPY_DOUBLE else 4)
 
 
+cdef int put_back(list done, object problem) except -1:
+    """Give containers their old numbers again; say of each that does not take it."""
+    for container, key, old in done:
+        try:
+            if container[key] is not old:
+                container[key] = old
+        except BaseException as another:
+            problem.add_note(
+                f"nothing else was updated, but the number of {key!r} could not be put back to "
+                f"{old!r}: {another!r}"
+            )
+    return 0
+
+
 # ---------------------------------------------------------------- the collector
 
 @cython.final
@@ -229,11 +249,12 @@ cdef class Collector:
     cdef object group_of, check_keys
     cdef readonly ThreadCounts thread_counts
     cdef readonly dict entries              # key → Param
-    cdef readonly dict slots                # slot name → {key: array}
-    cdef readonly dict averages             # key → array
+    cdef readonly dict slots                # slot name → {key: view of an array}, for users, who
+    cdef readonly dict averages             # key → view of an array; may give a view another shape
     cdef public Py_ssize_t iter             # completed updates
     cdef public Py_ssize_t skipped          # updates left out for a gradient that is not finite
     cdef bint busy
+    cdef Py_ssize_t readers                 # calls of `still` that are not over
     cdef list active                        # the Params of this call, in the table's order
     cdef list last                          # and of the call before
     cdef list fresh                         # of these, the new ones, and what they replace or None
@@ -241,11 +262,13 @@ cdef class Collector:
     cdef list averaged                      # Params whose average starts with this call
     cdef bint entered                       # whether new records are under their keys yet
     cdef bint copies                        # whether any Param of this call is copied or by rows
+    cdef bint numbers                       # whether a number must be put back into a container
     cdef bint in_order                      # whether the gradients' rows must be in order
     cdef bint zeroing                       # whether any gradient will be zeroed
     cdef bint moved                         # whether what is written differs from the call before
     cdef bint grads_moved
     cdef Span[::1] spans
+    cdef Span[::1] few                      # those of parameters that are numbers
     cdef float[:, ::1] c32
     cdef double[:, ::1] c64
     cdef double[::1] partial                # of each block: the sum of its gradients' squares
@@ -268,6 +291,7 @@ cdef class Collector:
         self.moved = True
         self.apart = set()
         self.spans = new_table(8)
+        self.few = new_table(8)
         self.written = new_extents(8)
         self.c32 = np.zeros((1, 1), np.float32)
         self.c64 = np.zeros((1, 1), np.float64)
@@ -276,7 +300,8 @@ cdef class Collector:
     def update(
         self, object params, object grads, list lines, object clip_norm=None,
         str nonfinite="propagate", bint flush=False, *, double factor=1.0, bint zero=False,
-        bint dry=False,
+        bint dry=False, object numbers=None, list wipe=None, Commit commit=None,
+        Py_ssize_t becomes=0, object first=None,
     ):
         """Apply one update to params, in place; return whether it was applied.
 
@@ -295,14 +320,23 @@ cdef class Collector:
             Zero every gradient, whatever the lines say.
         dry : bool
             Do all but write.
+        numbers : mapping or list, optional
+            Where gradients that are numbers are zeroed, if not in grads.
+        wipe : list of arrays, optional
+            What else is set to zero.
+        commit, becomes : Commit and int, optional
+            What gets a new number in the same step.
+        first : callable, optional
+            Called without arguments before any gradient is read, once the arrays have been checked.
         """
         for item in lines:
             if not isinstance(item, Line):
                 raise TypeError(f"lines must be a list of Line, got {item!r} in it")
-        if self.busy:
+        self.refuse_if_busy()
+        if self.readers:
             raise RuntimeError(
-                "this optimizer is in the middle of an update, in another thread or further up in "
-                "this one; give each thread its own optimizer, or a lock around update"
+                "this optimizer is being copied or saved, in another thread or further up in this "
+                "one; let that end first, or put a lock around both"
             )
         cdef Param one
         cdef Line line
@@ -315,16 +349,22 @@ cdef class Collector:
         self.fresh = []
         self.bound = []
         self.averaged = []
-        self.copies = self.entered = False
+        self.copies = self.entered = self.numbers = False
         self.in_order = clip_norm is not None   # the norm is that of the same rows in any order
         self.grads_moved = False
-        for line in lines:
-            line.prepare(factor, 1.0, zero)
+        if numbers is None:
+            numbers = grads
         try:
-            count = self.collect(params, grads, lines)
+            for line in lines:
+                line.prepare(factor, 1.0, zero)
+            count = self.collect(params, grads, lines, numbers)
             self.set_coefficients(lines)
             self.check_overlaps()
             self.check_fit(lines)
+            if self.numbers and self.few.shape[0] < count:
+                self.few = new_table(count)
+            if first is not None:
+                first()
             team = self.thread_counts.begin(work_of(&self.spans[0], count), dry)
             if self.copies:
                 self.copy_in(flush, team)
@@ -337,24 +377,31 @@ cdef class Collector:
                 self.withdraw(True)
                 self.thread_counts.end()
                 return False
-            if dry:
-                self.withdraw(True)
-                self.thread_counts.end()
-                return True
             if norm_factor != 1.0:
                 for line in lines:
                     line.prepare(factor, norm_factor, zero)
                 self.check_fit(lines)
+            if dry:
+                self.withdraw(True)
+                self.thread_counts.end()
+                return True
             self.start_averages()
             if self.copies:
                 self.gather_odd_tables()
             self.enter()
+            if self.numbers:
+                self.update_numbers(params, numbers, count, flush)
             with nogil:
                 run(self.spans, count, self.c32, self.c64, flush, team)
             self.thread_counts.end()
             self.count_up()
+            if commit is not None:
+                commit.number = becomes
             if self.copies:
-                self.copy_out(params, grads)
+                self.copy_out()
+            if wipe is not None:
+                for a in wipe:
+                    cnp.PyArray_CopyInto(a, ZERO)
             return True
         except BaseException:
             self.withdraw(False)
@@ -364,13 +411,31 @@ cdef class Collector:
                 one.param = None
                 one.grad = None
                 if one.by_rows:
-                    one.row_grad = one.values = one.gathered = None
+                    one.row_grad = one.values = one.gathered = one.where = None
             self.active = self.fresh = self.bound = self.averaged = None
             self.busy = False
+
+    cdef int refuse_if_busy(self) except -1:
+        if self.busy:
+            raise RuntimeError(
+                "this optimizer is in the middle of an update, in another thread or further up in "
+                "this one; give each thread its own optimizer, or a lock around update"
+            )
+        return 0
+
+    def still(self, function):
+        """Call a function while no update can start; return what it returns."""
+        self.refuse_if_busy()
+        self.readers += 1
+        try:
+            return function()
+        finally:
+            self.readers -= 1
 
     def records(self):
         """Return what is kept for each key, the arrays themselves."""
         cdef Param one
+        self.refuse_if_busy()
         return {
             key: {
                 "updates": one.t, "shape": one.shape, "dtype": one.dtype.name,
@@ -380,8 +445,14 @@ cdef class Collector:
             for key, one in self.entries.items()
         }
 
-    def restore(self, dict records, Py_ssize_t iter, Py_ssize_t skipped):
-        """Replace all that is kept by copies of such records, which have been checked."""
+    def restore(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, *, Commit commit=None,
+        Py_ssize_t becomes=0,
+    ):
+        """Replace all that is kept by copies of such records, which have been checked.
+
+        The commit, if given, gets its new number in the same step.
+        """
         cdef Param one
         cdef int k
         entries = {}
@@ -396,19 +467,25 @@ cdef class Collector:
                 one.average = one.like(MAX_SLOTS + 2)
                 one.average[...] = record["average"]
             entries[key] = one
-        if self.busy:
-            raise RuntimeError("this optimizer is in the middle of an update")
-        self.entries, self.iter, self.skipped = entries, iter, skipped
-        self.slots, self.averages, self.last, self.moved = {}, {}, [], True
+        slots, averages = {}, {}
         for one in entries.values():
             for name, a in one.state.items():
-                self.slots.setdefault(name, {})[one.key] = a
+                slots.setdefault(name, {})[one.key] = a.view()
             if one.average is not None:
-                self.averages[one.key] = one.average
+                averages[one.key] = one.average.view()
+        self.refuse_if_busy()
+        if self.readers:
+            raise RuntimeError("this optimizer is being copied or saved, in another thread")
+        self.entries, self.iter, self.skipped = entries, iter, skipped
+        self.slots, self.averages, self.last, self.moved = slots, averages, [], True
+        if commit is not None:
+            commit.number = becomes
 
     # ------------------------------------------------ table
 
-    cdef Py_ssize_t collect(self, object given_params, object given_grads, list lines) except -1:
+    cdef Py_ssize_t collect(
+        self, object given_params, object given_grads, list lines, object numbers
+    ) except -1:
         """Check every key and write its row of the table; return how many."""
         cdef dict params, grads
         params = given_params if type(given_params) is dict else as_dict("params", given_params)
@@ -462,6 +539,7 @@ cdef class Collector:
             if line.c.average and one.average is None:
                 self.averaged.append(one)
                 one.average = one.like(MAX_SLOTS + 2)
+                self.moved = True           # a gradient may lie there
             if not (
                 type(g) is cnp.ndarray and cnp.PyArray_TYPE(g) == one.type_num
                 and one.fits(g) and one.lies_flat(g, FLAT_GRAD)
@@ -471,7 +549,9 @@ cdef class Collector:
                 one.copied_grad = one.by_rows = False
             if line.c.zero:
                 zeroing = True
-                check_may_zero(given_grads, key, g)
+                check_may_zero(numbers, key, g)
+                if type(g) is not cnp.ndarray and not isinstance(caller_array(g), np.ndarray):
+                    self.numbers = True
                 if one.copied_grad or one.by_rows:  # where the caller's lies is not in the table
                     self.grads_moved = True
             p_address = <Py_ssize_t> cnp.PyArray_DATA(one.own_param if one.copied_param else p)
@@ -510,6 +590,7 @@ cdef class Collector:
         where = None
         if not isinstance(p, np.ndarray):
             check_write_back("params", params, key, p)
+            self.numbers = True
         else:
             where = (<Py_ssize_t> cnp.PyArray_DATA(a), a.strides, a.shape)
             if (one is None or one.seen != where) and overlaps_itself(a):
@@ -564,6 +645,11 @@ cdef class Collector:
         one.touched.take(f"grads[{key!r}]", of.index, of.table, of.unique, self.in_order)
         one.by_rows, one.row_grad, one.values = True, of, of.values
         self.copies = True
+        one.where = None
+        if one.copied_param or not one.order & cnp.NPY_ARRAY_C_CONTIGUOUS:
+            one.where = (one.touched.row_numbers(),)
+            if of.values.ndim < one.ndim:               # single elements
+                one.where = np.unravel_index(one.where[0], one.shape)
         if not one.touched.direct:
             n = one.touched.count * <Py_ssize_t> of.length
             sums = one.sums
@@ -600,6 +686,7 @@ cdef class Collector:
         """Let each row point at the coefficients of its group and its parameter's step count."""
         cdef Py_ssize_t k, t, last_t = -1, last_row = -1
         cdef int last_group = -1
+        cdef bint doubtful = False
         cdef dict rows = {}
         cdef Param one
         for k in range(len(self.active)):
@@ -609,16 +696,24 @@ cdef class Collector:
                 last_t, last_group = t, one.group
                 place = (last_group, t)
                 if place not in rows:
-                    rows[place] = self.coefficient_row(len(rows), lines[last_group], t)
-                last_row = rows[place]
+                    last_row = len(rows)
+                    rows[place] = last_row, self.coefficient_row(last_row, lines[last_group], one)
+                last_row, doubtful = rows[place]
             self.spans[k].c = last_row
+            if doubtful and one.type_num == cnp.NPY_FLOAT:
+                self.refuse_coefficients(last_row, lines[last_group], one)
+                rows[place] = last_row, False
+                doubtful = False
         return 0
 
-    cdef Py_ssize_t coefficient_row(self, Py_ssize_t row, Line line, Py_ssize_t t) except -1:
+    cdef bint coefficient_row(self, Py_ssize_t row, Line line, Param one) except -1:
+        """Fill a row of the coefficients; return whether float32 cannot hold all of them."""
+        cdef Py_ssize_t t = one.t + 1
         cdef const Rule *rule = line.c.rule
         cdef tuple values = line.coefficients(t)
         cdef int k
         cdef double x
+        cdef bint doubtful = False
         if len(values) != rule.coefs:
             raise ValueError(
                 f"the rule {rule.name.decode()!r} has {rule.coefs} coefficients, got {len(values)}"
@@ -634,26 +729,39 @@ cdef class Collector:
             self.c64[row, k] = x
             self.c32[row, k] = rounded(x)
             if not isfinite(x):
-                raise ValueError(f"the hyperparameters give a coefficient of {x}; got {values}")
-            if not isfinite(self.c32[row, k]) and self.any_float32():
-                raise ValueError(
-                    f"the hyperparameters give a coefficient of {x}, which float32 cannot hold"
-                )
-        return row
+                raise unfit.of_rule(line.owner, values, x, one.key, t, one.group, "float64")
+            doubtful = doubtful or not fits(x, self.c32[row, k])
+        return doubtful
 
-    cdef int check_fit(self, list lines) except -1:
-        """Refuse a factor of an option that float32 would turn into infinity or nothing."""
-        cdef Line line
-        for line in lines:
-            if line.unfit != 0.0 and self.any_float32():
-                raise ValueError(
-                    f"the options give a factor of {line.unfit}, which float32 cannot hold"
-                )
+    cdef int refuse_coefficients(self, Py_ssize_t row, Line line, Param one) except -1:
+        """Refuse coefficients that float32 cannot hold, for a parameter that is float32."""
+        cdef int k
+        cdef tuple values = tuple([self.c64[row, k] for k in range(line.c.rule.coefs)])
+        for k in range(len(values)):
+            if fits(self.c64[row, k], self.c32[row, k]):
+                continue
+            problem = unfit.of_rule(
+                line.owner, values, values[k], one.key, one.t + 1, one.group, "float32"
+            )
+            if problem is not None:
+                raise problem
         return 0
 
-    cdef bint any_float32(self):
+    cdef int check_fit(self, list lines) except -1:
+        """Refuse an option's factor that would be infinite, or nothing, for a key that it concerns."""
         cdef Param one
-        return any([one.type_num == cnp.NPY_FLOAT for one in self.active])
+        cdef Line line
+        for line in lines:
+            if line.unfit is None:
+                continue
+            for one in self.active:
+                if lines[one.group] is not line:
+                    continue
+                if one.type_num == cnp.NPY_FLOAT or not isfinite(line.unfit_value):
+                    raise unfit.of_option(
+                        line.owner, line.unfit, line.unfit_value, one.key, one.group, one.dtype.name
+                    )
+        return 0
 
     # ------------------------------------------------ overlaps
 
@@ -857,29 +965,24 @@ cdef class Collector:
         cdef Py_ssize_t k
         for k in range(len(self.active)):
             one = <Param> self.active[k]
-            if one.by_rows and (one.copied_param or not one.order & cnp.NPY_ARRAY_C_CONTIGUOUS):
+            if one.by_rows and one.where is not None:
                 self.gather_rows(one, &self.spans[k])
         return 0
 
     cdef int gather_rows(self, Param one, Span *row) except -1:
         cdef int k
-        numbers = one.touched.row_numbers()
-        if one.row_grad.values.ndim < one.ndim:         # single elements
-            where = np.unravel_index(numbers, one.shape)
-        else:
-            where = (numbers,)
         one.gathered = []
-        row.p = self.gather_one(one, one.param, where)
+        row.p = self.gather_one(one, one.param.view(np.ndarray))
         for k, name in enumerate(one.slots):
-            row.s[k] = self.gather_one(one, one.state[name], where)
+            row.s[k] = self.gather_one(one, one.state[name])
         if one.average is not None:
-            row.a = self.gather_one(one, one.average, where)
+            row.a = self.gather_one(one, one.average)
         row.rows = 0
         return 0
 
-    cdef Py_ssize_t gather_one(self, Param one, object a, tuple where) except -1:
-        copy = np.array(a.view(np.ndarray)[where], order="C")
-        one.gathered.append((a, where, copy))
+    cdef Py_ssize_t gather_one(self, Param one, object a) except -1:
+        copy = np.array(a[one.where], order="C")
+        one.gathered.append((a, copy))
         return <Py_ssize_t> cnp.PyArray_DATA(copy)
 
     cdef int start_averages(self) except -1:
@@ -888,22 +991,68 @@ cdef class Collector:
             one.average[...] = one.own_param if one.copied_param and not one.by_rows else one.param
         return 0
 
-    cdef int copy_out(self, object params, object grads) except -1:
+    cdef int update_numbers(
+        self, object params, object grads, Py_ssize_t count, bint flush
+    ) except -1:
+        """Update the parameters that are numbers, put them back, and take them off the table.
+
+        To put a number back can fail: a mapping's own code runs, or an interrupt arrives. So it
+        comes before anything else is written, and what these few numbers' state was is known.
+        """
+        cdef Param one
+        cdef Py_ssize_t k, n = 0, first = 0
+        kept, done = [], []
+        for k in range(count):
+            one = <Param> self.active[k]
+            if isinstance(one.param, np.ndarray):
+                continue
+            self.few[n] = self.spans[k]
+            self.few[n].first = n           # a block each
+            kept += [(one.state[name], one.state[name].copy()) for name in one.slots]
+            if one.average is not None:
+                kept.append((one.average, one.average.copy()))
+            n += 1
+        with nogil:
+            run(self.few, n, self.c32, self.c64, flush, 1)
+        try:
+            for k in range(count):
+                one = <Param> self.active[k]
+                if not isinstance(one.param, np.ndarray):
+                    number = type(one.param)(one.own_param[()])
+                    done.append((params, one.key, one.param))
+                    params[one.key] = number
+                if self.is_zeroed(k) and not one.by_rows and not isinstance(one.grad, np.ndarray):
+                    number = type(one.grad)((<object> one.dtype).type(0))
+                    done.append((grads, one.key, one.grad))
+                    grads[one.key] = number
+        except BaseException as problem:
+            for a, copy in kept:
+                cnp.PyArray_CopyInto(a, copy)
+            put_back(done, problem)
+            raise
+        for k in range(count):
+            if not isinstance((<Param> self.active[k]).param, np.ndarray):
+                self.spans[k].n = 0
+            self.spans[k].first = first
+            first += blocks_of(self.spans[k].n)
+        return 0
+
+    cdef int copy_out(self) except -1:
         cdef Param one
         cdef Py_ssize_t k
         for k in range(len(self.active)):
             one = <Param> self.active[k]
             if one.by_rows:
                 if one.gathered is not None:
-                    for a, where, copy in one.gathered:
-                        a.view(np.ndarray)[where] = copy
+                    for a, copy in one.gathered:
+                        a[one.where] = copy
                 if self.is_zeroed(k) and one.values is not one.row_grad.given:
-                    one.row_grad.given[...] = 0
+                    cnp.PyArray_CopyInto(one.row_grad.given, ZERO)
                 continue
-            if one.copied_param:
-                write_back(params, one.key, one.param, one.own_param)
-            if one.copied_grad and self.is_zeroed(k):
-                write_back(grads, one.key, one.grad, one.own_grad)
+            if one.copied_param and isinstance(one.param, np.ndarray):
+                cnp.PyArray_CopyInto(one.param, one.own_param)
+            if one.copied_grad and self.is_zeroed(k) and isinstance(one.grad, np.ndarray):
+                cnp.PyArray_CopyInto(one.grad, one.own_grad)
         return 0
 
     cdef int enter(self) except -1:
@@ -914,9 +1063,9 @@ cdef class Collector:
             self.entries[one.key] = one
         for one, _, made in self.bound:
             for name in made:
-                self.slots.setdefault(name, {})[one.key] = one.state[name]
+                self.slots.setdefault(name, {})[one.key] = one.state[name].view()
         for one in self.averaged:
-            self.averages[one.key] = one.average
+            self.averages[one.key] = one.average.view()
         return 0
 
     cdef int withdraw(self, bint checked) except -1:

@@ -56,7 +56,7 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
     cdef Py_ssize_t k, n, row = 0, at, most = BLOCK
     if line.n_grad or line.n_param or line.average or line.zero:
         most = TILE if floating is float else TILE // 2
-    if rows != NULL:
+    if rows != NULL and i < end:        # rows may have no elements, and then there are none
         if span.length == 1:
             single_elements(span, c, i, end)
             return

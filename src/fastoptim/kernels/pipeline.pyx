@@ -5,7 +5,7 @@ and changes no bit: g + 0·p is not g where p is infinite or g is −0.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport isfinite, isnan
 
 from fastoptim.kernels.driver cimport Stage, rounded
 from fastoptim.kernels.rule cimport Rule
@@ -24,9 +24,15 @@ cdef int put(Line line, Stage *one, str name, double value) except -1:
     one.f64 = rule.f64
     one.c64 = value
     one.c32 = rounded(value)
-    if isfinite(value) and (not isfinite(one.c32) or (one.c32 == 0 and value != 0)):
-        line.unfit = value
+    if line.unfit is None and not fits(value, one.c32) and not isnan(value):    # NaN: of a gradient
+        line.unfit = name
+        line.unfit_value = value
     return 0
+
+
+cdef bint fits(double wide, float narrow) noexcept:
+    """Whether a factor, rounded to float32, is neither infinite nor nothing."""
+    return isfinite(narrow) and (narrow != 0 or wide == 0)
 
 
 cdef class Line:
@@ -47,13 +53,17 @@ cdef class Line:
     average : float or None
         Decay of the weights' moving average.
     zero_grads : bool
+    owner : Optimizer
+        Whose hyperparameters these are, for messages.
     """
 
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
         double weight_decay=0.0, double shrink=1.0, average=None, *, bint maximize=False,
-        bint zero_grads=False,
+        bint zero_grads=False, owner=None,
     ):
+        self.owner = owner
+        self.unfit = None
         self.c.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
         if not len(slots) == len(starts) == self.c.rule.slots:
             raise ValueError(
@@ -67,24 +77,30 @@ cdef class Line:
         self.adjust(clip_value, weight_decay, shrink, average)
         self.prepare(1.0, 1.0, False)
 
-    def adjust(self, clip_value, double weight_decay, double shrink, average):
+    cpdef int adjust(
+        self, object clip_value, double weight_decay, double shrink, object average
+    ) except -1:
         """Set the numbers of the stages, which schedules may change."""
-        self.clip_value, self.weight_decay = clip_value, weight_decay
-        self.set_shrink(shrink)
-        self.c.average = average is not None
-        if self.c.average:
-            put(self, &self.c.averager, "_average", 1.0 - average)
-
-    cpdef int set_shrink(self, double shrink) except -1:
-        """Set what the parameter is multiplied by before the rule: all that lr's schedule changes."""
+        self.clip_value, self.weight_decay, self.average = clip_value, weight_decay, average
+        self.unfit = None
         self.c.n_param = shrink != 1.0
         if self.c.n_param:
             put(self, &self.c.param[0], "_shrink", shrink)
+        self.c.average = average is not None
+        if self.c.average:
+            put(self, &self.c.averager, "_average", 1.0 - average)
+        self.always_unfit = self.unfit is not None
         return 0
+
+    cpdef int set_shrink(self, double shrink) except -1:
+        """Set what the parameter is multiplied by before the rule: all that lr's schedule changes."""
+        return self.adjust(self.clip_value, self.weight_decay, shrink, self.average)
 
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1:
         """Set what is known only at the update: the factors of the gradient, in their order."""
         cdef int k = 0
+        if not self.always_unfit:       # what was found at the call before was that call's
+            self.unfit = None
         if factor != 1.0:               # of a soft batch: its mean comes before all else
             put(self, &self.c.grad[k], "_scale", factor)
             k += 1
