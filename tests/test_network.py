@@ -492,7 +492,7 @@ def test_a_mapping_that_raises_at_each_access(method):
             assert everything(opt, params.data) == before, n
         else:
             break
-    assert n > 20
+    assert n > 10
     assert everything(opt, params.data) == after
 
 

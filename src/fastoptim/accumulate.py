@@ -19,6 +19,7 @@ from fastoptim.hyperparameters import Choice
 from fastoptim.kernels import RULES, Collector, Line
 from fastoptim.kernels.checks import as_dict, caller_array
 from fastoptim.kernels.commit import Commit
+from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.ode import RungeKutta
 from fastoptim.rowsum import RowSum, is_by_rows
 
@@ -113,6 +114,7 @@ class SoftBatch:
             "this SoftBatch is in the middle of a call, in another thread or further up in this "
             "one; give each thread its own, or a lock around it"
         )
+        self._thread_counts = ThreadCounts()  # of adding
         self._batches = {0: Batch(0)}  # by number: what holds, and what may hold next
         self._lines: tuple[list[Line], list[Line]] | None = None  # the optimizer's, and for adding
 
@@ -191,7 +193,7 @@ class SoftBatch:
             sums_of_rows[key] = so_far.plus(*so_far.part(g))
         after = Batch(
             now.number + 1, now.pending + 1, {**now.sums, **sums}, now.dense | dense.keys(),
-            sums_of_rows, params, now.adder or Collector(RULES, self.opt._group_of),
+            sums_of_rows, params, now.adder or self._new_adder(),
         )
         assert after.adder is not None
         add = partial(
@@ -218,6 +220,10 @@ class SoftBatch:
                     f"here grads is the sum of {after.pending} calls, each finite; it was discarded"
                 )
             raise
+
+    def _new_adder(self) -> Collector:
+        """Return what adds the gradients of one batch; how fast threads are is known for longer."""
+        return Collector(RULES, self.opt._group_of, thread_counts=self._thread_counts)
 
     def _adding(self, lines: list[Line]) -> list[Line]:
         """Return what the groups' gradients pass through on their way to the sums."""

@@ -10,6 +10,9 @@ from libc.math cimport isfinite, isnan
 from fastoptim.kernels.driver cimport Stage, rounded
 from fastoptim.kernels.rule cimport Rule
 
+cdef extern from "platform.h":
+    bint fo_is_zero(float x) nogil
+
 cdef dict STAGES = {}
 
 
@@ -32,7 +35,7 @@ cdef int put(Line line, Stage *one, str name, double value) except -1:
 
 cdef bint fits(double wide, float narrow) noexcept:
     """Whether a factor, rounded to float32, is neither infinite nor nothing."""
-    return isfinite(narrow) and (narrow != 0 or wide == 0)
+    return isfinite(narrow) and (not fo_is_zero(narrow) or wide == 0)
 
 
 cdef class Line:

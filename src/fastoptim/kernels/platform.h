@@ -3,6 +3,9 @@
 #ifndef FASTOPTIM_PLATFORM_H
 #define FASTOPTIM_PLATFORM_H
 
+#include <stdint.h>
+#include <string.h>
+
 /* ---------------------------------------------------------------- OpenMP */
 
 #ifdef _OPENMP
@@ -91,6 +94,13 @@
       return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
   }
 #endif
+
+/* By its bits, since a caller may have switched its thread to take subnormals for zero. */
+static inline int fo_is_zero(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits << 1 == 0;
+}
 
 /* volatile keeps the conversion between the two changes of mode */
 static inline float fo_rounded(double x) {

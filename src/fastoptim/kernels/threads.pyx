@@ -40,7 +40,7 @@ shared_size = 0
 cdef int max_threads() noexcept nogil:
     if orphaned or FO_OPENMP == 0:
         return 1
-    return chosen or max(1, min(fo_max_threads(), by_quota))
+    return chosen or max(1, min(fo_max_threads(), fo_thread_limit(), by_quota))
 
 
 cdef int most_for(Py_ssize_t work) noexcept nogil:
