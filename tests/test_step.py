@@ -61,8 +61,8 @@ ROWS = {
     "short state": ({"state": (np.ones(4), np.ones(9))}, ValueError, r"state\[1\] has 9 elements"),
     "few slots": ({"state": (np.ones(4),)}, ValueError, "state of 'adam' is 2 arrays, got 1"),
     "no tuple": ({"state": np.ones((2, 4))}, TypeError, "state must be a tuple of arrays"),
-    "few coefficients": ({"coefficients": (1.0,)}, ValueError, "'adam' has 4 coefficients, got 1"),
-    "nan": ({"coefficients": (1, 1, np.nan, 1)}, ValueError, "coefficients must be finite"),
+    "few coefficients": ({"coefficients": (1.0,)}, ValueError, "'adam' has 5 coefficients, got 1"),
+    "nan": ({"coefficients": (1, 1, np.nan, 1, 0)}, ValueError, "coefficients must be finite"),
     "shared": ({"param": shared[:4], "grad": shared[2:]}, ValueError, "param and grad share"),
     "shared state": ({"state": (shared[:4], shared[2:])}, ValueError, r"state\[0\] and state\[1\]"),
 }
