@@ -253,7 +253,7 @@ class Optimizer(Checked):
             of._capsule(),
             slots,
             tuple(0.0 if start is None else getattr(of, start) for start in starts),
-            of.coefficients,
+            of._coefficients,
             maximize=of.maximize,
             clip_value=of.clip_value,
             weight_decay=0.0 if of.decoupled else of.weight_decay,
