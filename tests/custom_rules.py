@@ -22,7 +22,7 @@ def Momentum(p, g, v, lr, alpha):
 
 @fo.rule(state=("v",), lr=0.01, mu=(0.9, DECAY))
 def Nesterov(p, g, v, lr, mu):
-    return p + (mu * mu * v - (1 + mu) * lr * g), mu * v - lr * g
+    return p + mu * mu * v - (1 + mu) * lr * g, mu * v - lr * g
 
 
 @fo.rule(state=("h",), lr=0.01, eps=(1e-7, "[0, inf)"))
@@ -175,8 +175,9 @@ def Switches(p, g, m, lr, scale, nesterov):
 
 @fo.rule(state=tuple("abcdef"), lr=0.3)
 def Functions(p, g, a, b, c, d, e, f, lr):
+    high, low = np.fmax(g, a) + 0.0, np.fmin(a, b) + 0.0  # + 0.0: of 0 and −0 either will do
     return (
-        np.clip(p, -lr, lr) + np.fmax(g, a) * np.fmin(a, b) + np.floor(c) - np.ceil(d),
+        np.clip(p, -lr, lr) + high * low + np.floor(c) - np.ceil(d),
         np.maximum(g, a) + np.minimum(a, lr) + np.copysign(b, g),
         np.where(np.isnan(g) | np.isinf(b) & ~np.isfinite(c), a, np.clip(b, c, d)),
         np.reciprocal(c) + np.square(a) + np.negative(b) + (p > g) * a,

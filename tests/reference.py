@@ -73,19 +73,22 @@ class Rprop:
 
 
 class AdaGrad(listings.AdaGrad):
-    def __init__(self, lr=0.01, eps=1e-7, lr_decay=0.0, initial=0.0):
+    def __init__(self, lr=0.01, eps=1e-7, lr_decay=0.0, initial=0.0, eps_root=0.0):
         super().__init__(lr, eps)
-        self.lr_decay, self.initial = lr_decay, initial
+        self.lr_decay, self.initial, self.eps_root = lr_decay, initial, eps_root
         self.iter = 0
 
     def update(self, params, grads):
-        for key, p in params.items():
-            state_from(self.h, key, p, self.initial)
-        lr = self.lr
-        self.lr = lr / (1 + self.iter * self.lr_decay)
-        super().update(params, grads)
-        self.lr = lr
         self.iter += 1
+        if not self.lr_decay and not self.initial and not self.eps_root:
+            super().update(params, grads)
+            return
+        lr = self.lr / (1 + (self.iter - 1) * self.lr_decay)
+        for key, p in params.items():
+            h = state_from(self.h, key, p, self.initial)
+            h += grads[key] * grads[key]
+            under = h + self.eps_root if self.eps_root else h
+            p -= lr * grads[key] / (np.sqrt(under) + self.eps)
 
 
 class FTRL:
@@ -106,13 +109,15 @@ class FTRL:
 
 
 class RMSprop(listings.RMSprop):
-    def __init__(self, lr=0.01, decay_rate=0.99, eps=1e-7, centered=False, momentum=0.0):
+    def __init__(
+        self, lr=0.01, decay_rate=0.99, eps=1e-7, centered=False, momentum=0.0, eps_root=0.0
+    ):
         super().__init__(lr, decay_rate, eps)
-        self.centered, self.momentum = centered, momentum
+        self.centered, self.momentum, self.eps_root = centered, momentum, eps_root
         self.m, self.v = {}, {}
 
     def update(self, params, grads):
-        if not self.centered and self.momentum == 0:
+        if not self.centered and not self.momentum and not self.eps_root:
             super().update(params, grads)
             return
         for key, p in params.items():
@@ -124,6 +129,8 @@ class RMSprop(listings.RMSprop):
                 m = state(self.m, key, p)
                 m += (1 - self.decay_rate) * (grads[key] - m)
                 under = np.maximum(h - m * m, 0)
+            if self.eps_root > 0:
+                under = under + self.eps_root
             if self.momentum > 0:
                 v = state(self.v, key, p)
                 v *= self.momentum
@@ -152,19 +159,27 @@ class AdaDelta:
 
 class Adam(listings.Adam):
     def __init__(
-        self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-7, amsgrad=False, eps_corrected=False
+        self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-7, amsgrad=False, eps_corrected=False,
+        bias_correction=True, eps_root=0.0,
     ):
         super().__init__(lr, beta1, beta2, eps)
-        self.amsgrad, self.eps_corrected = amsgrad, eps_corrected
+        self.amsgrad, self.eps_corrected, self.bias_correction = (
+            amsgrad, eps_corrected, bias_correction,
+        )
+        self.eps_root = eps_root
         self.v_max = {}
 
     def update(self, params, grads):
-        if not self.amsgrad and not self.eps_corrected:
+        if not (self.amsgrad or self.eps_corrected or self.eps_root) and self.bias_correction:
             super().update(params, grads)
             return
         self.iter += 1
-        lr_t = self.lr * math.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)
-        eps = self.eps * math.sqrt(1 - self.beta2**self.iter) if self.eps_corrected else self.eps
+        bias1 = 1 - self.beta1**self.iter if self.bias_correction else 1
+        bias2 = 1 - self.beta2**self.iter if self.bias_correction else 1
+        lr_t = self.lr * math.sqrt(bias2) / bias1
+        eps, eps_root = self.eps, self.eps_root
+        if self.eps_corrected:
+            eps, eps_root = eps * math.sqrt(bias2), eps_root * bias2
         for key, p in params.items():
             m = state(self.m, key, p)
             v = state(self.v, key, p)
@@ -173,15 +188,19 @@ class Adam(listings.Adam):
             if self.amsgrad:
                 v_max = state(self.v_max, key, p)
                 v = np.maximum(v_max, v, out=v_max)
+            if eps_root > 0:
+                v = v + eps_root
             p -= lr_t * m / (np.sqrt(v) + eps)
 
 
 class AdamW(Adam):
     def __init__(
         self, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=False, eps_corrected=True,
-        weight_decay=0.01,
+        bias_correction=True, eps_root=0.0, weight_decay=0.01,
     ):
-        super().__init__(lr, beta1, beta2, eps, amsgrad, eps_corrected)
+        super().__init__(
+            lr, beta1, beta2, eps, amsgrad, eps_corrected, bias_correction, eps_root
+        )
         self.weight_decay = weight_decay
 
     def update(self, params, grads):

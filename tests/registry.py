@@ -28,13 +28,17 @@ def own_fields(cls):
 
 
 # Numbers that are 0 by default, and then leave a part of the rule out: each class is also run
-# with these.
+# with each of these.
 NONZERO = {
-    "AdaGrad": {"lr_decay": 1e-4, "initial": 0.1},
-    "FTRL": {"l1": 0.2, "l2": 0.001, "beta": 0.5},
-    "HeavyBall": {"dampening": 0.5},
-    "RMSprop": {"momentum": 0.5},
+    "AdaGrad": [{"lr_decay": 1e-4, "initial": 0.1}, {"eps_root": 1e-3}],
+    "FTRL": [{"l1": 0.2, "l2": 0.001, "beta": 0.5}],
+    "HeavyBall": [{"dampening": 0.5}],
+    "RMSprop": [{"momentum": 0.5}, {"eps_root": 1e-3}, {"momentum": 0.5, "eps_root": 1e-3}],
+    "Adam": [{"eps_root": 1e-3}],
 }
+
+# A flag that changes numbers alone, whichever the kernel: one case of its own is enough.
+APART = {"bias_correction": False}
 
 
 def choices(cls):
@@ -42,13 +46,17 @@ def choices(cls):
     fields = [
         f
         for f in own_fields(cls)
-        if isinstance(f.metadata["check"], (Choice, Flag)) and f.name not in OF_THE_WHOLE
+        if isinstance(f.metadata["check"], (Choice, Flag))
+        and f.name not in (*OF_THE_WHOLE, *APART)
     ]
     for values in product(*(getattr(f.metadata["check"], "names", (False, True)) for f in fields)):
         named = dict(zip((f.name for f in fields), values, strict=True))
         yield named
-        if cls.__name__ in NONZERO:
-            yield named | NONZERO[cls.__name__]
+        for numbers in NONZERO.get(cls.__name__, ()):
+            yield named | numbers
+    for name, value in APART.items():
+        if any(f.name == name for f in own_fields(cls)):
+            yield {name: value}
 
 
 def starts(cls):

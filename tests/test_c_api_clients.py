@@ -241,13 +241,13 @@ def test_rules_stay_where_they_are_when_the_package_is_reloaded(python):
 
 
 def test_clients_of_another_abi_refuse_to_work(python):
-    """The installed rules are told to be of version 2, in a process of their own."""
+    """The installed rules are told to be of version 3, in a process of their own."""
     given = python("-c", """if True:
         import factors, logistic, numpy as np, scipy.sparse as sp, fastoptim as fo
         from fastoptim import kernels
         from test_c_api import struct_of
         for name in ("sgd", "adam"):
-            struct_of(kernels.capsule(name)).abi = 2
+            struct_of(kernels.capsule(name)).abi = 3
         w, none = np.zeros(2), np.zeros((0, 2))
         try:
             logistic.learn("sgd", w, none, np.ones((1, 1)), np.ones((1, 2)), np.zeros(1))
@@ -259,7 +259,7 @@ def test_clients_of_another_abi_refuse_to_work(python):
             print(problem)
         """)
     assert given.splitlines() == [
-        "this module was compiled for version 1 of fastoptim's rules, but the installed "
-        "fastoptim has version 2; build the module again",
+        "this module was compiled for version 2 of fastoptim's rules, but the installed "
+        "fastoptim has version 3; build the module again",
         "compiled for another fastoptim than the installed one; build it again",
     ]

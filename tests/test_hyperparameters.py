@@ -141,8 +141,10 @@ def test_choice():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_unknown_names(cls):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no 'learning_rate'; here it is lr"):
         cls(learning_rate=0.1)
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no hyperparameter 'speed'; it has lr"):
+        cls(speed=0.1)
     opt = cls()
     with pytest.raises(AttributeError, match=f"{cls.__name__} has no .* 'speed'; it has lr"):
         opt.speed = 1

@@ -52,19 +52,27 @@ KERAS = {
     "nesterov": (
         "SGD", {"learning_rate": 0.125, "momentum": B1, "nesterov": True}, fo.Nesterov(0.125, B1),
     ),
-    "Adagrad": (  # ε under the root is an initial value that is larger by ε
+    "Adagrad": (
         "Adagrad",
         {"learning_rate": 0.125, "epsilon": EPS, "initial_accumulator_value": 0.125},
-        fo.AdaGrad(0.125, eps=0.0, initial=0.125 + EPS),
+        fo.AdaGrad(0.125, eps=0.0, eps_root=EPS, initial=0.125),
     ),
-    "RMSprop without eps": (
-        "RMSprop", {"learning_rate": 2**-7, "rho": B1, "epsilon": 0.0},
-        fo.RMSprop(2**-7, B1, eps=0.0),
+    "RMSprop": (
+        "RMSprop", {"learning_rate": 2**-7, "rho": B1, "epsilon": EPS},
+        fo.RMSprop(2**-7, B1, eps=0.0, eps_root=EPS),
     ),
-    "RMSprop without eps, centered, momentum": (
+    "RMSprop, momentum": (
+        "RMSprop", {"learning_rate": 2**-7, "rho": B1, "epsilon": EPS, "momentum": 0.5},
+        fo.RMSprop(2**-7, B1, eps=0.0, eps_root=EPS, momentum=0.5),
+    ),
+    "RMSprop, centered": (
+        "RMSprop", {"learning_rate": 2**-7, "rho": B1, "epsilon": 2**-7, "centered": True},
+        fo.RMSprop(2**-7, B1, eps=0.0, eps_root=2**-7, centered=True),
+    ),
+    "RMSprop, centered, momentum": (
         "RMSprop",
-        {"learning_rate": 2**-7, "rho": B1, "epsilon": 0.0, "centered": True, "momentum": 0.5},
-        fo.RMSprop(2**-7, B1, eps=0.0, centered=True, momentum=0.5),
+        {"learning_rate": 2**-7, "rho": B1, "epsilon": EPS, "centered": True, "momentum": 0.5},
+        fo.RMSprop(2**-7, B1, eps=0.0, eps_root=EPS, centered=True, momentum=0.5),
     ),
     "Adam": (
         "Adam", {"learning_rate": 2**-7, "beta_1": B1, "beta_2": B2, "epsilon": EPS},
@@ -103,8 +111,9 @@ KERAS = {
         fo.FTRL(0.125, 0.25, 0.5, 0.75, 0.25),
     ),
     "Adagrad, defaults": (
-        "Adagrad", {}, fo.AdaGrad(0.001, eps=0.0, initial=0.1 + 1e-7),
+        "Adagrad", {}, fo.AdaGrad(0.001, eps=0.0, eps_root=1e-7, initial=0.1),
     ),
+    "RMSprop, defaults": ("RMSprop", {}, fo.RMSprop(0.001, 0.9, eps=0.0, eps_root=1e-7)),
     "Adam, defaults": ("Adam", {}, fo.Adam()),
     "AdamW, defaults": ("AdamW", {}, fo.Adam(weight_decay=0.004, decoupled=True)),
     "Adadelta, defaults": ("Adadelta", {}, fo.AdaDelta(0.001, rho=0.95, eps=1e-7)),
@@ -149,12 +158,30 @@ OPTAX = {
         fo.HeavyBall(0.1, 0.9, nesterov=True),
     ),
     "adagrad": (
-        lambda optax: optax.adagrad(0.1), fo.AdaGrad(0.1, eps=0.0, initial=0.1 + 1e-7),
+        lambda optax: optax.adagrad(0.1), fo.AdaGrad(0.1, eps=0.0, eps_root=1e-7, initial=0.1),
+    ),
+    "adagrad, eps": (
+        lambda optax: optax.adagrad(0.1, 0.0, 1e-2), fo.AdaGrad(0.1, eps=0.0, eps_root=1e-2),
     ),
     "rmsprop": (
+        lambda optax: optax.rmsprop(0.01), fo.RMSprop(0.01, 0.9, eps=0.0, eps_root=1e-8),
+    ),
+    "rmsprop, momentum": (
+        lambda optax: optax.rmsprop(0.01, eps=1e-3, momentum=0.5),
+        fo.RMSprop(0.01, 0.9, eps=0.0, eps_root=1e-3, momentum=0.5),
+    ),
+    "rmsprop, centered": (
+        lambda optax: optax.rmsprop(0.01, eps=1e-3, centered=True),
+        fo.RMSprop(0.01, 0.9, eps=0.0, eps_root=1e-3, centered=True),
+    ),
+    "rmsprop, centered, momentum": (
+        lambda optax: optax.rmsprop(0.01, eps=1e-3, centered=True, momentum=0.5),
+        fo.RMSprop(0.01, 0.9, eps=0.0, eps_root=1e-3, centered=True, momentum=0.5),
+    ),
+    "rmsprop, eps outside": (
         lambda optax: optax.rmsprop(0.01, eps_in_sqrt=False), fo.RMSprop(0.01, 0.9, eps=1e-8),
     ),
-    "rmsprop, all": (
+    "rmsprop, eps outside, all": (
         lambda optax: optax.rmsprop(
             0.01, eps=1e-3, eps_in_sqrt=False, centered=True, momentum=0.5, initial_scale=0.0
         ),
@@ -162,6 +189,14 @@ OPTAX = {
     ),
     "adam": (
         lambda optax: optax.adam(0.01, eps=1e-3), fo.Adam(0.01, eps=1e-3, eps_corrected=True),
+    ),
+    "adam, eps_root": (
+        lambda optax: optax.adam(0.01, eps=1e-3, eps_root=1e-2),
+        fo.Adam(0.01, eps=1e-3, eps_corrected=True, eps_root=1e-2),
+    ),
+    "adamw, eps_root": (
+        lambda optax: optax.adamw(0.01, eps_root=1e-2),
+        fo.AdamW(0.01, weight_decay=1e-4, eps_root=1e-2),
     ),
     "adamw": (lambda optax: optax.adamw(0.01), fo.AdamW(0.01, weight_decay=1e-4)),
     "adamax": (lambda optax: optax.adamax(0.01, eps=1e-3), fo.AdaMax(0.01, eps=1e-3)),

@@ -173,3 +173,147 @@ def test_lion_stands_still_where_nothing_pulls():
     opt.update(params, {"x": np.array([0.0, -0.0, np.nan])})
     assert params["x"][:2].tolist() == [1.0, 1.0]
     assert np.isnan(params["x"][2])
+
+
+# ---------------------------------------------------------------- ε inside the root
+
+
+UNDER_A_ROOT = [
+    ("AdaGrad", {}, "h"), ("RMSprop", {}, "h"), ("RMSprop", {"momentum": 0.5}, "h"),
+    ("RMSprop", {"centered": True}, "h"), ("RMSprop", {"centered": True, "momentum": 0.5}, "h"),
+    ("Adam", {}, "v"), ("Adam", {"amsgrad": True}, "v_max"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "slot"), UNDER_A_ROOT)
+@pytest.mark.parametrize("eps", [0.0, 1e-7])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_an_eps_under_the_root_no_bit_knows_of_it(name, options, slot, eps, dtype, isa):
+    """The oracle adds nothing then; states and gradients are all special numbers with all."""
+    info = np.finfo(dtype)
+    numbers = [0.0, -0.0, 1.0, np.inf, np.nan, info.max, info.tiny, info.smallest_subnormal, 1e-20]
+    h, g = (a.ravel().astype(dtype) for a in np.meshgrid([*numbers, -1.0], numbers))
+    ours, oracle = (make(eps=eps, **options) for make in (getattr(fo, name), ORACLES[name]))
+    params, expected = ({"x": np.ones(h.size, dtype)} for _ in "ab")
+    with np.errstate(all="ignore"):
+        for grads in (np.ones_like(g), g, -g):
+            ours.update(params, {"x": grads})
+            oracle.update(expected, {"x": grads})
+            assert_same_bits(ours, oracle, params, expected)
+            for state in (getattr(ours, slot), getattr(oracle, slot)):
+                state["x"][...] = h
+
+
+def test_eps_root_goes_with_its_correction():
+    """√(v̂ + ε_root) + ε, in the numbers that the kernel gets."""
+    opt = fo.Adam(0.5, 0.5, 0.75, 0.25, eps_corrected=True, eps_root=0.125)
+    assert opt.coefficients(2) == (
+        0.5, 0.25, 0.5 * 0.4375**0.5 / 0.75, 0.25 * 0.4375**0.5, 0.125 * 0.4375
+    )
+    opt.eps_corrected = False
+    assert opt.coefficients(2)[3:] == (0.25, 0.125)
+
+
+# ---------------------------------------------------------------- bias correction
+
+
+@pytest.mark.parametrize("cls", [fo.Adam, fo.AdamW])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_without_bias_correction_the_learning_rate_stays(cls, amsgrad):
+    opt = cls(0.1, 0.5, 0.75, 0.25, bias_correction=False, amsgrad=amsgrad, eps_root=0.5)
+    assert opt.coefficients(1) == opt.coefficients(1000) == (0.5, 0.25, 0.1, 0.25, 0.5)
+    before = opt.coefficients(3)
+    opt.eps_corrected = not opt.eps_corrected       # there is no correction to come after
+    assert opt.coefficients(3) == before
+    opt.bias_correction = True
+    assert opt.coefficients(3) == cls(
+        0.1, 0.5, 0.75, 0.25, amsgrad=amsgrad, eps_root=0.5, eps_corrected=opt.eps_corrected
+    ).coefficients(3)
+
+
+def test_the_first_step_has_the_length_that_the_docstring_says():
+    lengths = []
+    for corrected in (True, False):
+        params = {"x": np.zeros(3)}
+        fo.Adam(lr=1.0, eps=0.0, bias_correction=corrected).update(
+            params, {"x": np.array([-1e-3, 2.0, 1e6])}
+        )
+        lengths.append(np.abs(params["x"]))
+    np.testing.assert_allclose(lengths[0], 1.0)
+    np.testing.assert_allclose(lengths[1], 0.1 / 0.001**0.5)
+
+
+# ---------------------------------------------------------------- momentum
+
+
+def test_momentum_of_1_rolls_on():
+    for opt in (fo.Momentum(0.5, 1.0), fo.Nesterov(0.5, 1.0), fo.HeavyBall(0.5, 1.0)):
+        params, seen = {"x": np.zeros(1)}, []
+        for g in (1.0, 0.0, 0.0):
+            opt.update(params, {"x": np.array([g])})
+            seen.append(float(params["x"][0]))
+        first = -1.0 if type(opt) is fo.Nesterov else -0.5
+        assert seen == [first, first - 0.5, first - 1.0]
+
+
+def test_momentum_grows_to_what_the_docstring_says():
+    opt, params = fo.Momentum(0.5, 0.9), {"x": np.zeros(1)}
+    for _ in range(500):
+        opt.update(params, {"x": np.ones(1)})
+    np.testing.assert_allclose(opt.v["x"], -0.5 / (1 - 0.9))
+
+
+# ---------------------------------------------------------------- Nesterov's forms
+
+
+def of_a_parabola(opt, steps=20):
+    """The points at which the gradient of x²/2 was taken."""
+    params, points = {"x": np.array([1.0, -3.0])}, []
+
+    def gradient(params):
+        points.append(params["x"].copy())
+        return {"x": params["x"].copy()}
+
+    for _ in range(steps):
+        opt.step(params, gradient)
+    return np.array(points)
+
+
+def test_which_nesterov():
+    """What the README's section says of the four forms."""
+    published = of_a_parabola(fo.Nesterov(0.1, 0.9))
+    listing = of_a_parabola(fo.Nesterov(0.1, 0.9, "listing"))
+    ahead = of_a_parabola(fo.Momentum(0.1, 0.9, lookahead=True))
+    torchs = of_a_parabola(fo.HeavyBall(0.1, 0.9, nesterov=True))
+    np.testing.assert_allclose(ahead, published, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(torchs, published, rtol=0, atol=1e-14)
+    assert np.abs(listing - published).max() > 0.05
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_published_nesterov_is_rounded_after_each_of_its_statements(dtype, isa):
+    rng = np.random.default_rng(0)
+    p, g, v = (rng.standard_normal(10_000).astype(dtype) for _ in "pgv")
+    opt, params = fo.Nesterov(0.1, 0.9), {"x": p.copy()}
+    opt.update(params, {"x": np.zeros_like(g)})
+    params["x"][...], opt.v["x"][...] = p, v
+    opt.update(params, {"x": g})
+    expected = p + dtype(0.9 * 0.9) * v
+    expected -= dtype((1 + 0.9) * 0.1) * g
+    assert params["x"].tobytes() == expected.tobytes()
+    at_once = p + (dtype(0.9 * 0.9) * v - dtype((1 + 0.9) * 0.1) * g)
+    assert (at_once != expected).any()              # else this would test nothing
+
+
+def test_reddis_example():
+    """On [−1, 1], 1010 x at every 101st step and −10 x at the others: the minimum is at −1."""
+    ends = []
+    for amsgrad in (False, True):
+        opt, params = fo.Adam(beta2=0.99, amsgrad=amsgrad), {"x": np.zeros(1)}
+        for t in range(1, 20_201):
+            opt.lr = 1 / t**0.5
+            opt.update(params, {"x": np.array([1010.0 if t % 101 == 1 else -10.0])})
+            np.clip(params["x"], -1, 1, out=params["x"])
+        ends.append(float(params["x"][0]))
+    assert ends[0] == 1.0
+    assert ends[1] < -0.85

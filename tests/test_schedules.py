@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import fastoptim as fo
 from fastoptim import schedules as s
 
 EXAMPLES = [
@@ -20,6 +21,8 @@ EXAMPLES = [
     s.cosine_decay(0.1, 50, 0.001),
     s.warmup(s.cosine_decay(0.1, 50), 10),
     s.warmup(0.1, 10),
+    s.per_epoch(s.exponential_decay(0.1, 0.9), 10),
+    s.per_epoch(0.1, 10),
     s.ramp(0.5, 0.99, 0.01),
 ]
 every_schedule = pytest.mark.parametrize("schedule", EXAMPLES, ids=repr)
@@ -126,6 +129,7 @@ def test_warmup():
         (lambda x: s.ramp(x, 1, 1), "start"),
         (lambda x: s.ramp(1, x, 1), "stop"),
         (lambda x: s.warmup(x, 1), "schedule"),
+        (lambda x: s.per_epoch(x, 1), "schedule"),
     ],
 )
 def test_numbers_are_finite(make, name, value):
@@ -145,6 +149,7 @@ def test_numbers_are_finite(make, name, value):
         (lambda n: s.cosine_decay(1, n), "steps"),
         (lambda n: s.exponential_decay(1, 0.5, n), "every"),
         (lambda n: s.warmup(1, n), "steps"),
+        (lambda n: s.per_epoch(1, n), "updates"),
         (lambda n: s.piecewise_constant([0, 1], [n]), "boundaries[0]"),
     ],
 )
@@ -183,6 +188,61 @@ def test_steps_are_whole(make, name):
 def test_wrong_arguments(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+def test_per_epoch():
+    seen = []
+    f = s.per_epoch(lambda epoch: seen.append(epoch) or np.float32(epoch + 0.5), 3)
+    assert [f(step) for step in range(7)] == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 2.5]
+    assert seen == [0, 0, 0, 1, 1, 1, 2]
+    assert type(f(0)) is float
+    assert s.per_epoch(0.3, 5)(99) == 0.3
+
+
+LARGEST = np.finfo(float).max
+
+
+@pytest.mark.parametrize(
+    ("schedule", "numbers"),
+    [
+        (s.linear(-1e308, 1e308, 4), [-1e308, -5e307, 0.0, 5e307, 1e308]),
+        (s.linear(LARGEST, -LARGEST, 2), [LARGEST, 0.0, -LARGEST]),
+        (s.cosine_decay(1e308, 10, -1e308), [1e308]),
+        (s.cosine_decay(LARGEST, 2, -LARGEST), [LARGEST]),
+        (s.exponential_decay(1e-300, 2.0, 1, True), [1e-300 * 2.0**step for step in range(1023)]),
+        (s.exponential_decay(0.0, 2.0, 1), [0.0] * 3000),
+    ],
+    ids=repr,
+)
+def test_numbers_whose_difference_or_power_is_beyond_the_floats(schedule, numbers):
+    assert [schedule(step) for step in range(len(numbers))] == numbers
+
+
+def test_cosine_of_numbers_whose_difference_is_beyond_the_floats():
+    large, small = s.cosine_decay(1e308, 40, -1e308), s.cosine_decay(1.0, 40, -1.0)
+    for step in range(41):
+        assert large(step) == pytest.approx(1e308 * small(step), rel=1e-14, abs=1e293)
+
+
+def test_a_power_beyond_the_floats_of_a_number_that_is_not():
+    grown = s.exponential_decay(1e-300, 2.0)
+    assert grown(1100) == pytest.approx(1e-300 * 2.0**1000 * 2.0**100, rel=1e-12)
+
+
+@pytest.mark.parametrize("staircase", [False, True])
+def test_growth_without_end_is_infinite_and_refused_by_an_optimizer(staircase):
+    grown = s.exponential_decay(1.0, 2.0, 1, staircase)
+    assert grown(1023) == 2.0**1023
+    assert grown(1100) == grown(10**6) == math.inf
+    assert s.exponential_decay(-1.0, 2.0, 1, staircase)(1100) == -math.inf
+    opt, params = fo.SGD(lr=s.exponential_decay(1.0, 2.0**512, 1, staircase)), {"x": np.zeros(2)}
+    opt.update(params, {"x": np.zeros(2)})
+    opt.update(params, {"x": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"lr must be in \[0, inf\), got inf") as problem:
+        opt.update(params, {"x": np.zeros(2)})
+    note = f"lr is a schedule: {opt.lr!r} gave inf at step 2"
+    assert problem.value.__notes__ == [note]
+    assert opt.iter == 2
 
 
 def test_equals_optax():

@@ -572,7 +572,11 @@ class Body:
         owner = self.value(node.value)
         self._frames[-1].line = node.lineno
         if not isinstance(owner, Known):
-            raise self.error(TypeError, f"a number has no .{node.attr} here")
+            raise self.error(
+                TypeError,
+                f"a number has no .{node.attr} here; a rule is arithmetic on one element of each "
+                f"array, and help(fastoptim.rule) lists what can be called",
+            )
         name = f"{owner.name}.{node.attr}"
         try:
             return self.outside(getattr(owner.value, node.attr), name)
@@ -735,7 +739,7 @@ class Body:
             ways = known.CLIP_BY_NUMBERS if by_numbers else known.CLIP_BY_ARRAYS
             x, low, high = (self.element(value) for value in values)
             return Element(self.line(ways[1].format(self.line(ways[0].format(x, low)), high)))
-        for table in (known.EXACT, known.ROUNDED, known.CONDITIONS):
+        for table in (known.EXACT, known.UNSIGNED, known.ROUNDED, known.CONDITIONS):
             if f in table:
                 text = table[f]
                 wanted = known.arity(text)

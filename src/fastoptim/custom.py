@@ -115,7 +115,8 @@ def rule(
     what NumPy gives for the same body on arrays with hyperparameters that are Python's floats: what
     depends on numbers alone, such as ``1 - beta1``, is computed in double, once per step, and
     rounded once to the arrays' dtype; everything else is in the arrays' dtype. With them the last
-    places may differ from NumPy's; and which of 0 and −0 is the larger is as in NumPy on x86-64.
+    places may differ from NumPy's. Which of 0 and −0 is the larger is as in NumPy on x86-64; fmax
+    and fmin may give either, as NumPy's do, whose choice depends on the place in the array.
     Where NumPy would leave the dtype of float32 arrays, as in ``np.sqrt(beta) * g`` or
     ``np.where(g > 0, 1.0, 0.0)``, a rule stays in it.
 

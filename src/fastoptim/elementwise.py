@@ -42,8 +42,6 @@ EXACT: dict[Any, str] = {
     # of equal numbers the second, which matters to 0 and −0
     np.maximum: "{0} if ({0} > {1}) | ({0} != {0}) else {1}",
     np.minimum: "{0} if ({0} < {1}) | ({0} != {0}) else {1}",
-    np.fmax: "{0} if ({0} > {1}) | ({1} != {1}) else {1}",
-    np.fmin: "{0} if ({0} < {1}) | ({1} != {1}) else {1}",
     builtins.max: "{1} if {1} > {0} else {0}",
     builtins.min: "{1} if {1} < {0} else {0}",
     np.copysign: "copysign({0}, {1})",
@@ -52,6 +50,12 @@ EXACT: dict[Any, str] = {
     np.ceil: "ceil({0})",
     np.trunc: "trunc({0})",
     np.rint: "rint({0})",
+}
+# NumPy's numbers, but for the sign of a zero: of 0 and −0 its own choice depends on the place in
+# the array (np.fmax(np.zeros(7), -np.zeros(7)) has both, on x86-64 with NumPy 2.4).
+UNSIGNED: dict[Any, str] = {
+    np.fmax: "{0} if ({0} > {1}) | ({1} != {1}) else {1}",
+    np.fmin: "{0} if ({0} < {1}) | ({1} != {1}) else {1}",
 }
 # np.clip's two ways, for bounds that are one number each and for bounds that are not both.
 CLIP_BY_NUMBERS = ("{1} if {0} < {1} else {0}", "{1} if {0} > {1} else {0}")

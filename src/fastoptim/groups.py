@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Self
 
+from fastoptim import answers
 from fastoptim.hyperparameters import may_be_schedule
 
 # These concern a whole update, all its gradients or all its kernels.
@@ -79,6 +80,7 @@ class Group:
         if check is None or name in OF_THE_WHOLE:
             close = get_close_matches(name, self._checks, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = answers.synonym(name, self._checks) or hint
             raise TypeError(f"Group({self.pattern!r}) cannot set {name!r}{hint}")
         return value if callable(value) and may_be_schedule(check) else check(name, value)
 

@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from fastoptim import answers
+from fastoptim.answers import shown
 
 Check = Callable[[str, object], object]
 
@@ -64,9 +66,9 @@ class Choice:
     def __call__(self, name: str, value: object) -> str:
         """Return a value if it is one of the names, or list them."""
         if not isinstance(value, str):
-            raise TypeError(f"{name} must be one of {self.names}, got {value!r}")
+            raise TypeError(f"{name} must be one of {self.names}, got {shown(value)}")
         if value not in self.names:
-            raise ValueError(f"{name} must be one of {self.names}, got {value!r}")
+            raise ValueError(f"{name} must be one of {self.names}, got {shown(value)}")
         return str(value)
 
 
@@ -76,7 +78,7 @@ class Flag:
     def __call__(self, name: str, value: object) -> bool:
         """Return a value if it is True or False."""
         if not isinstance(value, (bool, np.bool)):
-            raise TypeError(f"{name} must be True or False, got {value!r}")
+            raise TypeError(f"{name} must be True or False, got {shown(value)}")
         return bool(value)
 
 
@@ -108,6 +110,26 @@ class Checked:
     """
 
     _checks: ClassVar[dict[str, Check]]
+    _coefficients: ClassVar[Callable[..., tuple[float, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "step" in vars(cls):
+            cls.step = answers.step_door(cls.step)  # type: ignore[attr-defined]
+        if "coefficients" in vars(cls):  # an update calls what is behind the door
+            cls._coefficients = cls.coefficients  # type: ignore[attr-defined]
+            cls.coefficients = answers.coefficients_door(cls._coefficients)  # type: ignore[attr-defined]
+
+    if not TYPE_CHECKING:  # a type checker knows the arguments and the attributes already
+
+        def __new__(cls, *args, **named):
+            """Check the names of the arguments; `__init__` checks each."""
+            answers.check_arguments(cls, args, named)
+            return super().__new__(cls)
+
+        def __getattr__(self, name):
+            """Say that there is no such attribute."""
+            raise AttributeError(answers.attribute(type(self), name, checks_of(type(self))))
 
     def __setattr__(self, name: str, value: object) -> None:
         checks = checks_of(type(self))
@@ -116,9 +138,7 @@ class Checked:
         elif hasattr(getattr(type(self), name, None), "__set__"):
             object.__setattr__(self, name, value)  # a property or a slot, which refuses
         else:
-            close = get_close_matches(name.lower(), checks, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(checks)}"
-            raise AttributeError(f"{type(self).__name__} has no hyperparameter {name!r}; {hint}")
+            raise AttributeError(answers.unknown(type(self).__name__, name, checks))
 
     def __copy__(self) -> Any:
         raise TypeError("a shallow copy would share what is kept; use copy.deepcopy")
@@ -159,7 +179,7 @@ def real_number(name: str, value: object, expected: str) -> float:
     if isinstance(value, (bool, np.bool)) or not isinstance(
         value, (int, float, np.integer, np.floating)
     ):
-        raise TypeError(f"{name} must be {expected}, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{name} must be {expected}, got {shown(value)} ({type(value).__name__})")
     try:
         x = float(value)
     except OverflowError:  # an int beyond 1.8e308

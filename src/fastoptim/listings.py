@@ -53,7 +53,8 @@ class Nesterov:
         for key, p in params.items():
             v = state(self.v, key, p)
             if self.form == "published":
-                p += mu * mu * v - (1 + mu) * lr * grads[key]
+                p += mu * mu * v
+                p -= (1 + mu) * lr * grads[key]
                 v *= mu
                 v -= lr * grads[key]
             else:

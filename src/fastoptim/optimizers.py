@@ -18,6 +18,7 @@ from fastoptim.lookahead import LookAhead
 
 RATE = Interval("[0, inf)")
 DECAY = Interval("[0, 1)")
+SHARE = Interval("[0, 1]")
 EPS = Epsilon("[0, inf)")
 POSITIVE = Epsilon("(0, inf)")
 
@@ -35,7 +36,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    Without state, one SGD serves several networks, even under the same keys.
+    An update is Euler's step of length η along dp/dt = −∇f(p); `RK45` follows the same equation
+    with steps of order 5. Without state, one SGD serves several networks, even under the same keys.
 
     References
     ----------
@@ -76,8 +78,8 @@ class Momentum(Optimizer):
     ----------
     lr : float in [0, inf), default 0.01
         Learning rate η.
-    alpha : float in [0, 1), default 0.9
-        Share of the velocity that is kept at each step.
+    alpha : float in [0, 1], default 0.9
+        Share α of the velocity that is kept at each step; with 1 nothing slows it down.
     lookahead : bool, default False
         Let `step` evaluate its function at p + αv, where the velocity is about to carry the
         parameters, instead of at p: Nesterov's gradient as he published it. `update` uses the
@@ -93,6 +95,8 @@ class Momentum(Optimizer):
 
     Notes
     -----
+    Under a constant gradient the steps grow to −ηg/(1 − α): ten times those of `SGD` with α = 0.9.
+
     The learning rate is inside the velocity, as in Keras, scikit-learn and *Deep Learning from
     Scratch*; in PyTorch it is outside (v ← μv + g, p ← p − ηv). The two agree while η is constant.
 
@@ -117,7 +121,7 @@ class Momentum(Optimizer):
 
     kernels = {"momentum": ("v",)}
     lr: Number = hyper(0.01, RATE)
-    alpha: Number = hyper(0.9, DECAY)
+    alpha: Number = hyper(0.9, SHARE)
     lookahead: Any = hyper(False, Flag(), kw_only=True)
     v = Slot()
 
@@ -155,7 +159,7 @@ class HeavyBall(Optimizer):
     ----------
     lr : float in [0, inf), default 0.01
         Learning rate η.
-    mu : float in [0, 1), default 0.9
+    mu : float in [0, 1], default 0.9
         Momentum μ.
     dampening : float in [0, 1], default 0.0
         τ. The first step is never dampened, as in PyTorch.
@@ -194,8 +198,8 @@ class HeavyBall(Optimizer):
 
     kernels = {"heavy_ball": ("v",), "heavy_ball_nesterov": ("v",)}
     lr: Number = hyper(0.01, RATE)
-    mu: Number = hyper(0.9, DECAY)
-    dampening: Number = hyper(0.0, Interval("[0, 1]"))
+    mu: Number = hyper(0.9, SHARE)
+    dampening: Number = hyper(0.0, SHARE)
     nesterov: bool = hyper(False, Flag())
     v = Slot()
 
@@ -212,11 +216,12 @@ class HeavyBall(Optimizer):
 class Nesterov(Optimizer):
     r"""Nesterov's accelerated gradient, with the gradient taken at p.
 
-    With ``form="published"``, the right-hand sides using the old v:
+    With ``form="published"``, the lines for p using the old v:
 
     .. math::
 
-        p &\leftarrow p + (\mu^2 v - (1+\mu)\,\eta g) \\
+        p &\leftarrow p + \mu^2 v \\
+        p &\leftarrow p - (1+\mu)\,\eta g \\
         v &\leftarrow \mu v - \eta g
 
     With ``form="listing"``, v first, so that the lines for p see the new v:
@@ -227,11 +232,14 @@ class Nesterov(Optimizer):
         p &\leftarrow p + \mu^2 v \\
         p &\leftarrow p - (1+\mu)\,\eta g
 
+    p is then the point p + μv of Nesterov's own recursion, which takes the gradient there:
+    `Momentum` with ``lookahead=True`` keeps the point itself.
+
     Parameters
     ----------
     lr : float in [0, inf), default 0.01
         Learning rate η.
-    mu : float in [0, 1), default 0.9
+    mu : float in [0, 1], default 0.9
         Momentum μ.
     form : {"published", "listing"}, default "published"
         "published" is equation (7) of the paper below. "listing" is an order of the same lines
@@ -264,7 +272,7 @@ class Nesterov(Optimizer):
 
     kernels = {"nesterov": ("v",), "nesterov_listing": ("v",)}
     lr: Number = hyper(0.01, RATE)
-    mu: Number = hyper(0.9, DECAY)
+    mu: Number = hyper(0.9, SHARE)
     form: str = hyper("published", Choice(("published", "listing")))
     v = Slot()
 
@@ -416,7 +424,7 @@ class AdaGrad(Optimizer):
     .. math::
 
         h &\leftarrow h + g^2 \\
-        p &\leftarrow p - \frac{\eta_t g}{\sqrt h + \epsilon},
+        p &\leftarrow p - \frac{\eta_t g}{\sqrt{h + \epsilon_{root}} + \epsilon},
         \qquad \eta_t = \frac{\eta}{1 + (t-1)\,\gamma}
 
     Parameters
@@ -429,11 +437,18 @@ class AdaGrad(Optimizer):
         γ, PyTorch's further decay of the learning rate.
     initial : float in [0, inf), default 0.0
         What h starts at: 0 in the paper and in PyTorch, 0.1 in Keras and Optax.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, where Keras and Optax have their ε. If not 0, at least 1.4e-45.
 
     Attributes
     ----------
     h : mapping of key to array
         Sum of squared gradients, shaped like the parameter.
+
+    Notes
+    -----
+    h only grows, so the rate η/√h of an element only falls, after a long training to almost
+    nothing; `RMSprop` forgets old gradients instead.
 
     References
     ----------
@@ -459,10 +474,11 @@ class AdaGrad(Optimizer):
     eps: Number = hyper(1e-7, EPS)
     lr_decay: Number = hyper(0.0, RATE, kw_only=True)
     initial: Number = hyper(0.0, RATE, kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
     h = Slot(start="initial")
 
     def coefficients(self, t: int) -> tuple[float, ...]:
-        return self.lr / (1.0 + (t - 1) * self.lr_decay), self.eps
+        return self.lr / (1.0 + (t - 1) * self.lr_decay), self.eps, self.eps_root
 
 
 @dataclass(eq=False, repr=False)
@@ -541,14 +557,14 @@ class RMSprop(Optimizer):
 
         h &\leftarrow \rho h \\
         h &\leftarrow h + (1-\rho)\,g g \\
-        p &\leftarrow p - \frac{\eta g}{\sqrt h + \epsilon}
+        p &\leftarrow p - \frac{\eta g}{\sqrt{h + \epsilon_{root}} + \epsilon}
 
-    With ``centered=True`` the root is taken of the variance instead of h:
+    With ``centered=True`` the variance takes the place of h under the root:
 
     .. math::
 
         m &\leftarrow m + (1-\rho)(g - m) \\
-        p &\leftarrow p - \frac{\eta g}{\sqrt{\max(h - m^2, 0)} + \epsilon}
+        p &\leftarrow p - \frac{\eta g}{\sqrt{\max(h - m^2, 0) + \epsilon_{root}} + \epsilon}
 
     With a momentum μ > 0 the last line becomes, √ being either root,
 
@@ -564,12 +580,14 @@ class RMSprop(Optimizer):
     decay_rate : float in [0, 1), default 0.99
         Decay ρ of the average.
     eps : float in [0, inf), default 1e-7
-        ε, outside the root (as in PyTorch; Keras and Optax have it inside). If not 0, at least
-        1.4e-45.
+        ε, outside the root, as in PyTorch. If not 0, at least 1.4e-45.
     centered : bool, default False
         Divide by the root of the gradients' variance.
     momentum : float in [0, 1), default 0.0
         μ, with the learning rate outside the velocity as in PyTorch.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, where Keras and Optax have their ε: write eps=0.0 for their
+        numbers. If not 0, at least 1.4e-45.
 
     Attributes
     ----------
@@ -615,6 +633,7 @@ class RMSprop(Optimizer):
     eps: Number = hyper(1e-7, EPS)
     centered: bool = hyper(False, Flag(), kw_only=True)
     momentum: Number = hyper(0.0, DECAY, kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
     h = Slot()
     m = Slot()
     v = Slot()
@@ -627,7 +646,8 @@ class RMSprop(Optimizer):
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         momentum = (self.momentum,) if self.momentum else ()
-        return self.decay_rate, 1.0 - self.decay_rate, self.lr, self.eps, *momentum
+        rho = self.decay_rate
+        return rho, 1.0 - rho, self.lr, self.eps, *momentum, self.eps_root
 
 
 @dataclass(eq=False, repr=False)
@@ -693,10 +713,10 @@ class Adam(Optimizer):
 
         m &\leftarrow m + (1-\beta_1)(g - m) \\
         v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
-        p &\leftarrow p - \frac{\eta_t m}{\sqrt v + \epsilon},
+        p &\leftarrow p - \frac{\eta_t m}{\sqrt{v + \epsilon_{root}} + \epsilon},
         \qquad \eta_t = \eta\,\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}
 
-    With ``amsgrad=True`` the root is taken of the largest v so far:
+    With ``amsgrad=True`` the largest v so far takes the place of v under the root:
 
     .. math:: v_{max} \leftarrow \max(v_{max}, v)
 
@@ -715,7 +735,12 @@ class Adam(Optimizer):
         PyTorch and Keras (Optax corrects first).
     eps_corrected : bool, default False
         Add ε to the root after its correction, as algorithm 1 of the paper, PyTorch, Optax and
-        cs231n do: ε√(1−β₂ᵗ) takes the place of ε.
+        cs231n do: ε√(1−β₂ᵗ) takes the place of ε, and ε_root(1−β₂ᵗ) that of ε_root.
+    bias_correction : bool, default True
+        False leaves the correction out: η takes the place of η_t, and there is none that
+        `eps_corrected` could come before or after.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, as in Optax. If not 0, at least 1.4e-45.
 
     Attributes
     ----------
@@ -723,6 +748,13 @@ class Adam(Optimizer):
         Moving averages of the gradients and of their squares, shaped like the parameter.
     v_max : mapping of key to array
         The largest v so far; only with `amsgrad`.
+
+    Notes
+    -----
+    m and v start at zero and are too small at first: under gradients of one distribution their
+    expectations are 1−β₁ᵗ and 1−β₂ᵗ of what they average. The bias correction divides by these
+    two, so that the first step has length η. Without it that step is (1−β₁)/√(1−β₂) times as long,
+    3.2 times with the default decays.
 
     References
     ----------
@@ -742,6 +774,20 @@ class Adam(Optimizer):
     75.000
     64.510
     55.074
+
+    Reddi's example has a gradient of 1010 at every 101st step and of −10 at the others. On [−1, 1]
+    the sum is smallest at −1, but Adam has forgotten the large one by the next, and drifts to 1;
+    with `amsgrad` it heads for −1:
+
+    >>> for amsgrad in (False, True):
+    ...     params, opt = {"x": np.zeros(1)}, fo.Adam(beta2=0.99, amsgrad=amsgrad)
+    ...     for t in range(1, 10_101):
+    ...         opt.lr = 1 / t**0.5
+    ...         opt.update(params, {"x": np.array([1010.0 if t % 101 == 1 else -10.0])})
+    ...         _ = np.clip(params["x"], -1, 1, out=params["x"])
+    ...     print(amsgrad, params["x"].round(1))
+    False [1.]
+    True [-0.8]
     """
 
     kernels = {"adam": ("m", "v"), "adam_amsgrad": ("m", "v", "v_max")}
@@ -751,6 +797,8 @@ class Adam(Optimizer):
     eps: Number = hyper(1e-7, EPS)
     amsgrad: bool = hyper(False, Flag(), kw_only=True)
     eps_corrected: bool = hyper(False, Flag(), kw_only=True)
+    bias_correction: bool = hyper(True, Flag(), kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
     m = Slot()
     v = Slot()
     v_max = Slot()
@@ -761,10 +809,14 @@ class Adam(Optimizer):
         return "adam_amsgrad" if self.amsgrad else "adam"
 
     def coefficients(self, t: int) -> tuple[float, ...]:
-        correction = math.sqrt(1.0 - self.beta2**t)
-        lr_t = self.lr * correction / (1.0 - self.beta1**t)
-        eps = self.eps * correction if self.eps_corrected else self.eps
-        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, eps
+        lr, eps, eps_root = self.lr, self.eps, self.eps_root
+        if self.bias_correction:
+            bias2 = 1.0 - self.beta2**t
+            correction = math.sqrt(bias2)
+            lr = lr * correction / (1.0 - self.beta1**t)
+            if self.eps_corrected:
+                eps, eps_root = eps * correction, eps_root * bias2
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr, eps, eps_root
 
 
 @dataclass(eq=False, repr=False)
@@ -794,6 +846,10 @@ class AdamW(Adam):
     amsgrad : bool, default False
         As for `Adam`.
     eps_corrected : bool, default True
+        As for `Adam`.
+    bias_correction : bool, default True
+        As for `Adam`.
+    eps_root : float in [0, inf), default 0.0
         As for `Adam`.
 
     Attributes

@@ -118,7 +118,7 @@ class Plan:
             view._capsule(),
             slots,
             tuple(0.0 if start is None else getattr(view, start) for start in starts),
-            view.coefficients,
+            view._coefficients,
             *numbers_of(vars(view)),
             maximize=view.maximize,
             zero_grads=view.zero_grads,

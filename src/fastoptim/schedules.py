@@ -26,6 +26,7 @@ __all__ = [
     "exponential_decay",
     "inverse_time_decay",
     "linear",
+    "per_epoch",
     "piecewise_constant",
     "ramp",
     "warmup",
@@ -57,6 +58,14 @@ def sequence(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
     return tuple(value)
+
+
+def between(start: float, stop: float, share: float) -> float:
+    """Return the point that divides the way from `start` to `stop`: 0 is start, 1 is stop."""
+    way = stop - start
+    if math.isinf(way):  # the two are finite, so the sum of their shares is, too
+        return start * (1.0 - share) + stop * share
+    return start + way * share
 
 
 class Schedule:
@@ -129,7 +138,7 @@ class linear(Schedule):
         """Return the number after so many completed updates."""
         if step >= self.steps:
             return self.stop  # itself, not a rounding away from it
-        return self.start + (self.stop - self.start) * (step / self.steps)
+        return between(self.start, self.stop, step / self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +208,8 @@ class exponential_decay(Schedule):
     start : float
         Any finite number.
     rate : float
-        Factor, in (0, inf).
+        Factor, in (0, inf). One above 1 grows until the number is infinite, which an optimizer
+        then refuses.
     every : int
         Number of updates that one factor takes, in [1, inf).
     staircase : bool
@@ -231,7 +241,20 @@ class exponential_decay(Schedule):
     def __call__(self, step: int) -> float:
         """Return the number after so many completed updates."""
         exponent = step // self.every if self.staircase else step / self.every
-        return float(self.start * self.rate**exponent)
+        try:
+            return float(self.start * self.rate**exponent)
+        except OverflowError:
+            return self.overflown(exponent)
+
+    def overflown(self, exponent: float) -> float:
+        """Return the number where the power alone is beyond the floats: in four parts, or ±inf."""
+        value = self.start
+        for _ in range(4):
+            try:
+                value *= self.rate ** (exponent / 4)
+            except OverflowError:
+                return math.copysign(math.inf, value) if value else value
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +335,7 @@ class cosine_decay(Schedule):
         if step >= self.steps:
             return self.stop  # itself, not a rounding away from it
         wave = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
-        return self.stop + (self.start - self.stop) * wave
+        return between(self.stop, self.start, wave)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -410,3 +433,37 @@ class warmup(Schedule):
         if step < self.steps:
             return float(self.schedule(0)) * ((step + 1) / self.steps)
         return float(self.schedule(step - self.steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class per_epoch(Schedule):
+    r"""A schedule that counts epochs: it changes once in so many updates.
+
+    .. math:: f(t) = g(\lfloor t / updates \rfloor)
+
+    Parameters
+    ----------
+    schedule : callable or float
+        g, from the number of completed epochs to a number: any callable, or a number to stay at.
+    updates : int
+        Number of updates in an epoch, in [1, inf).
+
+    Notes
+    -----
+    PyTorch's schedulers with one ``scheduler.step()`` at the end of each epoch.
+
+    Examples
+    --------
+    >>> rate = per_epoch(exponential_decay(1.0, rate=0.5), updates=3)
+    >>> [rate(step) for step in range(8)]
+    [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    schedule: Callable[[int], Any]
+    updates: int
+
+    checks: ClassVar = {"schedule": wrapped, "updates": whole}
+
+    def __call__(self, step: int) -> float:
+        """Return the number after so many completed updates."""
+        return float(self.schedule(step // self.updates))

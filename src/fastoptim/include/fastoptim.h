@@ -19,7 +19,7 @@ extern "C" {
 
 /* Counts up when a field, an argument or a rule changes its meaning. Fields are only ever added, at
    the end: take rules by pointer, never by value or by size. */
-#define FASTOPTIM_RULE_ABI 1
+#define FASTOPTIM_RULE_ABI 2
 #define FASTOPTIM_CAPSULE "fastoptim.Rule"
 
 /* Slots of the rule that has most; a later fastoptim may have one with more, so compare. */

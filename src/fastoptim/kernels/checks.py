@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from fastoptim.rows import Elements, Rows
+from fastoptim.tensors import tensor_hint
 
 # np.shares_memory is exact and can take exponential time; past this it counts as shared.
 OVERLAP_EFFORT = 1_000_000
@@ -44,6 +45,7 @@ def checked_array(name: str, a: Any) -> Any:
     if not isinstance(a, np.ndarray):
         raise TypeError(
             f"{name} must be a NumPy array of float32 or float64, got {type(a).__name__}"
+            f"{tensor_hint(a)}"
         )
     a = plain(a)
     dtype = a.dtype

@@ -16,7 +16,7 @@ ctypedef void (*rule_f64)(
 ) noexcept nogil
 
 cdef enum:
-    RULE_ABI = 1        # counts up when a field, an argument or a rule changes its meaning
+    RULE_ABI = 2        # counts up when a field, an argument or a rule changes its meaning
     MAX_SLOTS = 6       # of one rule
 
 # include/fastoptim.h is this struct in C. Fields are only added, at the end; see docs/c-api.md.

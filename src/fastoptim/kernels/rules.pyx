@@ -10,7 +10,9 @@ Why these loops are plain:
     apart. No intrinsics, no blocking, no unrolling by hand measured faster.
  b) Scalars come from Python (coefficients(t) in optimizers.py), where t and pow live; the loop
     has no t, no pow, and no branch that an element could take.
- c) float and double are one text through a fused type; AVX2 and AVX-512 are this file again,
+ c) An ε inside the root that is 0 changes no bit: h + 0 is h for every h but −0, which a sum of
+    squares never is, and √−0 + ε is √0 + ε. So √(h + ε_root) + ε needs no second kernel.
+ d) float and double are one text through a fused type; AVX2 and AVX-512 are this file again,
     included by rules_avx2.pyx and rules_avx512.pyx and compiled with other flags.
 
 Letters: p parameter, g gradient, s state slots, c coefficients, n elements of the span.
@@ -98,7 +100,8 @@ cdef void nesterov(floating *p, const floating *g, floating **s, const floating 
     cdef floating mu = c[0], lr = c[1], mu_mu = c[2], one_plus_mu_lr = c[3]
     cdef Py_ssize_t i
     for i in range(n):
-        p[i] += mu_mu * v[i] - one_plus_mu_lr * g[i]
+        p[i] += mu_mu * v[i]
+        p[i] -= one_plus_mu_lr * g[i]
         v[i] = mu * v[i] - lr * g[i]
 
 
@@ -139,11 +142,11 @@ cdef void rprop(floating *p, const floating *g, floating **s, const floating *c,
 
 cdef void adagrad(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *h = s[0]
-    cdef floating lr = c[0], eps = c[1]
+    cdef floating lr = c[0], eps = c[1], eps_root = c[2]
     cdef Py_ssize_t i
     for i in range(n):
         h[i] += g[i] * g[i]
-        p[i] -= lr * g[i] / (root(h[i]) + eps)
+        p[i] -= lr * g[i] / (root(h[i] + eps_root) + eps)
 
 
 cdef void ftrl(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
@@ -161,12 +164,12 @@ cdef void ftrl(floating *p, const floating *g, floating **s, const floating *c, 
 
 cdef void rmsprop(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *h = s[0]
-    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], eps_root = c[4]
     cdef Py_ssize_t i
     for i in range(n):
         h[i] *= rho
         h[i] += one_minus_rho * g[i] * g[i]
-        p[i] -= lr * g[i] / (root(h[i]) + eps)
+        p[i] -= lr * g[i] / (root(h[i] + eps_root) + eps)
 
 
 cdef void rmsprop_momentum(
@@ -174,12 +177,12 @@ cdef void rmsprop_momentum(
 ) noexcept nogil:
     cdef floating *h = s[0]
     cdef floating *v = s[1]
-    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4]
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4], eps_root = c[5]
     cdef Py_ssize_t i
     for i in range(n):
         h[i] *= rho
         h[i] += one_minus_rho * g[i] * g[i]
-        v[i] = momentum * v[i] + g[i] / (root(h[i]) + eps)
+        v[i] = momentum * v[i] + g[i] / (root(h[i] + eps_root) + eps)
         p[i] -= lr * v[i]
 
 
@@ -188,7 +191,7 @@ cdef void rmsprop_centered(
 ) noexcept nogil:
     cdef floating *h = s[0]
     cdef floating *m = s[1]
-    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], variance
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], eps_root = c[4], variance
     cdef Py_ssize_t i
     for i in range(n):
         h[i] *= rho
@@ -196,7 +199,7 @@ cdef void rmsprop_centered(
         m[i] += one_minus_rho * (g[i] - m[i])
         variance = h[i] - m[i] * m[i]
         variance = 0 if variance < 0 else variance
-        p[i] -= lr * g[i] / (root(variance) + eps)
+        p[i] -= lr * g[i] / (root(variance + eps_root) + eps)
 
 
 cdef void rmsprop_centered_momentum(
@@ -205,7 +208,7 @@ cdef void rmsprop_centered_momentum(
     cdef floating *h = s[0]
     cdef floating *m = s[1]
     cdef floating *v = s[2]
-    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4], variance
+    cdef floating rho = c[0], one_minus_rho = c[1], lr = c[2], eps = c[3], momentum = c[4], eps_root = c[5], variance
     cdef Py_ssize_t i
     for i in range(n):
         h[i] *= rho
@@ -213,7 +216,7 @@ cdef void rmsprop_centered_momentum(
         m[i] += one_minus_rho * (g[i] - m[i])
         variance = h[i] - m[i] * m[i]
         variance = 0 if variance < 0 else variance
-        v[i] = momentum * v[i] + g[i] / (root(variance) + eps)
+        v[i] = momentum * v[i] + g[i] / (root(variance + eps_root) + eps)
         p[i] -= lr * v[i]
 
 
@@ -234,25 +237,25 @@ cdef void adadelta(floating *p, const floating *g, floating **s, const floating 
 cdef void adam(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *m = s[0]
     cdef floating *v = s[1]
-    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3], eps_root = c[4]
     cdef Py_ssize_t i
     for i in range(n):
         m[i] += one_minus_beta1 * (g[i] - m[i])
         v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
-        p[i] -= lr_t * m[i] / (root(v[i]) + eps)
+        p[i] -= lr_t * m[i] / (root(v[i] + eps_root) + eps)
 
 
 cdef void adam_amsgrad(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *m = s[0]
     cdef floating *v = s[1]
     cdef floating *v_max = s[2]
-    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3]
+    cdef floating one_minus_beta1 = c[0], one_minus_beta2 = c[1], lr_t = c[2], eps = c[3], eps_root = c[4]
     cdef Py_ssize_t i
     for i in range(n):
         m[i] += one_minus_beta1 * (g[i] - m[i])
         v[i] += one_minus_beta2 * (g[i] * g[i] - v[i])
         v_max[i] = larger(v_max[i], v[i])
-        p[i] -= lr_t * m[i] / (root(v_max[i]) + eps)
+        p[i] -= lr_t * m[i] / (root(v_max[i] + eps_root) + eps)
 
 
 cdef void adamax(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
@@ -329,16 +332,16 @@ row(b"nesterov",                 1, 4, <rule_f32> nesterov[float], <rule_f64> ne
 row(b"nesterov_listing",         1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
 row(b"lion",                     1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
 row(b"rprop",                    2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
-row(b"adagrad",                  1, 2, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
+row(b"adagrad",                  1, 3, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
 row(b"ftrl",                     2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
-row(b"rmsprop",                  1, 4, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
-row(b"rmsprop_momentum",         2, 5, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
-row(b"rmsprop_centered",         2, 4, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
-row(b"rmsprop_centered_momentum", 3, 5,
+row(b"rmsprop",                  1, 5, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
+row(b"rmsprop_momentum",         2, 6, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
+row(b"rmsprop_centered",         2, 5, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
+row(b"rmsprop_centered_momentum", 3, 6,
     <rule_f32> rmsprop_centered_momentum[float], <rule_f64> rmsprop_centered_momentum[double])
 row(b"adadelta",                 2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
-row(b"adam",                     2, 4, <rule_f32> adam[float], <rule_f64> adam[double])
-row(b"adam_amsgrad",             3, 4, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
+row(b"adam",                     2, 5, <rule_f32> adam[float], <rule_f64> adam[double])
+row(b"adam_amsgrad",             3, 5, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
 row(b"adamax",                   2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
 row(b"nadam",                    2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
 row(b"radam",                    2, 5, <rule_f32> radam[float], <rule_f64> radam[double])

@@ -1,0 +1,216 @@
+"""What people who come from other libraries try first, answered in this library's terms.
+
+Nothing here makes a call succeed: it finds the words for one that cannot. The checks themselves
+are in hyperparameters.py.
+"""
+
+import functools
+import inspect
+import operator
+import reprlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+# What it is called elsewhere: what it may be here. The first of which a class has all is meant.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    name: candidates
+    for names, candidates in (
+        ("learning_rate learning_rate_init step_size stepsize eta eta0", ("lr",)),
+        ("momentum mom", ("alpha", "mu")),
+        ("mu beta1", ("alpha", "mu")),
+        ("gamma beta", ("alpha", "mu", "decay_rate", "rho")),
+        ("alpha", ("mu", "decay_rate", "rho")),
+        ("rho beta2", ("decay_rate", "rho")),
+        ("decay", ("decay_rate", "rho", "lr_decay")),
+        ("decay_rate", ("rho",)),
+        ("betas", ("beta1 beta2",)),
+        ("beta_1 b1", ("beta1",)),
+        ("beta_2 b2", ("beta2",)),
+        ("epsilon eps_hat", ("eps",)),
+        ("epsilon_root", ("eps_root",)),
+        ("initial_accumulator_value", ("initial",)),
+        ("learning_rate_decay", ("lr_decay",)),
+        ("lambda_ lambd lamda lam wd l2 reg weightdecay weight_decay_rate", ("weight_decay",)),
+        ("l1_regularization_strength", ("l1",)),
+        ("l2_regularization_strength", ("l2",)),
+        ("decoupled_weight_decay", ("decoupled",)),
+        ("global_clipnorm max_grad_norm max_norm", ("clip_norm",)),
+        ("clipvalue", ("clip_value",)),
+        ("correct_bias debias", ("bias_correction",)),
+        ("etas", ("eta_minus eta_plus",)),
+        ("step_sizes", ("step_min step_max",)),
+        ("momentum_decay", ("psi",)),
+        ("ema_momentum", ("average",)),
+        ("maximise", ("maximize",)),
+    )
+    for name in names.split()
+}
+
+# What a class lacks: where it is.
+ELSEWHERE = {
+    "momentum": "fastoptim.Momentum has it as alpha, fastoptim.HeavyBall (PyTorch's form) as mu",
+    "nesterov": "see fastoptim.Nesterov, and fastoptim.HeavyBall(nesterov=True) for PyTorch's form",
+    "dampening": "fastoptim.HeavyBall has it",
+    "centered": "fastoptim.RMSprop has it",
+    "amsgrad": "fastoptim.Adam has it",
+    "decay": "a rate that falls is a schedule: lr=fastoptim.schedules.inverse_time_decay(…)",
+    **dict.fromkeys(
+        ("foreach", "fused", "capturable", "differentiable", "jit_compile"),
+        "every update is one compiled pass; leave it out",
+    ),
+}
+
+PARAMETERS = ("params", "parameters", "named_parameters", "var_list", "model")
+
+# What is asked of an optimizer: what to do instead.
+ATTRIBUTES = {
+    "param_groups": "hyperparameters are attributes, as in opt.lr = 0.1; "
+    "groups=[fastoptim.Group(…)] gives some keys their own",
+    "apply_gradients": "use opt.update(params, grads)",
+    "minimize": "use opt.step(params, fn)",
+    "iterations": "the number of completed updates is opt.iter",
+}
+
+
+class Short(reprlib.Repr):
+    """A repr that says of a large array what shape it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 200
+
+    def repr_ndarray(self, x: np.ndarray[Any, Any], level: int) -> str:
+        """Return an array of a few numbers as it is, any other's shape."""
+        return repr(x) if x.size <= 8 else f"array of shape {x.shape}"
+
+
+shown = Short().repr
+
+
+def unknown(cls: str, name: str, known: Collection[str]) -> str:
+    """Return what to say of a hyperparameter that a class does not have."""
+    if name in PARAMETERS:
+        return no_place_for_parameters(cls)
+    here = synonym(name, known)
+    if here:
+        return f"{cls} has no {name!r}{here}"
+    if name.lower() in ELSEWHERE:
+        return f"{cls} has no {name!r}; {ELSEWHERE[name.lower()]}"
+    close = get_close_matches(name.lower(), known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+    return f"{cls} has no hyperparameter {name!r}; {hint}"
+
+
+def synonym(name: str, known: Collection[str]) -> str:
+    """Return what a name of another library is among those known, "" if nothing."""
+    for candidate in SYNONYMS.get(name.lower(), ()):
+        names = candidate.split()
+        if all(one in known for one in names):
+            return f"; here {'it is' if len(names) == 1 else 'they are'} {' and '.join(names)}"
+    return ""
+
+
+def no_place_for_parameters(cls: str) -> str:
+    """Return what to say when an optimizer is made with parameters."""
+    return f"{cls} is made without parameters; parameters go to update(params, grads), each time"
+
+
+def are_parameters(x: object) -> bool:
+    """Whether x, given where a number should be, is what other optimizers are made with."""
+    if isinstance(x, (str, bytes)) or getattr(x, "shape", None) == ():
+        return False
+    return (
+        isinstance(x, Iterable) or callable(getattr(x, "parameters", None))
+        or isinstance(getattr(x, "params", None), Mapping)
+    )
+
+
+def check_arguments(cls: type, args: Sequence[object], named: Mapping[str, object]) -> None:
+    """Refuse arguments that the class is not made with, in words that say what it is made with."""
+    code = getattr(cls.__init__, "__code__", None)  # type: ignore[misc]
+    if code is None or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return
+    names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    by_position = names[: code.co_argcount - 1]
+    if args and by_position[:1] == ("lr",) and are_parameters(args[0]):
+        raise TypeError(no_place_for_parameters(cls.__name__))
+    for name in named:
+        if name not in names:
+            raise TypeError(unknown(cls.__name__, name, names))
+    if len(args) > len(by_position):
+        raise TypeError(
+            f"{cls.__name__} takes {', '.join(by_position)} by position, got {len(args)} "
+            f"arguments; the others are given by name"
+        )
+    for name in by_position[: len(args)]:
+        if name in named:
+            raise TypeError(f"{cls.__name__} was given {name} twice, by position and by name")
+
+
+def attribute(cls: type, name: str, known: Collection[str]) -> str:
+    """Return what to say when an attribute that is not there is asked for."""
+    if name == "zero_grad":
+        hint = "gradients are made anew at each step"
+        if "zero_grads" in known:
+            hint += "; for code that adds to its own, zero_grads=True zeroes them in the update"
+        return f"{cls.__name__} has no {name!r}: {hint}"
+    if name in ATTRIBUTES and hasattr(cls, "update"):
+        return f"{cls.__name__} has no {name!r}: {ATTRIBUTES[name]}"
+    if not name.startswith("_") and name.lower() in SYNONYMS:
+        return unknown(cls.__name__, name, known)
+    return f"{cls.__name__!r} object has no attribute {name!r}"
+
+
+Method = Callable[..., Any]
+
+
+def step_door(step: Method) -> Method:
+    """Return a method step(params, fn) that answers PyTorch's step() and step(closure)."""
+    takes = list(inspect.signature(step).parameters)
+    if takes[1:] != ["params", "fn"]:
+        return step  # of a subclass of the user's, which has its own idea
+
+    @functools.wraps(step)
+    def door(self: Any, *args: Any, **named: Any) -> Any:
+        if len(args) + len(named) < 2:
+            other = "; with the gradients at hand, opt.update(params, grads)"
+            raise TypeError(
+                f"step needs the parameters and a function: opt.step(params, fn), where fn(params) "
+                f"returns grads or (loss, grads){other if hasattr(self, 'update') else ''}"
+            )
+        return step(self, *args, **named)
+
+    return door
+
+
+def coefficients_door(coefficients: Method) -> Method:
+    """Return a method coefficients(t) that refuses a t before the first, and schedules."""
+
+    @functools.wraps(coefficients)
+    def door(self: Any, t: int) -> tuple[float, ...]:
+        try:
+            at_least_1 = operator.index(t) >= 1
+        except TypeError:
+            raise TypeError(
+                f"t must be a whole number, got {shown(t)} ({type(t).__name__})"
+            ) from None
+        if not at_least_1:
+            raise ValueError(f"t counts the updates of a parameter from 1, got {t}")
+        try:
+            numbers: tuple[float, ...] = coefficients(self, t)
+            if not any(map(callable, numbers)):
+                return numbers
+        except TypeError:
+            if not any(map(callable, vars(self).values())):
+                raise
+        names = [name for name, value in vars(self).items() if callable(value)]
+        raise TypeError(
+            f"coefficients(t) are made of numbers, and {' and '.join(names)} of this "
+            f"{type(self).__name__} {'is a schedule' if len(names) == 1 else 'are schedules'}; "
+            f"set each to a number first, as in opt.{names[0]} = schedule(step)"
+        )
+
+    return door

@@ -1,0 +1,395 @@
+"""What people who come from other libraries try first is answered in this library's terms."""
+
+import inspect
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from registry import CLASSES
+
+import fastoptim as fo
+from fastoptim import schedules
+from fastoptim.answers import ELSEWHERE, PARAMETERS, SYNONYMS
+
+METHODS = [fo.Heun, fo.RK23, fo.RK45]
+every_class = pytest.mark.parametrize("cls", [*CLASSES, *METHODS])
+
+
+# ---------------------------------------------------------------- names of hyperparameters
+
+NAMES = [
+    # class, what is given: what is answered
+    (fo.SGD, "learning_rate", "SGD has no 'learning_rate'; here it is lr"),
+    (fo.SGD, "momentum", "SGD has no 'momentum'; fastoptim.Momentum has it as alpha"),
+    (fo.SGD, "nesterov", "SGD has no 'nesterov'; see fastoptim.Nesterov"),
+    (fo.SGD, "decay", "a rate that falls is a schedule: lr=fastoptim.schedules.inverse"),
+    (fo.Momentum, "momentum", "Momentum has no 'momentum'; here it is alpha"),
+    (fo.Momentum, "mu", "Momentum has no 'mu'; here it is alpha"),
+    (fo.Momentum, "beta", "Momentum has no 'beta'; here it is alpha"),
+    (fo.Momentum, "nesterov", "fastoptim.HeavyBall(nesterov=True) for PyTorch's form"),
+    (fo.Momentum, "dampening", "fastoptim.HeavyBall has it"),
+    (fo.Nesterov, "momentum", "Nesterov has no 'momentum'; here it is mu"),
+    (fo.Nesterov, "alpha", "Nesterov has no 'alpha'; here it is mu"),
+    (fo.HeavyBall, "momentum", "HeavyBall has no 'momentum'; here it is mu"),
+    (fo.HeavyBall, "gamma", "HeavyBall has no 'gamma'; here it is mu"),
+    (fo.RMSprop, "alpha", "RMSprop has no 'alpha'; here it is decay_rate"),
+    (fo.RMSprop, "rho", "RMSprop has no 'rho'; here it is decay_rate"),
+    (fo.RMSprop, "gamma", "RMSprop has no 'gamma'; here it is decay_rate"),
+    (fo.RMSprop, "decay", "RMSprop has no 'decay'; here it is decay_rate"),
+    (fo.RMSprop, "beta2", "RMSprop has no 'beta2'; here it is decay_rate"),
+    (fo.AdaDelta, "decay_rate", "AdaDelta has no 'decay_rate'; here it is rho"),
+    (fo.AdaGrad, "decay", "AdaGrad has no 'decay'; here it is lr_decay"),
+    (fo.AdaGrad, "initial_accumulator_value", "here it is initial"),
+    (fo.Adam, "betas", "Adam has no 'betas'; here they are beta1 and beta2"),
+    (fo.Adam, "beta_1", "Adam has no 'beta_1'; here it is beta1"),
+    (fo.Adam, "b2", "Adam has no 'b2'; here it is beta2"),
+    (fo.Adam, "epsilon", "Adam has no 'epsilon'; here it is eps"),
+    (fo.Adam, "correct_bias", "Adam has no 'correct_bias'; here it is bias_correction"),
+    (fo.Adam, "lambda_", "Adam has no 'lambda_'; here it is weight_decay"),
+    (fo.Adam, "wd", "Adam has no 'wd'; here it is weight_decay"),
+    (fo.Adam, "max_norm", "Adam has no 'max_norm'; here it is clip_norm"),
+    (fo.Adam, "fused", "Adam has no 'fused'; every update is one compiled pass; leave it out"),
+    (fo.Adam, "Learning_Rate", "Adam has no 'Learning_Rate'; here it is lr"),
+    (fo.Rprop, "etas", "Rprop has no 'etas'; here they are eta_minus and eta_plus"),
+    (fo.Rprop, "step_sizes", "Rprop has no 'step_sizes'; here they are step_min and step_max"),
+    (fo.NAdam, "momentum_decay", "NAdam has no 'momentum_decay'; here it is psi"),
+    (fo.FTRL, "l1_regularization_strength", "here it is l1"),
+    (fo.Heun, "learning_rate", "Heun has no 'learning_rate'; here it is lr"),
+    (fo.RK45, "eta", "RK45 has no 'eta'; here it is lr"),
+    (fo.Adam, "params", "Adam is made without parameters; parameters go to update(params, grads)"),
+    # nothing of another library's
+    (fo.Adam, "weight_dekay", "Adam has no hyperparameter 'weight_dekay'; did you mean"),
+    (fo.Adam, "speed", "Adam has no hyperparameter 'speed'; it has lr, beta1, beta2, eps, "),
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "answer"), NAMES, ids=lambda x: getattr(x, "__name__", x))
+def test_a_name_of_another_library(cls, name, answer):
+    with pytest.raises(TypeError) as problem:
+        cls(**{"lr": 0.1, name: 0.5})
+    assert answer in str(problem.value)
+    opt = cls(lr=0.1)
+    with pytest.raises(AttributeError) as problem:
+        setattr(opt, name, 0.5)
+    assert answer in str(problem.value)
+    assert not hasattr(opt, name)
+
+
+def test_synonyms_lead_to_hyperparameters_that_there_are():
+    """A name that a class has is not another one's synonym there, and no row is dead."""
+    known = [set(inspect.signature(cls).parameters) for cls in [*CLASSES, *METHODS]]
+    for name, candidates in SYNONYMS.items():
+        assert any(
+            set(candidate.split()) <= names
+            for candidate in candidates for names in known if name not in names
+        ), name
+    for name in (*ELSEWHERE, *PARAMETERS):
+        assert name == name.lower()
+
+
+def test_a_group_answers_alike():
+    with pytest.raises(TypeError, match=r"Group\('b\*'\) cannot set 'momentum'; here it is alpha"):
+        fo.Momentum(groups=[fo.Group("b*", momentum=0.5)])
+
+
+@every_class
+def test_the_signature_is_still_the_hyperparameters(cls):
+    names = list(inspect.signature(cls).parameters)
+    assert names[0] == "lr"
+    assert "args" not in names
+    assert list(inspect.signature(cls.step).parameters) == ["self", "params", "fn"]
+
+
+def test_a_subclass_with_arguments_of_its_own():
+    class Mine(fo.Adam):
+        def __init__(self, width, **hyperparameters):
+            super().__init__(lr=1 / width, **hyperparameters)
+
+        def step(self):
+            return "mine"
+
+    class Wide(fo.Adam):
+        def __init__(self, width):
+            super().__init__(lr=1 / width)
+
+    assert Mine(4, beta1=0.5).lr == Wide(width=4).lr == 0.25
+    assert Mine(4).step() == "mine"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epsilon'"):
+        Mine(4, epsilon=1.0)
+    with pytest.raises(TypeError, match="Wide has no hyperparameter 'depth'; did you mean 'width'"):
+        Wide(4, depth=1)
+
+
+# ---------------------------------------------------------------- parameters, at construction
+
+
+class Module:
+    """As PyTorch's: it can be called, and has parameters."""
+
+    def __call__(self, x):
+        return x
+
+    def parameters(self):
+        yield np.ones(2)
+
+
+class Net:
+    """As the book's."""
+
+    def __init__(self):
+        self.params = {"W": np.ones(2)}
+
+
+GIVEN = {
+    "dict": {"W": np.ones((300, 300))},
+    "empty dict": {},
+    "list": [np.ones(3)],
+    "tuple": (np.ones(3),),
+    "array": np.ones(3),
+    "generator": Module().parameters(),
+    "module": Module(),
+    "network": Net(),
+    "dict's values": {"W": np.ones(3)}.values(),
+    "mapping": types.MappingProxyType({"W": np.ones(3)}),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@every_class
+def test_parameters_go_to_update(cls, given):
+    for arguments in ((GIVEN[given],), (GIVEN[given], 0.1)):
+        for named in ({}, {"lr": 0.1}):
+            with pytest.raises(TypeError) as problem:
+                cls(*arguments, **named)
+            text = f"{cls.__name__} is made without parameters; parameters go to "
+            assert str(problem.value).startswith(text)
+            assert len(str(problem.value)) < 120
+
+
+def test_what_is_no_parameters():
+    assert fo.SGD(np.array(0.5)).lr == 0.5
+    rate = schedules.constant(0.1)
+    assert fo.SGD(rate).lr is rate
+    with pytest.raises(TypeError, match=r"lr must be a number in \[0, inf\), got '0.1' \(str\)"):
+        fo.SGD("0.1")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"W": np.ones((300, 300))}, "got {'W': array of shape (300, 300)} (dict)"),
+        ([np.ones(9)] * 1000, "got [array of shape (9,), "),
+        (np.ones(300), "got array of shape (300,) (ndarray)"),
+        ("x" * 10_000, "got 'xxx"),
+        (b"x" * 10_000, "got b'xxx"),
+    ],
+    ids=["dict", "list", "array", "text", "bytes"],
+)
+def test_a_long_value_is_not_printed_whole(value, text):
+    for make in (lambda: fo.Adam(lr=value), lambda: setattr(fo.Adam(), "lr", value)):
+        with pytest.raises(TypeError) as problem:
+            make()
+        assert text in str(problem.value)
+        assert len(str(problem.value)) < 300
+    for name in ("amsgrad", "nonfinite"):
+        with pytest.raises((TypeError, ValueError)) as problem:
+            fo.Adam(**{name: value})
+        assert len(str(problem.value)) < 300
+
+
+def test_too_many_arguments():
+    with pytest.raises(TypeError, match=r"SGD takes lr by position, got 2 arguments; the others"):
+        fo.SGD(0.1, 0.9)
+    with pytest.raises(TypeError, match=r"Momentum takes lr, alpha by position, got 3 arguments"):
+        fo.Momentum(0.1, 0.9, 0)
+    with pytest.raises(TypeError, match=r"SGD was given lr twice, by position and by name"):
+        fo.SGD(0.1, lr=0.1)
+
+
+# ---------------------------------------------------------------- methods
+
+
+@every_class
+def test_step_without_a_function(cls):
+    opt, params = cls(lr=0.1), {"x": np.ones(2)}
+    for given in ((), (lambda: 1.0,)):
+        with pytest.raises(TypeError) as problem:
+            opt.step(*given)
+        assert "opt.step(params, fn), where fn(params) returns grads or (loss, grads)" in str(
+            problem.value
+        )
+        assert ("opt.update(params, grads)" in str(problem.value)) == hasattr(opt, "update")
+    with pytest.raises(TypeError, match=r"step needs the parameters and a function"):
+        opt.step(params=params)
+    opt.step(params, fn=lambda params: {"x": params["x"].copy()})
+    assert opt.iter == 1
+
+
+@every_class
+def test_zero_grad(cls):
+    opt = cls(lr=0.1)
+    assert not hasattr(opt, "zero_grad")
+    with pytest.raises(AttributeError) as problem:
+        opt.zero_grad()
+    assert f"{cls.__name__} has no 'zero_grad': gradients are made anew at each step" in str(
+        problem.value
+    )
+    assert ("zero_grads=True zeroes them" in str(problem.value)) == hasattr(opt, "update")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("param_groups", "hyperparameters are attributes, as in opt.lr = 0.1"),
+        ("apply_gradients", r"use opt.update\(params, grads\)"),
+        ("minimize", r"use opt.step\(params, fn\)"),
+        ("iterations", "the number of completed updates is opt.iter"),
+        ("learning_rate", "Adam has no 'learning_rate'; here it is lr"),
+        ("betas", "here they are beta1 and beta2"),
+        ("anything", "'Adam' object has no attribute 'anything'"),
+        ("_private", "'Adam' object has no attribute '_private'"),
+        ("__len__", "'Adam' object has no attribute '__len__'"),
+    ],
+)
+def test_attributes_of_others(name, text):
+    opt = fo.Adam()
+    assert not hasattr(opt, name)
+    with pytest.raises(AttributeError, match=text):
+        getattr(opt, name)
+
+
+# ---------------------------------------------------------------- coefficients
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_coefficients_are_made_of_numbers(cls):
+    opt = cls(lr=schedules.constant(0.1))
+    if cls is not fo.Rprop:                         # whose lr is what fresh state starts at
+        text = f"lr of this {cls.__name__} is a schedule; set each to a number first"
+        with pytest.raises(TypeError, match=text):
+            opt.coefficients(1)
+    opt.lr = opt.lr(0)
+    assert opt.coefficients(1) == cls(lr=0.1).coefficients(1)
+    opt.weight_decay = schedules.constant(0.1)      # which is in no coefficient
+    assert opt.coefficients(1) == cls(lr=0.1).coefficients(1)
+
+
+def test_schedules_of_several():
+    opt = fo.Momentum(lr=schedules.constant(0.1), alpha=lambda step: 0.5)
+    with pytest.raises(TypeError, match=r"and lr and alpha of this Momentum are schedules; set"):
+        opt.coefficients(1)
+    opt = fo.RMSprop(momentum=lambda step: 0.5)
+    with pytest.raises(TypeError, match=r"and momentum of this RMSprop is a schedule; set"):
+        opt.coefficients(1)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("t", [0, -1, np.int64(0), False])
+def test_updates_are_counted_from_1(cls, t):
+    with pytest.raises(ValueError, match=rf"t counts the updates of a parameter from 1, got {t}"):
+        cls(lr=0.1).coefficients(t)
+
+
+@pytest.mark.parametrize("t", [1.0, "1", None, np.ones(2)])
+def test_updates_are_whole(t):
+    with pytest.raises(TypeError, match="t must be a whole number, got"):
+        fo.Adam().coefficients(t)
+    assert fo.Adam().coefficients(np.int32(3)) == fo.Adam().coefficients(t=3)
+
+
+def test_a_type_error_in_the_coefficients_of_a_users_subclass_is_its_own():
+    class Wrong(fo.Adam):
+        def coefficients(self, t):
+            return 1 + "1"
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Wrong().coefficients(1)
+
+
+def test_a_rule_of_the_users_own_answers_alike():
+    @fo.rule(state=("v",), lr=0.1, alpha=0.9)
+    def Own(p, g, v, lr, alpha):
+        v = alpha * v - lr * g
+        return p + v, v
+
+    with pytest.raises(TypeError, match="Own has no 'momentum'; here it is alpha"):
+        Own(momentum=0.5)
+    with pytest.raises(TypeError, match="Own is made without parameters; parameters go to update"):
+        Own({"W": np.ones(3)}, lr=0.1)
+    with pytest.raises(TypeError, match="and lr of this Own is a schedule; set each"):
+        Own(lr=schedules.constant(0.1)).coefficients(1)
+    with pytest.raises(ValueError, match="t counts the updates of a parameter from 1, got 0"):
+        Own().coefficients(0)
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def of(module, name="Tensor"):
+    """An object whose class says that it is another library's, without that library."""
+    return type(name, (), {"__module__": module})()
+
+
+TENSORS = [
+    (of("torch"), "got Tensor; tensor.detach().numpy() is an array of the same memory"),
+    (of("torch.nn.parameter", "Parameter"), "got Parameter; tensor.detach().numpy() is an array"),
+    (of("jaxlib.xla_extension", "ArrayImpl"), "np.asarray of a JAX array is read-only"),
+    (of("jax._src.array", "ArrayImpl"), "got ArrayImpl; keep parameters as NumPy arrays"),
+    (of("tensorflow.python.framework.ops", "EagerTensor"), ".numpy() of a TensorFlow tensor is a"),
+    (of("torchlike"), "got Tensor"),
+    (object(), "got object"),
+]
+
+
+@pytest.mark.parametrize(("tensor", "text"), TENSORS, ids=lambda x: type(x).__module__)
+def test_a_tensor_is_told_how_it_becomes_an_array(tensor, text):
+    for params, grads, name in (
+        ({"W": tensor}, {"W": np.ones(2)}, "params"), ({"W": np.ones(2)}, {"W": tensor}, "grads"),
+    ):
+        with pytest.raises(TypeError) as problem:
+            fo.SGD().update(params, grads)
+        assert f"{name}['W'] must be a NumPy array of float32 or float64, {text}" in str(
+            problem.value
+        ) or ("got" not in text and text in str(problem.value))
+        if text in ("got Tensor", "got object"):
+            assert str(problem.value).endswith(text)
+
+
+def test_nothing_is_imported_for_the_answer():
+    code = (
+        "import sys, numpy as np, fastoptim as fo\n"
+        "try: fo.SGD().update({'W': type('Tensor', (), {'__module__': 'torch'})()},"
+        " {'W': np.ones(1)})\n"
+        "except TypeError: print({'torch', 'jax', 'tensorflow'} & set(sys.modules))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "set()\n"
+
+
+def test_what_is_said_of_torch_is_so():
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(2, requires_grad=True)
+    with pytest.raises(TypeError, match=r"tensor.detach\(\).numpy\(\)"):
+        fo.SGD().update({"W": tensor}, {"W": np.ones(2, "f4")})
+    fo.SGD(lr=1.0).update({"W": tensor.detach().numpy()}, {"W": np.ones(2, "f4")})
+    assert tensor.tolist() == [0.0, 0.0]
+
+
+def test_what_is_said_of_jax_is_so():
+    jnp = pytest.importorskip("jax.numpy")
+    x = jnp.ones(2, "float32")
+    with pytest.raises(TypeError, match="np.asarray of a JAX array is read-only"):
+        fo.SGD().update({"W": np.ones(2, "f4")}, {"W": x})
+    assert not np.asarray(x).flags.writeable
+    params = {"W": np.array(x)}
+    fo.SGD(lr=1.0).update(params, {"W": np.asarray(x)})
+    assert params["W"].tolist() == [0.0, 0.0]
+
+
+def test_what_is_said_of_tensorflow_is_so():
+    tf = pytest.importorskip("tensorflow")
+    for x in (tf.ones(2), tf.Variable(tf.ones(2))):
+        with pytest.raises(TypeError, match=r".numpy\(\) of a TensorFlow tensor is a copy"):
+            fo.SGD().update({"W": x}, {"W": np.ones(2, "f4")})
