@@ -20,7 +20,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def all_threads():
-    """Isolated updates run on all threads: contestants in turn are no training loop to learn from."""
+    """Updates alone run on all threads: contestants in turn are no loop to learn from."""
     fo.set_num_threads(fo.get_num_threads(), fixed=True)
     yield
     fo.set_num_threads(None)

@@ -67,9 +67,12 @@ ROWS = {
         r"coefficients\[1\] must be a number, got 'a'",
     ),
     "text of a number": (
-        {"coefficients": ("1", 1, 1, 1, 0)}, TypeError, r"coefficients\[0\] must be a number, got '1'",
+        {"coefficients": ("1", 1, 1, 1, 0)}, TypeError,
+        r"coefficients\[0\] must be a number, got '1'",
     ),
-    "None for a number": ({"coefficients": [1, 1, 1, None, 0]}, TypeError, r"\[3\] must be a number"),
+    "None for a number": (
+        {"coefficients": [1, 1, 1, None, 0]}, TypeError, r"\[3\] must be a number",
+    ),
     "two axes of numbers": ({"coefficients": np.ones((5, 2))}, TypeError, r"\[0\] must be a num"),
     "half": ({"param": np.ones(4, "f2")}, TypeError, "param must be float32 or float64, got <f2"),
     "nan": ({"coefficients": (1, 1, np.nan, 1, 0)}, ValueError, "coefficients must be finite"),
@@ -104,9 +107,9 @@ class Emptying:
 def test_a_number_that_empties_the_lists():
     """What was given counts: a number's own code runs before anything is looked at."""
     g, expected = np.array([1.0, -2.0]), [np.ones(2), np.zeros(2), np.zeros(2)]
-    step("adam", expected[0], g, tuple(expected[1:]), (0.5, 0.5, 0.5, 0.5))
+    step("adam", expected[0], g, tuple(expected[1:]), (0.5,) * 5)
     p, state, coefficients = np.ones(2), [np.zeros(2), np.zeros(2)], []
-    coefficients += [Emptying(coefficients, state)] * 4
+    coefficients += [Emptying(coefficients, state)] * 5
     m, v = state
     step("adam", p, g, state, coefficients)
     assert state == coefficients == []

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from itertools import chain
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 
 import fastoptim
