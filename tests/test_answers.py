@@ -200,11 +200,11 @@ def test_a_long_value_is_not_printed_whole(value, text):
 
 
 def test_too_many_arguments():
-    with pytest.raises(TypeError, match=r"SGD takes 1 positional arguments \(lr\), got 2; the others"):
+    with pytest.raises(TypeError, match="SGD has lr as positional arguments, got 2; the others"):
         fo.SGD(0.1, 0.9)
-    with pytest.raises(TypeError, match=r"Momentum takes 2 positional arguments \(lr, alpha\), got 3"):
+    with pytest.raises(TypeError, match="Momentum has lr, alpha as positional arguments, got 3;"):
         fo.Momentum(0.1, 0.9, 0)
-    with pytest.raises(TypeError, match=r"SGD was given lr twice, by position and by name"):
+    with pytest.raises(TypeError, match="SGD was given lr twice, by position and by name"):
         fo.SGD(0.1, lr=0.1)
 
 

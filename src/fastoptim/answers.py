@@ -143,8 +143,8 @@ def check_arguments(cls: type, args: Sequence[object], named: Mapping[str, objec
             raise TypeError(unknown(cls.__name__, name, names))
     if len(args) > len(by_position):
         raise TypeError(
-            f"{cls.__name__} takes {len(by_position)} positional arguments "
-            f"({', '.join(by_position)}), got {len(args)}; the others are given by name"
+            f"{cls.__name__} has {', '.join(by_position)} as positional arguments, got "
+            f"{len(args)}; the others are given by name"
         )
     for name in by_position[: len(args)]:
         if name in named:
