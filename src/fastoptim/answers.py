@@ -4,6 +4,7 @@ Nothing here makes a call succeed: it finds the words for one that cannot. The c
 are in hyperparameters.py.
 """
 
+import dataclasses
 import functools
 import inspect
 import operator
@@ -65,7 +66,7 @@ ELSEWHERE = {
 
 PARAMETERS = ("params", "parameters", "named_parameters", "var_list", "model")
 
-# What is asked of an optimizer: what to do instead.
+# What is asked of an optimizer (a `NotHere` of hyperparameters.py each): what to do instead.
 ATTRIBUTES = {
     "param_groups": "hyperparameters are attributes, as in opt.lr = 0.1; "
     "groups=[fastoptim.Group(…)] gives some keys their own",
@@ -142,8 +143,8 @@ def check_arguments(cls: type, args: Sequence[object], named: Mapping[str, objec
             raise TypeError(unknown(cls.__name__, name, names))
     if len(args) > len(by_position):
         raise TypeError(
-            f"{cls.__name__} takes {', '.join(by_position)} by position, got {len(args)} "
-            f"arguments; the others are given by name"
+            f"{cls.__name__} has {', '.join(by_position)} as positional arguments, got "
+            f"{len(args)}; the others are given by name"
         )
     for name in by_position[: len(args)]:
         if name in named:
@@ -159,9 +160,23 @@ def attribute(cls: type, name: str, known: Collection[str]) -> str:
         return f"{cls.__name__} has no {name!r}: {hint}"
     if name in ATTRIBUTES and hasattr(cls, "update"):
         return f"{cls.__name__} has no {name!r}: {ATTRIBUTES[name]}"
-    if not name.startswith("_") and name.lower() in SYNONYMS:
+    if name in SYNONYMS:
         return unknown(cls.__name__, name, known)
     return f"{cls.__name__!r} object has no attribute {name!r}"
+
+
+class NotHere:
+    """What a class has in place of an attribute of other libraries: hasattr says that it is not."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        fields = [field.name for field in dataclasses.fields(owner)]
+        raise AttributeError(attribute(owner, self.name, fields))
+
+    def __repr__(self) -> str:
+        return "<not here; asking for it says what is>"
 
 
 Method = Callable[..., Any]

@@ -127,9 +127,11 @@ class Checked:
             answers.check_arguments(cls, args, named)
             return super().__new__(cls)
 
-        def __getattr__(self, name):
-            """Say that there is no such attribute."""
-            raise AttributeError(answers.attribute(type(self), name, checks_of(type(self))))
+        # Not __getattr__: with it every attribute of an optimizer is slower to read, and an update
+        # of Adam reads a dozen (0.2 µs of 1.4, CPython 3.11).
+        zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
+            answers.NotHere() for _ in range(6)
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         checks = checks_of(type(self))

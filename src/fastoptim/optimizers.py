@@ -809,14 +809,14 @@ class Adam(Optimizer):
         return "adam_amsgrad" if self.amsgrad else "adam"
 
     def coefficients(self, t: int) -> tuple[float, ...]:
-        lr, eps, eps_root = self.lr, self.eps, self.eps_root
+        beta1, beta2, lr, eps, eps_root = self.beta1, self.beta2, self.lr, self.eps, self.eps_root
         if self.bias_correction:
-            bias2 = 1.0 - self.beta2**t
+            bias2 = 1.0 - beta2**t
             correction = math.sqrt(bias2)
-            lr = lr * correction / (1.0 - self.beta1**t)
+            lr = lr * correction / (1.0 - beta1**t)
             if self.eps_corrected:
                 eps, eps_root = eps * correction, eps_root * bias2
-        return 1.0 - self.beta1, 1.0 - self.beta2, lr, eps, eps_root
+        return 1.0 - beta1, 1.0 - beta2, lr, eps, eps_root
 
 
 @dataclass(eq=False, repr=False)
