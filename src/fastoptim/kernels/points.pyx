@@ -312,7 +312,7 @@ cdef class Points:
                 else:
                     self.given.extend(self.originals)
             return 0
-        for k in range(2):                  # what raised may have been an interrupt
+        for _ in range(2):                  # what raised may have been an interrupt
             try:
                 self.put_back()
                 return 0
