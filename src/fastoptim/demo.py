@@ -188,7 +188,7 @@ def main(
     data = digits()
     say(
         f"{NETWORK}, float32: {len(data.x):,} to train on,\n"
-        f"{len(data.x_validation)} to validate; {epochs} epochs"
+        f"{len(data.x_validation)} to validate; {epochs} epoch{'s' * (epochs > 1)}"
         f"{'; times are medians' if rules else ''}\n"
     )
     status = 0
