@@ -204,7 +204,7 @@ def main(
     threads, said = one_set_of_threads(share)
     say(
         f"{NETWORK}, float32: {len(data.x):,} to train on,\n"
-        f"{len(data.x_validation)} to validate; {epochs} epochs"
+        f"{len(data.x_validation)} to validate; {epochs} epoch{'s' * (epochs > 1)}"
         f"{'; times are medians' if rules else ''}; {said}\n"
     )
     status = 0
