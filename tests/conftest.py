@@ -1,3 +1,4 @@
+import gc
 from importlib import import_module
 
 import pytest
@@ -20,6 +21,14 @@ def default_threads():
     """Give every test OpenMP's own thread count, and take back what it chose."""
     yield
     fastoptim.set_num_threads(None)
+
+
+@pytest.fixture
+def no_collection():
+    """No garbage collection: an interrupt in somebody's callback of it is not ours to handle."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(params=[1, 2, 3, 4])

@@ -474,27 +474,6 @@ def test_one_thread_at_a_time(call):
     assert not soft.update(params, {"x": np.ones(1)})
 
 
-def test_many_threads_lose_no_call():
-    soft, params, counts = fo.SoftBatch(fo.SGD(lr=1.0), every=4), {"x": np.zeros(1)}, [0] * 4
-
-    def work(k):
-        for _ in range(300):
-            try:
-                soft.update(params, {"x": np.ones(1)})
-                counts[k] += 1
-            except RuntimeError:
-                pass
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert soft.opt.iter == sum(counts) // 4
-    assert soft.pending == sum(counts) % 4
-    assert params["x"] == -soft.opt.iter
-
-
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -439,6 +439,7 @@ def test_gradients_that_the_dtype_cannot_hold():
         assert params["x"] == 1
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_interrupts_leave_a_whole_update_or_none():
     """An alarm every fraction of a millisecond, as Ctrl-C would come."""
     import signal

@@ -15,6 +15,7 @@ import scipy.sparse
 import fastoptim as fo
 
 F32 = np.float32
+pytestmark = pytest.mark.usefixtures("no_collection")
 
 
 class Interrupt:

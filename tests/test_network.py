@@ -545,6 +545,7 @@ def test_an_interrupt_at_each_line(method):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no setitimer")
+@pytest.mark.usefixtures("no_collection")
 @every_method
 def test_interrupts_at_any_moment_leave_a_step_of_the_undisturbed_run(method):
     """Parameters and counters are of the same step, whenever the signal comes."""

@@ -226,7 +226,7 @@ def test_bad_option(case, name, value, error, text):
 @every_rule
 def test_options_are_keyword_only(case):
     fields = [f for f in case.cls.__dataclass_fields__.values() if not f.kw_only]
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match="the others are given by name"):
         case.cls(*(f.default for f in fields), 0.1)
 
 
@@ -683,7 +683,7 @@ UNFIT = {
 @pytest.mark.parametrize("soft", [False, True], ids=["update", "soft batch"])
 @pytest.mark.parametrize("row", UNFIT.values(), ids=UNFIT)
 def test_a_factor_that_float32_cannot_hold(row, soft):
-    """It concerns float32 parameters alone, those of its group, and the call that it is found in."""
+    """It concerns float32 parameters alone, those of its group, and the one call."""
     make, text = row
     opt, params = make(), wide() | narrow()
     call = fo.SoftBatch(opt, every=1).update if soft else opt.update
@@ -716,8 +716,9 @@ def test_a_factor_of_one_call_does_not_outlive_it():
 @pytest.mark.parametrize(
     "opt",
     [
-        fo.Nesterov(lr=1.0, mu=1e-30), fo.Momentum(lr=1.0, alpha=1e-50), fo.Lion(lr=1.0, beta2=1e-50),
-        fo.RMSprop(lr=1.0, decay_rate=0.0, momentum=1e-50), fo.SGD(lr=0.0), fo.Adam(eps=0.0),
+        fo.Nesterov(lr=1.0, mu=1e-30), fo.Momentum(lr=1.0, alpha=1e-50), fo.SGD(lr=0.0),
+        fo.RMSprop(lr=1.0, decay_rate=0.0, momentum=1e-50), fo.Lion(lr=1.0, beta2=1e-50),
+        fo.Adam(eps=0.0),
     ],
     ids=repr,
 )
@@ -743,7 +744,7 @@ def test_an_own_rule_may_have_coefficients_as_small_as_it_likes():
 
 
 def test_a_coefficient_that_is_not_finite_names_rule_and_key():
-    text = r"coefficient of inf: Nesterov\(lr=1.7e\+308, mu=0.9, form='published'\) at update 1 of params\['a'\]"
+    text = r"coefficient of inf: Nesterov\(lr=1.7e\+308, mu=0.9, .* at update 1 of params\['a'\]"
     with pytest.raises(ValueError, match=text):
         fo.Nesterov(lr=1.7e308).update(wide(), wide())
     with pytest.raises(ValueError, match=r"a factor of -inf, which float64 cannot hold"):
@@ -755,14 +756,13 @@ def test_a_coefficient_that_is_not_finite_names_rule_and_key():
 @pytest.mark.parametrize("n", [2, 5000])
 def test_a_gradient_on_an_average_that_starts_now(n):
     """The average is written by the update, so the gradient that lies on it is read first."""
-    opt = fo.SGD(lr=1.0)
-    params = {"a": np.ones(n), "b": np.ones(n)}
-    opt.update(params, {"a": np.ones(n), "b": np.ones(n)})
+    opt, params = fo.SGD(lr=1.0), {"a": np.ones(n), "b": np.ones(n)}
+    grads = {"a": np.ones(n), "b": np.ones(n)}
+    opt.update(params, grads)
     opt.average = 0.5
-    opt.update(params, {"a": np.full(n, 2.0), "b": None})     # starts at 0, goes to -1
-    assert (opt.average_of["a"] == -1).all()
+    opt.update(params, grads)
+    grads["b"] = opt.average_of["a"]
     for _ in range(2):
-        kept = opt.average_of["a"].copy()
-        before = params["b"].copy()
-        opt.update(params, {"a": np.ones(n), "b": opt.average_of["a"]})
-        assert_same_array(params["b"], before - kept, "b")
+        expected = params["b"] - opt.average_of["a"]
+        opt.update(params, grads)
+        assert_same_array(params["b"], expected, "b")

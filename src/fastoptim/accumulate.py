@@ -6,10 +6,10 @@ as the arrays (`Commit`): an interrupt finds either the old batch with the old s
 the new.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from fastoptim.kernels.commit import Commit
 from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.ode import RungeKutta
 from fastoptim.rowsum import RowSum, is_by_rows
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -38,7 +40,7 @@ class Batch(NamedTuple):
     @property
     def keys(self) -> frozenset[Any]:
         """Keys that had a gradient."""
-        return self.dense | self.rows.keys()
+        return self.dense | self.rows.keys() if self.rows else self.dense
 
     def sum_of(self, key: object) -> Any:
         """Return the sum of a key's gradients, None if it had none."""
@@ -302,9 +304,9 @@ class SoftBatch:
         """Return the optimizer's state and what waits, as plain dicts and copies of arrays."""
         return self._still(partial(self._state, copy=True))
 
-    def _still(self, function: Any) -> Any:
+    def _still(self, function: Callable[[], T]) -> T:
         """Call a function while neither this nor the optimizer can change."""
-        return self._commit.alone(self.opt._collector.still, function)
+        return self._commit.alone(lambda: self.opt._collector.still(function))
 
     def _state(self, *, copy: bool) -> dict[str, Any]:
         now = self._batch()
@@ -372,7 +374,7 @@ class SoftBatch:
         self.load_state_dict(checkpoint.load(path))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin: Self = self._still(partial(self._twin, memo))
+        twin = self._still(partial(self._twin, memo))
         memo[id(self)] = twin
         return twin
 

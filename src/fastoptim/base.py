@@ -41,8 +41,8 @@ class Slot:
 
     Notes
     -----
-    The arrays are the live state and may be read and written in place; the mapping itself is
-    read-only, since the update goes on with the arrays that it knows.
+    The arrays are views of the live state and may be read and written in place; the mapping itself
+    is read-only, since the update goes on with the arrays that it knows.
     """
 
     name: str
@@ -264,8 +264,8 @@ class Optimizer(Checked):
         KeyError
             `grads` lacks a key of `params`, or has one that `params` has not.
         ValueError
-            A shape differs, a parameter is read-only, two parameters share memory, or every
-            gradient is None.
+            A shape differs, a parameter is read-only, two parameters share memory, every
+            gradient is None, or a scalar is too large or too small for a float32 parameter.
         IndexError
             A row number is not one of the parameter's.
         TypeError
@@ -279,7 +279,7 @@ class Optimizer(Checked):
         Notes
         -----
         All is checked before anything is written: a call that raises has changed no parameter,
-        no state and no counter.
+        no state and no counter. An interrupt (Ctrl-C) leaves a whole update or none.
         """
         self._collector.update(params, grads, *(self._prepared or self._prepare()))
 

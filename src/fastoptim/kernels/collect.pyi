@@ -1,11 +1,13 @@
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from fastoptim.kernels.commit import Commit
 from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.kernels.pipeline import Line
+
+T = TypeVar("T")
 
 class Param:
     key: Any
@@ -37,7 +39,7 @@ class Collector:
         commit: Commit | None = None,
         becomes: int = 0,
     ) -> None: ...
-    def still(self, function: Callable[[], Any]) -> Any: ...
+    def still(self, function: Callable[[], T]) -> T: ...
     def update(
         self,
         params: object,

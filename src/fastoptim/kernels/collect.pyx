@@ -59,7 +59,7 @@ from fastoptim.kernels.driver cimport (
     work_of,
 )
 from fastoptim.kernels.learning cimport ThreadCounts
-from fastoptim.kernels.pipeline cimport Line, fits
+from fastoptim.kernels.pipeline cimport Line, fits_float32
 from fastoptim.kernels.rows cimport Touched
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 
@@ -730,7 +730,7 @@ cdef class Collector:
             self.c32[row, k] = rounded(x)
             if not isfinite(x):
                 raise unfit.of_rule(line.owner, values, x, one.key, t, one.group, "float64")
-            doubtful = doubtful or not fits(x, self.c32[row, k])
+            doubtful = doubtful or not fits_float32(x, self.c32[row, k])
         return doubtful
 
     cdef int refuse_coefficients(self, Py_ssize_t row, Line line, Param one) except -1:
@@ -738,7 +738,7 @@ cdef class Collector:
         cdef int k
         cdef tuple values = tuple([self.c64[row, k] for k in range(line.c.rule.coefs)])
         for k in range(len(values)):
-            if fits(self.c64[row, k], self.c32[row, k]):
+            if fits_float32(self.c64[row, k], self.c32[row, k]):
                 continue
             problem = unfit.of_rule(
                 line.owner, values, values[k], one.key, one.t + 1, one.group, "float32"

@@ -1,7 +1,9 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 class Commit:
     number: int
     def __init__(self, busy_text: str) -> None: ...
-    def alone(self, function: Callable[..., Any], *arguments: Any) -> Any: ...
+    def alone(self, function: Callable[..., T], *arguments: Any) -> T: ...

@@ -21,4 +21,4 @@ cdef class Line:
     cpdef int set_shrink(self, double shrink) except -1
     cdef int prepare(self, double factor, double norm_factor, bint zero) except -1
 
-cdef bint fits(double wide, float narrow) noexcept
+cdef bint fits_float32(double wide, float narrow) noexcept

@@ -27,13 +27,13 @@ cdef int put(Line line, Stage *one, str name, double value) except -1:
     one.f64 = rule.f64
     one.c64 = value
     one.c32 = rounded(value)
-    if line.unfit is None and not fits(value, one.c32) and not isnan(value):    # NaN: of a gradient
+    if line.unfit is None and not fits_float32(value, one.c32) and not isnan(value):    # NaN: of a gradient
         line.unfit = name
         line.unfit_value = value
     return 0
 
 
-cdef bint fits(double wide, float narrow) noexcept:
+cdef bint fits_float32(double wide, float narrow) noexcept:
     """Whether a factor, rounded to float32, is neither infinite nor nothing."""
     return isfinite(narrow) and (not fo_is_zero(narrow) or wide == 0)
 

@@ -52,8 +52,8 @@ def of_rule(
     if small:
         held = ", which float32 cannot hold (it would be 0)"
         hint = (
-            f"use 0 or at least {SMALLEST_FLOAT32:.1e}, where a schedule that decays must end, too; "
-            f"or float64 parameters"
+            f"use 0 or at least {SMALLEST_FLOAT32:.1e}, where a schedule that decays must end, "
+            f"too; or float64 parameters"
         )
     return ValueError(
         f"the hyperparameters give a coefficient of {x}{held}: {type(owner).__name__}({given}) at "
@@ -66,9 +66,9 @@ def is_share(rule: Any, numbers: dict[str, Any], x: float) -> bool:
 
     Such a share may be as small as it likes, since 0 is a share, too.
     """
-    checks = checks_of(rule)
-    shares = [
-        value for name, value in numbers.items()
-        if isinstance(checks[name], Interval) and 0.0 in checks[name] and 2.0 not in checks[name]
-    ]
-    return any(x in (share, share * share) for share in shares)
+    for name, check in checks_of(rule).items():
+        if name in numbers and isinstance(check, Interval) and 0.0 in check and 2.0 not in check:
+            share = numbers[name]
+            if x in (share, share * share):
+                return True
+    return False
