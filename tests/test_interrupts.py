@@ -245,3 +245,27 @@ def test_discard_and_load(kind):
                 break
         assert n > 2
 
+
+
+def test_load_of_an_optimizer():
+    """Numbers of groups, hyperparameters, state and counters are the old ones or the new ones."""
+
+    def trained(lr, updates):
+        groups = [fo.Group("b", lr=lr / 2, weight_decay=0.1)]
+        opt = fo.Momentum(lr=lr, average=0.5, groups=groups)
+        params = {"a": np.ones(3), "b": np.ones(2)}
+        for _ in range(updates):
+            opt.update(params, {"a": np.ones(3), "b": np.ones(2)})
+        return opt
+
+    new = trained(0.5, 3).state_dict()
+    for n in count():
+        opt = trained(0.1, 1)
+        old, interrupt = flat_dict(opt.state_dict()), Interrupt(n)
+        interrupt.during(opt.load_state_dict, new)
+        after = flat_dict(opt.state_dict())
+        assert after in (old, flat_dict(new)), n
+        if not interrupt.raised:
+            break
+    assert n > 20
+    assert after == flat_dict(new)

@@ -85,12 +85,9 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
     for line in lost:       # first, since a filter of warnings may make each of them an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
-    opt._collector.restore(records, iter_, skipped, **together)
-    for name, value in values.items():
-        object.__setattr__(opt, name, value)
-    for group, inside in zip(opt.groups, of_groups, strict=True):
-        group._given.update(inside)
-    opt._forget()
+    changes = [(vars(opt), {**values, "_plan": None, "_prepared": None})]
+    changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
+    opt._collector.restore(records, iter_, skipped, changes, **together)
 
 
 def for_file(saved: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Collector:
         records: dict[Any, dict[str, Any]],
         iter: int,
         skipped: int,
+        changes: list[tuple[dict[str, Any], dict[str, Any]]] = ...,
         *,
         commit: Commit | None = None,
         becomes: int = 0,

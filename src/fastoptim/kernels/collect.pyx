@@ -446,12 +446,13 @@ cdef class Collector:
         }
 
     def restore(
-        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, *, Commit commit=None,
-        Py_ssize_t becomes=0,
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, changes=(), *,
+        Commit commit=None, Py_ssize_t becomes=0,
     ):
         """Replace all that is kept by copies of such records, which have been checked.
 
-        The commit, if given, gets its new number in the same step.
+        In the same step, between which no interrupt comes, each dict of `changes` is updated with
+        the one beside it, and the commit, if given, gets its new number.
         """
         cdef Param one
         cdef int k
@@ -478,6 +479,8 @@ cdef class Collector:
             raise RuntimeError("this optimizer is being copied or saved, in another thread")
         self.entries, self.iter, self.skipped = entries, iter, skipped
         self.slots, self.averages, self.last, self.moved = slots, averages, [], True
+        for kept, new in changes:
+            (<dict> kept).update(new)
         if commit is not None:
             commit.number = becomes
 
