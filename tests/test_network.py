@@ -269,6 +269,10 @@ def swapped(p):
     p["W"][[3, 2900]] = p["W"][[2900, 3]]
 
 
+def tiles_swapped(p):
+    p["W"][:256] = np.roll(p["W"][:256], 128)
+
+
 def next_number(p):
     p["W"][1500] = np.nextafter(p["W"][1500], 2)
 
@@ -283,6 +287,7 @@ ALTERATIONS = {
     "the last element": (lambda p: p["W"].__setitem__(-1, 9.0), "W"),
     "all signs": (lambda p: np.negative(p["W"], out=p["W"]), "W"),
     "two elements swapped": (swapped, "W"),
+    "two tiles swapped": (tiles_swapped, "W"),
     "reversed": (lambda p: p["W"].__setitem__(..., p["W"][::-1].copy()), "W"),
     "halves swapped": (lambda p: p["W"].__setitem__(..., np.roll(p["W"], 1024)), "W"),
     "another view": (lambda p: p["W"].reshape(30, 100).T[5].fill(0), "W"),
