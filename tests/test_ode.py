@@ -299,6 +299,14 @@ def test_deterministic_looks_at_the_bits_of_the_parameters():
     assert [step_and_count(opt, moved, fn) for _ in range(2)] == [6, 7]
 
 
+def test_deterministic_knows_other_parameters_in_fresh_memory():
+    """Memory that was just allocated is all zeros, as these parameters are."""
+    opt = fo.RK45(0.1, 0.1, 0.1, deterministic=True)
+    fn = counted(lambda p: {key: x - 1 for key, x in p.items()})
+    assert step_and_count(opt, {"x": np.zeros(3)}, fn) == 7
+    assert step_and_count(opt, {"y": np.zeros(4)}, fn) == 7
+
+
 def test_mini_batches_are_never_mixed_without_deterministic():
     """The first stage of every step sees its own batch."""
     batches = np.random.default_rng(5).standard_normal((4, 3))
