@@ -400,3 +400,13 @@ def test_what_is_said_of_tensorflow_is_so():
     for x in (tf.ones(2), tf.Variable(tf.ones(2))):
         with pytest.raises(TypeError, match=r".numpy\(\) of a TensorFlow tensor is a copy"):
             fo.SGD().update({"W": x}, {"W": np.ones(2, "f4")})
+
+
+@pytest.mark.parametrize("given", [{"x": np.ones(9)}, None, 5], ids=repr)
+@pytest.mark.parametrize("make", [fo.SGD, fo.Momentum, fo.Heun, fo.RK45])
+def test_what_is_no_function(make, given):
+    params = {"x": np.ones(9)}
+    with pytest.raises(TypeError, match="fn must be a function of params that returns") as raised:
+        make().step(params, given)
+    assert ("opt.update(params, grads)" in str(raised.value)) == hasattr(make, "update")
+    assert (params["x"] == 1).all()

@@ -618,3 +618,25 @@ def test_no_allocation_that_grows(method, tolerances, layout):
     step()
     assert peak(step) < 16_384
     assert kept(step) < 16_384
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("make", [fo.Heun, fo.RK23, lambda: fo.RK45(rtol=1e-3)])
+def test_a_gradient_that_is_none_at_some_stages_is_refused(make, first):
+    """None leaves a parameter where it is, and half a step would move it."""
+    opt, params, calls = make(), {"x": np.ones(2), "y": np.ones(2)}, []
+
+    def fn(p):
+        calls.append(1)
+        given = (len(calls) == 1) == first
+        return {"x": p["x"], "y": p["y"] if given else None}
+
+    with pytest.raises(ValueError, match=r"grads\['y'\] is None at one stage"):
+        opt.step(params, fn)
+    assert (params["x"] == 1).all()
+    assert (params["y"] == 1).all()
+    assert opt.iter == 0
+    opt.step(params, lambda p: {"x": p["x"], "y": None})
+    opt.step(params, lambda p: {"x": None, "y": p["y"]})
+    assert opt.iter == 2
+    assert (params["y"] != 1).all()

@@ -111,3 +111,16 @@ def test_pipelines_are_kept_while_only_numbers_change(monkeypatch):
     for _ in range(5):
         opt.update({"x": np.ones(3)}, {"x": np.ones(3)})
     assert len(made) == 1
+
+
+def test_what_a_schedule_raises_says_which_and_when():
+    def broken(step):
+        raise ZeroDivisionError("mine")
+
+    params, opt = {"x": np.ones(3)}, fo.Momentum(lr=0.1)
+    opt.update(params, {"x": np.ones(3)})
+    opt.alpha = broken
+    with pytest.raises(ZeroDivisionError, match="mine") as raised:
+        opt.update(params, {"x": np.ones(3)})
+    assert f"alpha is a schedule: {broken!r} was asked at step 1" in raised.value.__notes__
+    assert opt.iter == 1

@@ -53,8 +53,8 @@ needs_sharing = pytest.mark.skipif(not shareable(), reason="no OpenBLAS that tak
 def run(code, **environment):
     code = textwrap.dedent(START) + textwrap.dedent(code)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE,
-        encoding="utf-8", env=os.environ | environment,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True,
+        text=True, timeout=PATIENCE, encoding="utf-8", env=os.environ | environment,
     )
 
 
@@ -244,6 +244,8 @@ def test_taken_back_openblas_is_as_before():
         assert {one.before for one in of_python.libraries()} == {sharing.callback()}
     assert [one.set_callback and one.before for one in of_python.libraries()] == before
     outer.close()                                   # a second time: nothing happens
+    with pytest.raises(RuntimeError, match="given back; call share_threads"):
+        outer.__enter__()
     assert of_python.users == 0
 
 
@@ -252,7 +254,7 @@ def test_it_says_what_it_did(capsys):
     with fo.share_threads() as shared:
         assert "OpenBLAS" in repr(shared)
         assert "(NumPy)" in repr(shared)
-        assert f"on the {shared.n_threads} threads of fastoptim" in repr(shared)
+        assert f"on the {shared.n_threads} thread" in repr(shared)
         fo.show_runtime()
     assert "shared with:  OpenBLAS" in capsys.readouterr().out
     assert "given back" in repr(shared)

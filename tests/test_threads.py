@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import textwrap
@@ -346,7 +347,23 @@ def test_what_is_no_flag(fixed):
 def test_show_runtime_says_whether_counts_are_learned(capsys):
     fo.set_num_threads(2)
     fo.show_runtime()
-    assert "2 at most, learned by each optimizer" in capsys.readouterr().out
+    several = threads.machine_limit() > 1
+    expected = "2 at most, learned by each optimizer" if several else "1, of 2 allowed"
+    assert expected in capsys.readouterr().out
     fo.set_num_threads(2, fixed=True)
     fo.show_runtime()
     assert "2, fixed" in capsys.readouterr().out
+    fo.set_num_threads(1)
+    fo.show_runtime()
+    assert re.search(r"threads: +1\n", capsys.readouterr().out)
+
+
+@needs_openmp
+def test_processors_are_those_before_openmp_binds_its_threads():
+    code = """
+    import os
+    before = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from fastoptim.kernels import threads, processors
+    print(threads.machine_limit() == min(before, processors.quota(), 1024))
+    """
+    assert output(code, **UNSET | {"OMP_PROC_BIND": "true"}) == "True"

@@ -196,6 +196,13 @@ def step_door(step: Method) -> Method:
                 f"step needs the parameters and a function: opt.step(params, fn), where fn(params) "
                 f"returns grads or (loss, grads){other if hasattr(self, 'update') else ''}"
             )
+        fn = named["fn"] if "fn" in named else args[-1]
+        if not callable(fn) and len(args) + len(named) == 2:
+            other = "; with the gradients at hand call opt.update(params, grads)"
+            raise TypeError(
+                f"fn must be a function of params that returns grads or (loss, grads), got "
+                f"{shown(fn)} ({type(fn).__name__}){other if hasattr(self, 'update') else ''}"
+            )
         return step(self, *args, **named)
 
     return door

@@ -31,18 +31,22 @@ def follow(name: str, epochs: int, data: Data, bar: Any) -> tuple[dict[Any, Any]
     return params, curve
 
 
-def at_equal_training(curves: Mapping[str, Curve]) -> tuple[float, dict[str, float]]:
+def at_equal_training(
+    curves: Mapping[str, Curve], start: Curve
+) -> tuple[float, dict[str, float]]:
     """Return a training loss that all reach, and the validation loss of each on reaching it.
 
     It is the highest of the lowest ones; where a curve crosses it between two epochs, the
-    validation loss is interpolated.
+    validation loss is interpolated. All curves begin at the same start.
     """
     level = max(min(curve.training) for curve in curves.values())
     reached = {}
     for name, curve in curves.items():
-        k = next(i for i, loss in enumerate(curve.training) if loss <= level)
+        training = [*start.training, *curve.training]
+        validation = [*start.validation, *curve.validation]
+        k = next(i for i, loss in enumerate(training) if loss <= level)
         ends = slice(max(0, k - 1), k + 1)
-        x, y = curve.training[ends][::-1], curve.validation[ends][::-1]
+        x, y = training[ends][::-1], validation[ends][::-1]
         reached[name] = float(np.interp(level, x, y))
     return level, reached
 
@@ -64,14 +68,16 @@ def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: An
         bar.set_postfix_str(name)
         networks[name], curves[name] = follow(name, epochs, data, bar)
     bar.clear()
-    level, reached = at_equal_training(curves)
+    start = Curve()
+    start.add(new_network(), data)
+    level, reached = at_equal_training(curves, start)
     say(
         "                evaluations              loss            validation    validation\n"
         "method   step h    per step  steps  training  validation    accuracy"
         f"{f'at {level:.4f} ¹':>14}",
         *(row(name, networks[name], curves[name], reached[name], data) for name in names),
-        f"¹ validation loss where the training loss first reaches {level:.4f}, as all of them do: "
-        f"the\n  higher, the more overfitted. {tendency(reached)}",
+        f"¹ validation loss where the training loss first reaches {level:.4f}, between two epochs "
+        f"in\n  proportion: the higher, the more overfitted. {tendency(reached)}",
     )
     path = output / "methods.png"
     drawn = {

@@ -48,7 +48,9 @@ class Epsilon(Interval):
     def __call__(self, name: str, value: object) -> float:
         """Return a value as a float, or say why it cannot be this hyperparameter."""
         x = super().__call__(name, value)
-        if x != 0.0 and float(np.float32(x)) == 0.0:
+        with np.errstate(over="ignore"):  # what is too large is refused where it is used
+            narrow = float(np.float32(x))
+        if x != 0.0 and narrow == 0.0:
             zero = "0 or " if 0.0 in self else ""
             raise ValueError(
                 f"{name} must be {zero}at least {SMALLEST_FLOAT32:.1e}, below which float32 "

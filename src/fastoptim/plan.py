@@ -84,7 +84,11 @@ class Plan:
         """Let every schedule give its number for the next update."""
         step = self.opt._collector.iter
         for schedule, name, places, low, high, check in self.schedules:
-            value = schedule(step)
+            try:
+                value = schedule(step)
+            except Exception as problem:
+                problem.add_note(f"{name} is a schedule: {schedule!r} was asked at step {step}")
+                raise
             if type(value) is not float or not low < value < high:
                 value = checked_number(name, check, schedule, value, step)
             for values in places:

@@ -20,9 +20,9 @@ def set_num_threads(n: int | None, fixed: bool = False) -> None:
         The most. None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the
         processors of this process).
     fixed : bool, default False
-        Use just that many for every update that is not small, for a benchmark. Otherwise each
-        optimizer learns how many of them serve its user best, and never uses more than there are
-        processors.
+        Use just that many, for a benchmark, wherever each of them has 32,768 elements to do.
+        Otherwise each optimizer learns how many of them serve its user best, and never uses more
+        than there are processors.
 
     Notes
     -----
@@ -92,10 +92,13 @@ def show_runtime() -> None:
 
 def thread_choice() -> str:
     """Return in words how many threads an update uses."""
-    n, work = get_num_threads(), threads.work_per_thread()
+    n, used, work = get_num_threads(), threads.most_in_use(), threads.work_per_thread()
+    if used == 1:
+        return "1" if n == 1 else f"1, of {n} allowed"
     if not threads.learns():
-        return f"{n}, fixed; fewer below {n * work:,} elements"
-    return f"{n} at most, learned by each optimizer; one below {2 * work:,} elements"
+        return f"{n}, fixed, each with at least {work:,} elements"
+    allowed = "" if used == n else f" (of {n} allowed)"
+    return f"{used} at most{allowed}, learned by each optimizer; one below {2 * work:,} elements"
 
 
 def read_environment() -> None:

@@ -51,6 +51,8 @@ class SharedThreads:
             give_back()
 
     def __enter__(self) -> Self:
+        if not self._open:
+            raise RuntimeError("these threads were given back; call share_threads() again")
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -61,7 +63,8 @@ class SharedThreads:
             return "<given back: OpenBLAS runs on threads of its own>"
         if not self.libraries:
             return "<nothing to share: this build has no OpenMP, and updates use no threads>"
-        return f"<{', '.join(self.libraries)} on the {self.n_threads} threads of fastoptim>"
+        threads = f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
+        return f"<{', '.join(self.libraries)} on the {threads} of fastoptim>"
 
 
 shared: list[Blas] = []  # what has the callback now

@@ -25,6 +25,7 @@
   #endif
   static inline int fo_max_threads(void) { return omp_get_max_threads(); }
   static inline int fo_thread_limit(void) { return omp_get_thread_limit(); }
+  static inline int fo_processors(void) { return omp_get_num_procs(); }
 #else
   #define FO_OPENMP 0
   #define FO_HANGS_AFTER_FORK 0
@@ -32,6 +33,7 @@
   static inline void fo_pause(void) {}
   static inline int fo_max_threads(void) { return 1; }
   static inline int fo_thread_limit(void) { return 1; }
+  static inline int fo_processors(void) { return 1; }
 #endif
 
 /* ---------------------------------------------------------------- numbers and memory */

@@ -83,6 +83,7 @@ cdef class Points:
     cdef readonly object given      # the caller's container
     cdef object rules
     cdef object kept                # of the step before, if its x is y and its slopes are columns[0]
+    cdef list missing               # which gradients are None at every stage of this step
     cdef bint same                  # whether the arrays are like those of the call before
     cdef bint away                  # whether y is the base point and x may be another
 
@@ -246,14 +247,14 @@ cdef class Points:
         kept, self.kept = self.kept, None
         self.rules = rules
         if kept is None or not self.sweep.same_bits(self.x, self.y):
-            kept = None
+            kept = self.missing = None
             self.sweep.move(rules["_save"], self.x, None, (self.y,))
         self.away = True
         return kept
 
     def leap(self, dict rules, list g, tuple coefficients, list rows):
         """Keep the parameters as the base point, and let x be y + c g."""
-        self.kept = None
+        self.kept = self.missing = None
         self.rules = rules
         if g is None:
             self.sweep.move(rules["_save"], self.x, None, (self.y,))
@@ -406,9 +407,23 @@ cdef class Points:
                 raise keys_error(params, d)
         if d and all([g is None for g in d.values()]):
             raise ValueError("every gradient is None: there is nothing to update")
+        if of_fn:
+            self.check_missing([d[key] is None for key in self.keys])
         for k in range(len(self.keys)):
             flat.append(self.gradient(k, self.keys[k], d[self.keys[k]]))
         return flat
+
+    cdef int check_missing(self, list missing) except -1:
+        """Refuse a gradient that is None at one stage of a step and an array at another."""
+        if self.missing is None:
+            self.missing = missing
+        for key, now, then in zip(self.keys, missing, self.missing, strict=True):
+            if now != then:
+                raise ValueError(
+                    f"grads[{key!r}] is None at one stage of the step and not at another; None "
+                    f"leaves a parameter where it is, so it must be None at all of them"
+                )
+        return 0
 
     cdef object gradient(self, Py_ssize_t k, object key, object g):
         cdef object a = None

@@ -23,6 +23,7 @@ cdef extern from "platform.h":
     void fo_pause() nogil
     int fo_max_threads() nogil
     int fo_thread_limit() nogil
+    int fo_processors() nogil
 
 cdef enum:
     WORK_PER_THREAD = 32768     # elements; see most_for
@@ -32,7 +33,8 @@ cdef int chosen = 0             # by set_num_threads or FASTOPTIM_NUM_THREADS; 0
 cdef bint fixed = False         # whether an update uses just that many
 cdef bint orphaned = False      # a forked child whose OpenMP would hang
 cdef int by_quota = MOST_THREADS if os.environ.get("OMP_NUM_THREADS") else min(MOST_THREADS, quota())
-cdef int by_machine = min(MOST_THREADS, processors(), quota())
+# With OMP_PROC_BIND the mask of this thread is one processor by now; OpenMP knows the first one.
+cdef int by_machine = min(MOST_THREADS, max(processors(), fo_processors()), quota())
 
 shared_size = 0
 
