@@ -152,3 +152,22 @@ def test_an_update_that_was_refused_counts_for_nothing():
         now += 1e-3 if n == 1 else 0.5e-3
     assert count.learnt
     assert count.kept == 2
+
+
+def test_no_larger_count_is_tried_while_other_processes_are_busy():
+    loop = Loop(4, lambda n: 1e-3 / n)
+    loop.count.crowded = True
+    loop.run(5000)
+    assert set(loop.used) == {1}
+    loop.count.crowded = False
+    loop.run(5000)
+    assert loop.count.kept == 4
+
+
+def test_a_smaller_count_is_tried_all_the_same():
+    loop = Loop(2, lambda n: 1e-3 / n).run(2000)
+    assert loop.count.kept == 2
+    loop.count.crowded = True
+    loop.cycle = lambda n: 1e-3 * n
+    loop.run(2000)
+    assert loop.count.kept == 1

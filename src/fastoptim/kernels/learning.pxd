@@ -18,6 +18,8 @@ cdef class ThreadCount:
     cdef int n_recent, next_recent
     cdef bint skip                          # whether the next cycle follows a change of count
     cdef double first, begun                # times; begun is negative before the first update
+    cdef public bint crowded                # whether other processes keep the processors busy
+    cdef bint asks                          # whether the system is asked for that
     cdef bint ended                         # whether the update begun has also ended
     cdef double lasted                      # and then how long it took, if it was one of a try
     cdef double reference                   # a cycle with the best count, as of the latest decision
@@ -25,11 +27,15 @@ cdef class ThreadCount:
 
     cpdef int begin(self, double now) except -1
     cpdef int end(self, double now) except -1
+    cdef int start(self, double now) except -1
+    cdef int end_comparison(self, double now) except -1
     cdef int learn(self, double cycle, double now) except -1
     cdef int compare_first(self, double cycle, double now) except -1
     cdef int judge(self, double cycle, double now) except -1
     cdef int settle(self, bint won, double now) except -1
     cdef bint is_due(self, double now) except -1
+    cdef bint has_no_room(self, int place) noexcept
+    cdef int next_candidate(self) except -1
     cdef int notice_change(self, double now) except -1
     cdef double recent_median(self, int n) noexcept
 

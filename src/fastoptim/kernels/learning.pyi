@@ -1,6 +1,7 @@
 class ThreadCount:
     most: int
     spent: float
+    crowded: bool
     def __init__(self, most: int) -> None: ...
     @property
     def kept(self) -> int: ...

@@ -97,6 +97,39 @@
   }
 #endif
 
+/* Whether other processes keep the processors busy; 0 where the system does not tell.
+
+   Threads of this process that may be running are taken off: as many as there are, but for a
+   product and an update no more than two to a processor, less the caller. */
+#ifdef __linux__
+  #include <stdio.h>
+  #include <unistd.h>
+  static inline int fo_crowded(void) {
+      long own = 1, running = 0, processors = sysconf(_SC_NPROCESSORS_ONLN);
+      char text[1024], *end;
+      size_t n;
+      FILE *file = fopen("/proc/loadavg", "r");
+      if (!file)
+          return 0;
+      if (fscanf(file, "%*f %*f %*f %ld/", &running) != 1)
+          running = 0;
+      fclose(file);
+      file = fopen("/proc/self/stat", "r");
+      if (!file)
+          return 0;
+      n = fread(text, 1, sizeof text - 1, file);
+      fclose(file);
+      text[n] = 0;
+      end = strrchr(text, ')');       /* the name before it may contain anything */
+      if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d"
+                                  " %*d %ld", &own) != 1)
+          return 0;
+      return running > (own < 2 * processors - 1 ? own : 2 * processors - 1);
+  }
+#else
+  static inline int fo_crowded(void) { return 0; }
+#endif
+
 /* By its bits, since a caller may have switched its thread to take subnormals for zero. */
 static inline int fo_is_zero(float x) {
     uint32_t bits;
