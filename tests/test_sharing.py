@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading as threading_module
 
 import pytest
 
@@ -315,3 +316,24 @@ def test_a_build_without_openmp_says_so():
         assert "nothing to share" in repr(shared)
         assert shared.n_threads == 1
     assert of_python.users == 0
+
+
+@needs_sharing
+def test_two_threads_that_begin_to_share_install_it_once(monkeypatch):
+    """The second waits: twice installed, the callback would count as what was there before."""
+    libraries, found, opened = of_python.libraries, [], []
+    other = threading_module.Thread(target=lambda: opened.append(fo.share_threads()))
+
+    def in_between():
+        found.append(libraries())
+        if len(found) == 1:
+            other.start()
+            other.join(0.5)
+        return found[-1]
+
+    monkeypatch.setattr(of_python, "libraries", in_between)
+    with fo.share_threads():
+        other.join()
+        opened[0].close()
+    assert len(found) == 1
+    assert {one.before for one in libraries()} == {one.before for one in found[0]}

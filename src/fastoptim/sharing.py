@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import threading
 from typing import Any, NamedTuple, Self
 
 from threadpoolctl import ThreadpoolController
@@ -67,6 +68,7 @@ class SharedThreads:
         return f"<{', '.join(self.libraries)} on the {threads} of fastoptim>"
 
 
+one_at_a_time = threading.Lock()
 shared: list[Blas] = []  # what has the callback now
 users = 0  # SharedThreads that are open
 
@@ -104,21 +106,23 @@ def share_threads() -> SharedThreads:
     True
     """
     global users
-    if users == 0 and sharing.can_share():
-        install()
-    users += 1
-    return SharedThreads(described(), region_of(shared))
+    with one_at_a_time:
+        if users == 0 and sharing.can_share():
+            install()
+        users += 1
+        return SharedThreads(described(), region_of(shared))
 
 
 def give_back() -> None:
     """End one use of the shared threads; the last one restores OpenBLAS."""
     global users
-    users -= 1
-    if users == 0 and shared:
-        for one in shared:
-            one.set_callback(one.before)
-        sharing.end()
-        shared.clear()
+    with one_at_a_time:
+        users -= 1
+        if users == 0 and shared:
+            for one in shared:
+                one.set_callback(one.before)
+            sharing.end()
+            shared.clear()
 
 
 def install() -> None:

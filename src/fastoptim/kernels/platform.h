@@ -111,7 +111,7 @@
       FILE *file = fopen("/proc/loadavg", "r");
       if (!file)
           return 0;
-      if (fscanf(file, "%*f %*f %*f %ld/", &running) != 1)
+      if (fscanf(file, "%*s %*s %*s %ld/", &running) != 1)     /* no %f: locales differ */
           running = 0;
       fclose(file);
       file = fopen("/proc/self/stat", "r");
