@@ -32,4 +32,5 @@ sdist: .venv/installed
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist demo src/fastoptim.egg-info src/fastoptim/kernels/*.c src/fastoptim/kernels/*.so
+	rm -rf .venv build dist demo src/fastoptim.egg-info
+	find src -name "*.c" -delete -o -name "*.so" -delete

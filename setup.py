@@ -50,7 +50,7 @@ ISA_FLAGS = {
 
 def kernel(name, **options):
     return Extension(
-        f"fastoptim.kernels.{name}", [f"{KERNELS}/{name}.pyx"],
+        f"fastoptim.kernels.{name.replace('/', '.')}", [f"{KERNELS}/{name}.pyx"],
         include_dirs=[numpy.get_include(), KERNELS],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         **options,
@@ -135,9 +135,11 @@ class Build(build_ext):
         print(f"{bar}\n{text}\n{bar}", file=sys.stderr)
 
 
-variants = [f"rules_{isa}" for isa in ISA_FLAGS]
-modules = ["cpu", "rules", *variants, "threads", "sharing", "learning", "driver", "pipeline",
-           "commit", "collect", "arrays", "api", "rows", "sweep", "points"]
+modules = [
+    "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
+    "driver", "one_array", "update/pipeline", "update/commit", "update/row_numbers",
+    "update/collect", "ode/passes", "ode/workspace",
+]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": Build},

@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from fastoptim import checkpoint
+from fastoptim.checkpoint import file as checkpoint
 
 BYTES = 400_000_000
 ROUNDS = 9

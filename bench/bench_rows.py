@@ -87,7 +87,7 @@ def rows_stream(given):
     def call():
         rows, rest = next(turn)
         opt.update(params, {"E": rows})
-        bare("_add", bin_[:rest.size], rest)
+        bare("add", bin_[:rest.size], rest)
 
     return Contestant("stream limit", call)
 
@@ -100,8 +100,8 @@ def dense_stream(given):
     bin_ = np.zeros(rest.size, np.float32)
 
     def call():
-        bare("_stream", p, g, (m, v))
-        bare("_add", bin_, rest)
+        bare("stream", p, g, (m, v))
+        bare("add", bin_, rest)
 
     return Contestant("stream limit, one piece", call)
 

@@ -66,10 +66,10 @@ def data(sizes, batch, converted=lambda a: a):
 
 
 class Network:
-    """A network of fastoptim.mlp, and something that updates it."""
+    """A network of fastoptim.demo.mlp, and something that updates it."""
 
     def __init__(self, sizes, batch, optimizer, threads=None, share=False):
-        from fastoptim import mlp
+        from fastoptim.demo import mlp
 
         self.optimizer, self.threads, self.share = optimizer, threads, share
         self.params = mlp.init(sizes, 0)
@@ -166,7 +166,7 @@ def jax_contestants(sizes, batch):
     import optax
     from jax import numpy as jnp
 
-    from fastoptim import mlp
+    from fastoptim.demo import mlp
 
     batches = data(sizes, batch, jnp.asarray)
     opt = optax.adam(1e-3)

@@ -7,9 +7,9 @@ import numpy as np
 
 import fastoptim as fo
 from fastoptim import listings
-from fastoptim.base import Optimizer, Slot
-from fastoptim.kernels import RULES
-from fastoptim.kernels.arrays import step
+from fastoptim.kernels import PASSES
+from fastoptim.kernels.one_array import step
+from fastoptim.optimizer.base import Optimizer, Slot
 
 CASES = {
     "100 keys of 64 elements": [(64,)] * 100,
@@ -29,17 +29,20 @@ def arrays(shapes, seed):
 class Stream(Optimizer):
     """The least that can be done with Adam's arrays: one addition for each that is written."""
 
-    kernels = {"_stream": ("m", "v")}
+    kernels = {"stream": ("m", "v")}
     m = Slot()
     v = Slot()
+
+    def _capsule(self):
+        return PASSES[self.kernel]
 
     def coefficients(self, t):
         return ()
 
 
 def bare(name, param, grad, state=()):
-    """Run a loop that is no rule of an optimizer, such as "_add", on one array."""
-    step(RULES[name], param, grad, state, ())
+    """Run a loop that is no rule of an optimizer, such as "add", on one array."""
+    step(PASSES[name], param, grad, state, ())
 
 
 class AdamWithOut:

@@ -1,13 +1,11 @@
 import gc
-from importlib import import_module
 
 import pytest
 from hypothesis import HealthCheck, settings
 from registry import use_threads
 
 import fastoptim
-from fastoptim import base, lookahead, ode
-from fastoptim.kernels import RULES, available_isas, module_name, set_stages
+from fastoptim.kernels import ISA, available_isas, use
 
 # The same examples at every run, however slow the machine.
 settings.register_profile(
@@ -39,11 +37,8 @@ def threads(request):
 
 
 @pytest.fixture(params=available_isas())
-def isa(request, monkeypatch):
-    """Run with the rules of one instruction set that this machine has."""
-    rules = import_module(module_name(request.param)).RULES
-    for module in (base, lookahead, ode):
-        monkeypatch.setattr(module, "RULES", rules)
-    set_stages(rules)
+def isa(request):
+    """Run with the kernels of one instruction set that this machine has."""
+    use(request.param)
     yield request.param
-    set_stages(RULES)
+    use(ISA)

@@ -9,10 +9,10 @@ import pytest
 from reference import ORACLES, Staged
 
 import fastoptim
-from fastoptim.base import Optimizer
-from fastoptim.groups import OF_THE_WHOLE
-from fastoptim.hyperparameters import Choice, Flag, Interval
 from fastoptim.kernels import threads
+from fastoptim.optimizer.base import Optimizer
+from fastoptim.optimizer.groups import OF_THE_WHOLE
+from fastoptim.optimizer.hyperparameters import Choice, Flag, Interval
 
 CLASSES = [
     x

@@ -11,7 +11,7 @@ from registry import CLASSES
 
 import fastoptim as fo
 from fastoptim import schedules
-from fastoptim.answers import ELSEWHERE, PARAMETERS, SYNONYMS
+from fastoptim.porting.answers import ELSEWHERE, PARAMETERS, SYNONYMS
 
 METHODS = [fo.Heun, fo.RK23, fo.RK45]
 every_class = pytest.mark.parametrize("cls", [*CLASSES, *METHODS])

@@ -17,8 +17,8 @@ from c_api_run import EPOCHS, PENALTY, RANK, problem, stream
 from registry import CASES, assert_same_array, every_dtype, every_rule
 
 import fastoptim
-from fastoptim.base import Optimizer
 from fastoptim.kernels import available_isas
+from fastoptim.optimizer.base import Optimizer
 
 HERE = Path(__file__).parent
 CLIENTS = {"example": HERE.parent / "examples/c_api", "probe": HERE / "c_api_probe"}

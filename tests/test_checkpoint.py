@@ -26,7 +26,8 @@ from hypothesis.extra import numpy as hnp
 from registry import use_threads
 
 import fastoptim as fo
-from fastoptim import checkpoint, tree
+from fastoptim.checkpoint import file as checkpoint
+from fastoptim.checkpoint import tree
 
 pytest.importorskip("safetensors")
 pytest.importorskip("xxhash")
@@ -609,7 +610,7 @@ def test_full_disk_at_every_size(old):
     code = f"""
         import errno, os, resource
         import numpy as np
-        from fastoptim import checkpoint
+        from fastoptim.checkpoint import file as checkpoint
         tree = {{"x": np.ones(3000), "y": np.ones(1000)}}
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         for limit in [0, 1, 7, 8, 9, *range(500, 32500, 1000)]:
@@ -783,7 +784,7 @@ def test_names(tmp_path, monkeypatch):
 KILLED = """
     import sys
     import numpy as np
-    from fastoptim import checkpoint
+    from fastoptim.checkpoint import file as checkpoint
     i = 0
     while True:
         i += 1
@@ -872,7 +873,7 @@ def test_saving_when_the_interpreter_ends(path):
     code = f"""
         import atexit
         import numpy as np
-        from fastoptim import checkpoint
+        from fastoptim.checkpoint import file as checkpoint
         x = np.ones(3_000_000)
         @atexit.register
         def last():

@@ -9,7 +9,7 @@ def test_letters_that_the_terminal_does_not_have():
     """In the locale C the demonstration's µ and × cannot be printed."""
     code = """if True:
         import fastoptim
-        from fastoptim import cli
+        from fastoptim.demo import cli
         fastoptim.show_runtime = lambda: print("\\xb5s, 3\\xd7")
         raise SystemExit(cli.main(["info"]))
     """

@@ -19,7 +19,8 @@ from registry import arrays, assert_same_array, assert_same_bits, every_dtype, u
 from scipy import sparse
 
 import fastoptim as fo
-from fastoptim import compiled, schedules
+from fastoptim import schedules
+from fastoptim.custom import numba_loop as compiled
 
 NAMES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "MyLion", "Rprop", "AdaMax"]
 SHAPES = {"a": (1,), "b": (7,), "c": (1023,), "d": (41, 25), "e": (200_000,), "f": ()}

@@ -8,7 +8,11 @@ import pytest
 from registry import CLASSES
 
 import fastoptim
-from fastoptim import cli, demo, demo_data, demo_methods, listings, mlp, plot
+from fastoptim import listings
+from fastoptim.demo import cli, mlp, plot
+from fastoptim.demo import data as demo_data
+from fastoptim.demo import methods as demo_methods
+from fastoptim.demo import train as demo
 
 LISTED = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 

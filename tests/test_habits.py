@@ -7,7 +7,7 @@ import pytest
 from registry import CASES, arrays, assert_same_bits, every_dtype, every_rule
 
 import fastoptim as fo
-from fastoptim.base import checks_of
+from fastoptim.optimizer.base import checks_of
 
 
 @every_rule

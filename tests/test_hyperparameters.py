@@ -225,7 +225,7 @@ def test_coefficient_that_is_not_finite():
 
 
 def test_base_class_is_not_a_rule():
-    from fastoptim.base import Optimizer
+    from fastoptim.optimizer.base import Optimizer
 
     with pytest.raises(TypeError, match="use one, such as fastoptim.SGD"):
         Optimizer()

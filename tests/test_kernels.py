@@ -5,7 +5,8 @@ import pytest
 
 import fastoptim as fo
 from fastoptim import kernels
-from fastoptim.kernels import RULES, Collector, Line, checks
+from fastoptim.kernels import RULES, Collector, Line
+from fastoptim.kernels.update.checks import arrays as checks
 
 F32 = np.float32
 
@@ -21,7 +22,7 @@ def test_the_public_names():
 
 @pytest.mark.parametrize("lines", [[None], [line(), None], [line(), 3], [Line]], ids=str)
 def test_lines_that_are_none(lines):
-    params, collector = {"x": np.ones(3)}, Collector(RULES)
+    params, collector = {"x": np.ones(3)}, Collector()
     with pytest.raises(TypeError, match="lines must be a list of Line, got"):
         collector.update(params, {"x": np.ones(3)}, lines)
     assert (params["x"] == 1).all()
@@ -43,7 +44,7 @@ def test_as_many_slots_as_the_rule_has(slots, starts):
 @pytest.mark.parametrize("group", [-1, -(2**31)])
 def test_a_group_below_zero(group):
     params, chosen = {"a": np.ones(3), "x": np.ones(3)}, {"a": 0, "x": group}
-    collector = Collector(RULES, chosen.__getitem__)
+    collector = Collector(chosen.__getitem__)
     with pytest.raises(ValueError, match=rf"the group of 'x' is {group}; .*counted from 0"):
         collector.update(params, dict(params), [line()])
     assert collector.iter == 0

@@ -13,7 +13,9 @@ from test_exactness import PAST_THRESHOLD
 from test_layouts import LAYOUTS
 
 import fastoptim as fo
-from fastoptim import closure, hyperparameters, lookahead, ode
+from fastoptim.ode import methods as ode
+from fastoptim.optimizer import hyperparameters, lookahead
+from fastoptim.optimizer import objective as closure
 
 METHODS = {
     "Heun": lambda: fo.Heun(0.05),

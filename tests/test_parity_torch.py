@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastoptim as fo
-from fastoptim.optimizers import momentum_products
+from fastoptim.rules import momentum_products
 
 torch = pytest.importorskip("torch")
 

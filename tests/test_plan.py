@@ -102,7 +102,7 @@ def test_an_assignment_in_between_is_seen():
 
 def test_pipelines_are_kept_while_only_numbers_change(monkeypatch):
     """What an update with a schedule costs is asking it: nothing else is made anew."""
-    from fastoptim import plan
+    from fastoptim.optimizer import plan
 
     made = []
     line = plan.Line

@@ -21,7 +21,7 @@ from registry import (
 from test_options import OPTIONS, assert_same_averages, every_option
 
 import fastoptim as fo
-from fastoptim.base import Optimizer
+from fastoptim.optimizer.base import Optimizer
 
 F32, F64 = np.float32, np.float64
 SHAPES = [(60,), (60, 1), (50, 3), (40, 15), (40, 16), (30, 100), (9, 2500), (20, 4, 7), (5, 0)]

@@ -8,7 +8,7 @@ from reference import ORACLES
 from registry import assert_same_bits
 
 import fastoptim as fo
-from fastoptim.optimizers import MomentumProducts, momentum_products
+from fastoptim.rules import MomentumProducts, momentum_products
 
 
 def trained(opt, steps=30, seed=0, dtype=np.float64):

@@ -11,11 +11,11 @@ array([0.9, 0.9, 0.9])
 from importlib.metadata import version as _version
 
 from fastoptim import schedules
-from fastoptim.accumulate import SoftBatch
-from fastoptim.custom import rule
-from fastoptim.groups import Group
-from fastoptim.ode import RK23, RK45, Heun
-from fastoptim.optimizers import (
+from fastoptim.custom.rule import rule
+from fastoptim.ode.methods import RK23, RK45, Heun
+from fastoptim.optimizer.groups import Group
+from fastoptim.rows import Rows
+from fastoptim.rules import (
     FTRL,
     SGD,
     AdaBelief,
@@ -33,9 +33,9 @@ from fastoptim.optimizers import (
     RMSprop,
     Rprop,
 )
-from fastoptim.rows import Rows
 from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
 from fastoptim.sharing import share_threads
+from fastoptim.softbatch.batch import SoftBatch
 
 __version__ = _version("fastoptim")
 

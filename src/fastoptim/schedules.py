@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from fastoptim.hyperparameters import Interval
+from fastoptim.optimizer.hyperparameters import Interval
 
 __all__ = [
     "constant",

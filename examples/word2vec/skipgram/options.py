@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import fastoptim
-from fastoptim.base import Optimizer
+from fastoptim.optimizer.base import Optimizer
 from skipgram.corpus import InputError
 
 MOST = 2**31 - 1

@@ -4,58 +4,31 @@ The rules are compiled once per instruction set. The best one that was built and
 processor has is imported here; ``FASTOPTIM_ISA`` names another. All give the same bits.
 """
 
-import os
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastoptim.kernels import api, arrays, cpu
-from fastoptim.kernels.collect import Collector as Collector  # for the library's own modules
-from fastoptim.kernels.pipeline import Line as Line
-from fastoptim.kernels.pipeline import set_stages
-from fastoptim.kernels.rows import coalesced_rows
+from fastoptim.kernels import one_array
+from fastoptim.kernels.instruction_sets import PASSES as PASSES
+from fastoptim.kernels.instruction_sets import RULES, available_isas, chosen_isa, use
+from fastoptim.kernels.update.collect import Collector as Collector  # for the library's own modules
+from fastoptim.kernels.update.pipeline import Line as Line
+from fastoptim.kernels.update.row_numbers import coalesced_rows
 
 __all__ = ["ISA", "RULES", "available_isas", "capsule", "step"]
 
 
-def module_name(isa: str) -> str:
-    """Return the name of the module with the rules for an instruction set."""
-    return f"{__name__}.rules" if isa == "baseline" else f"{__name__}.rules_{isa}"
-
-
-def available_isas() -> list[str]:
-    """Return the instruction sets that were built and that this processor has, plainest first."""
-    # The processor first: the start-up code of an AVX2 module contains AVX2 instructions.
-    return [isa for isa in cpu.instruction_sets() if find_spec(module_name(isa))]
-
-
-def chosen_isa() -> str:
-    """Return the instruction set to use: the best, or what FASTOPTIM_ISA says."""
-    isas = available_isas()
-    isa = os.environ.get("FASTOPTIM_ISA") or isas[-1]
-    if isa not in isas:
-        raise ValueError(
-            f"FASTOPTIM_ISA must be one of baseline, avx2, avx512, of which this machine and "
-            f"this build have {', '.join(isas)}; got {isa!r}"
-        )
-    return isa
-
-
 ISA: str = chosen_isa()
-RULES: dict[str, object] = import_module(module_name(ISA)).RULES
-set_stages(RULES)
-api.publish(RULES)
+use(ISA)
 
 
 def coalesced(
     name: str, index: NDArray[Any], values: NDArray[Any], table: int, length: int
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Return the distinct rows of a gradient in order, and their sums; see `coalesced_rows`."""
-    return coalesced_rows(RULES["_add"], name, index, values, table, length)
+    return coalesced_rows(PASSES["add"], name, index, values, table, length)
 
 
 def capsule(name: str) -> object:
@@ -81,9 +54,8 @@ def capsule(name: str) -> object:
 
 def named(rule: object) -> object:
     """Return the capsule of a rule's name, or list the names."""
-    if not isinstance(rule, str) or rule not in RULES or rule.startswith("_"):
-        names = ", ".join(name for name in RULES if not name.startswith("_"))
-        raise ValueError(f"rule must be one of {names}, got {rule!r}")
+    if not isinstance(rule, str) or rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     return RULES[rule]
 
 
@@ -127,4 +99,4 @@ def step(
     >>> p
     array([0.8000011, 0.8000011, 0.8000011], dtype=float32)
     """
-    arrays.step(named(rule), param, grad, state, coefficients)
+    one_array.step(named(rule), param, grad, state, coefficients)

@@ -27,13 +27,13 @@ cdef int n_public = 0
 
 
 def publish(dict rules):
-    """Let `find_rule` find the rules of the chosen instruction set; stages stay inside.
+    """Let `find_rule` find the rules of the chosen instruction set.
 
     Another call, as by importlib.reload, writes the same pointers into the same places, so that
     threads may be in `find_rule` meanwhile.
     """
     global n_public
-    public = [capsule for name, capsule in rules.items() if not name.startswith("_")]
+    public = list(rules.values())
     if len(public) > MOST:
         raise ValueError(f"find_rule has room for {MOST} rules, got {len(public)}; raise MOST")
     for k, capsule in enumerate(public):

@@ -1,1 +1,2 @@
 RULES: dict[str, object]
+PASSES: dict[str, object]

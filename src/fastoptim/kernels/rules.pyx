@@ -8,7 +8,7 @@ So a line here is changed together with its listing or not at all.
 Why these loops are plain:
  a) gcc vectorises each of them as it stands and checks at a span's entry that the arrays are
     apart. No intrinsics, no blocking, no unrolling by hand measured faster.
- b) Scalars come from Python (coefficients(t) in optimizers.py), where t and pow live; the loop
+ b) Scalars come from Python (coefficients(t) in fastoptim/rules.py), where t and pow live; the loop
     has no t, no pow, and no branch that an element could take.
  c) An ε inside the root that is 0 changes no bit: h + 0 is h for every h but −0, which a sum of
     squares never is, and √−0 + ε is √0 + ε. So √(h + ε_root) + ε needs no second kernel.
@@ -24,7 +24,7 @@ from libc.math cimport fabs, fabsf, sqrt, sqrtf
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastoptim.kernels.piece cimport Piece
+from fastoptim.kernels.ode.piece cimport Piece
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
 
@@ -303,74 +303,76 @@ cdef void adabelief(floating *p, const floating *g, floating **s, const floating
         p[i] -= lr_t * m[i] / (root(v[i]) + eps)
 
 
-include "stages.pxi"
-include "passes.pxi"
+include "option_stages.pxi"
+include "runge_kutta.pxi"
 
 
 cdef Rule[64] TABLE
 cdef int rows = 0
 
 
-cdef int row(const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64) except -1:
+cdef int row(dict kernels, const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64) except -1:
     global rows
     if rows == 64:
         raise ValueError("TABLE has room for 64 rows; make it longer")
     TABLE[rows] = Rule(RULE_ABI, name, slots, coefs, f32, f64)
-    RULES[name.decode()] = PyCapsule_New(&TABLE[rows], "fastoptim.Rule", NULL)
+    kernels[name.decode()] = PyCapsule_New(&TABLE[rows], "fastoptim.Rule", NULL)
     rows += 1
     return 0
 
 
 # name → capsule "fastoptim.Rule" around its row
 RULES = {}
-#   name                       slots coefs
-row(b"sgd",                      0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
-row(b"momentum",                 1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
-row(b"heavy_ball",               1, 3, <rule_f32> heavy_ball[float], <rule_f64> heavy_ball[double])
-row(b"heavy_ball_nesterov",      1, 3, <rule_f32> heavy_ball_nesterov[float], <rule_f64> heavy_ball_nesterov[double])
-row(b"nesterov",                 1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
-row(b"nesterov_listing",         1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
-row(b"lion",                     1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
-row(b"rprop",                    2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
-row(b"adagrad",                  1, 3, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
-row(b"ftrl",                     2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
-row(b"rmsprop",                  1, 5, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
-row(b"rmsprop_momentum",         2, 6, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
-row(b"rmsprop_centered",         2, 5, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
-row(b"rmsprop_centered_momentum", 3, 6,
+#          name                       slots coefs
+row(RULES, b"sgd",                      0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
+row(RULES, b"momentum",                 1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
+row(RULES, b"heavy_ball",               1, 3, <rule_f32> heavy_ball[float], <rule_f64> heavy_ball[double])
+row(RULES, b"heavy_ball_nesterov",      1, 3, <rule_f32> heavy_ball_nesterov[float], <rule_f64> heavy_ball_nesterov[double])
+row(RULES, b"nesterov",                 1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
+row(RULES, b"nesterov_listing",         1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
+row(RULES, b"lion",                     1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
+row(RULES, b"rprop",                    2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
+row(RULES, b"adagrad",                  1, 3, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
+row(RULES, b"ftrl",                     2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
+row(RULES, b"rmsprop",                  1, 5, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
+row(RULES, b"rmsprop_momentum",         2, 6, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
+row(RULES, b"rmsprop_centered",         2, 5, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
+row(RULES, b"rmsprop_centered_momentum", 3, 6,
     <rule_f32> rmsprop_centered_momentum[float], <rule_f64> rmsprop_centered_momentum[double])
-row(b"adadelta",                 2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
-row(b"adam",                     2, 5, <rule_f32> adam[float], <rule_f64> adam[double])
-row(b"adam_amsgrad",             3, 5, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
-row(b"adamax",                   2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
-row(b"nadam",                    2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
-row(b"radam",                    2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
-row(b"adabelief",                2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
+row(RULES, b"adadelta",                 2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
+row(RULES, b"adam",                     2, 5, <rule_f32> adam[float], <rule_f64> adam[double])
+row(RULES, b"adam_amsgrad",             3, 5, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
+row(RULES, b"adamax",                   2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
+row(RULES, b"nadam",                    2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
+row(RULES, b"radam",                    2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
+row(RULES, b"adabelief",                2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
 
-row(b"_scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
-row(b"_clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])
-row(b"_l2",              1, 1, <rule_f32> _l2[float], <rule_f64> _l2[double])
-row(b"_shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shrink[double])
-row(b"_average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
-row(b"_zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
-row(b"_survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
-row(b"_add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
-row(b"_stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+# What is no rule of an optimizer, in the same way.
+PASSES = {}
+row(PASSES, b"scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
+row(PASSES, b"clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])
+row(PASSES, b"l2",              1, 1, <rule_f32> _l2[float], <rule_f64> _l2[double])
+row(PASSES, b"shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shrink[double])
+row(PASSES, b"average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
+row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
+row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
+row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
+row(PASSES, b"stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
 
-row(b"_copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
-row(b"_ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])
-row(b"_save",            1,  0, <rule_f32> _save[float], <rule_f64> _save[double])
-row(b"_restore",         1,  0, <rule_f32> _restore[float], <rule_f64> _restore[double])
-row(b"_leap",            1,  1, <rule_f32> _leap[float], <rule_f64> _leap[double])
-row(b"_combine1",        1,  1, <rule_f32> _combine1[float], <rule_f64> _combine1[double])
-row(b"_combine2",        2,  2, <rule_f32> _combine2[float], <rule_f64> _combine2[double])
-row(b"_combine3",        3,  3, <rule_f32> _combine3[float], <rule_f64> _combine3[double])
-row(b"_combine5",        5,  5, <rule_f32> _combine5[float], <rule_f64> _combine5[double])
-row(b"_stage1",          2,  1, <rule_f32> _stage1[float], <rule_f64> _stage1[double])
-row(b"_stage2",          3,  2, <rule_f32> _stage2[float], <rule_f64> _stage2[double])
-row(b"_stage3",          4,  3, <rule_f32> _stage3[float], <rule_f64> _stage3[double])
-row(b"_stage4",          5,  4, <rule_f32> _stage4[float], <rule_f64> _stage4[double])
-row(b"_stage5",          6,  5, <rule_f32> _stage5[float], <rule_f64> _stage5[double])
-row(b"_embedded3",       4,  6, <rule_f32> _embedded3[float], <rule_f64> _embedded3[double])
-row(b"_embedded5",       6, 10, <rule_f32> _embedded5[float], <rule_f64> _embedded5[double])
-row(b"_error_squared",   2,  3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])
+row(PASSES, b"copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
+row(PASSES, b"ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])
+row(PASSES, b"save",            1,  0, <rule_f32> _save[float], <rule_f64> _save[double])
+row(PASSES, b"restore",         1,  0, <rule_f32> _restore[float], <rule_f64> _restore[double])
+row(PASSES, b"leap",            1,  1, <rule_f32> _leap[float], <rule_f64> _leap[double])
+row(PASSES, b"combine1",        1,  1, <rule_f32> _combine1[float], <rule_f64> _combine1[double])
+row(PASSES, b"combine2",        2,  2, <rule_f32> _combine2[float], <rule_f64> _combine2[double])
+row(PASSES, b"combine3",        3,  3, <rule_f32> _combine3[float], <rule_f64> _combine3[double])
+row(PASSES, b"combine5",        5,  5, <rule_f32> _combine5[float], <rule_f64> _combine5[double])
+row(PASSES, b"slope1",          2,  1, <rule_f32> _slope1[float], <rule_f64> _slope1[double])
+row(PASSES, b"slope2",          3,  2, <rule_f32> _slope2[float], <rule_f64> _slope2[double])
+row(PASSES, b"slope3",          4,  3, <rule_f32> _slope3[float], <rule_f64> _slope3[double])
+row(PASSES, b"slope4",          5,  4, <rule_f32> _slope4[float], <rule_f64> _slope4[double])
+row(PASSES, b"slope5",          6,  5, <rule_f32> _slope5[float], <rule_f64> _slope5[double])
+row(PASSES, b"embedded3",       4,  6, <rule_f32> _embedded3[float], <rule_f64> _embedded3[double])
+row(PASSES, b"embedded5",       6, 10, <rule_f32> _embedded5[float], <rule_f64> _embedded5[double])
+row(PASSES, b"error_squared",   2,  3, <rule_f32> _error_squared[float], <rule_f64> _error_squared[double])

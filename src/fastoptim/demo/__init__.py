@@ -1,0 +1,1 @@
+"""The command ``fastoptim``, and the demonstration that it runs."""

@@ -1,0 +1,1 @@
+"""Runge–Kutta steps: the parameters as a point that moves, and the passes that move it."""

@@ -1,0 +1,11 @@
+"""A piece of a parameter, as the passes of a Runge–Kutta step see it (runge_kutta.pxi, passes.pyx)."""
+
+from libc.stdint cimport uint64_t
+
+# A pass has as many arrays as a rule may have slots, so what else it needs is gathered here: a pass
+# gets the address of a Piece in the place of p.
+cdef struct Piece:
+    Py_ssize_t x        # address of the point, in the caller's memory, where it lies flat
+    uint64_t digest     # of the bits that were written to x last
+    Py_ssize_t altered  # whether x held other bits at the last pass over it
+    double total        # the piece's share of a sum, where a pass makes one

@@ -1,0 +1,1 @@
+"""One update: the stations that the keys of a dict pass through."""

@@ -1,0 +1,4 @@
+"""Input checks and their messages.
+
+Ordinary arrays never come here, so these functions may be slow and explicit.
+"""

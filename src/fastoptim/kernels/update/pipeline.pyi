@@ -1,0 +1,26 @@
+from collections.abc import Callable
+
+class Line:
+    slots: tuple[str, ...]
+    starts: tuple[float, ...]
+    coefficients: Callable[[int], tuple[float, ...]]
+    zero_grads: bool
+    def __init__(
+        self,
+        rule: object,
+        slots: tuple[str, ...],
+        starts: tuple[float, ...],
+        coefficients: Callable[[int], tuple[float, ...]],
+        clip_value: float | None = None,
+        weight_decay: float = 0.0,
+        shrink: float = 1.0,
+        average: float | None = None,
+        *,
+        maximize: bool = False,
+        zero_grads: bool = False,
+        owner: object = None,
+    ) -> None: ...
+    def adjust(
+        self, clip_value: float | None, weight_decay: float, shrink: float, average: float | None
+    ) -> int: ...
+    def set_shrink(self, shrink: float) -> int: ...

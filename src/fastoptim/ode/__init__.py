@@ -1,0 +1,1 @@
+"""Gradient flow followed by Heun's and Runge–Kutta methods."""

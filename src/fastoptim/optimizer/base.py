@@ -1,0 +1,382 @@
+"""What every optimizer has: checked attributes, options, state by name, and ``update``."""
+
+import dataclasses
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from os import PathLike
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastoptim.checkpoint import file as checkpoint
+from fastoptim.kernels import RULES, Collector, driver
+from fastoptim.optimizer import groups as grouping
+from fastoptim.optimizer import state
+from fastoptim.optimizer.groups import Group
+from fastoptim.optimizer.hyperparameters import (
+    Check,
+    Checked,
+    Choice,
+    Flag,
+    Interval,
+    OrNone,
+    checks_of,
+    hyper,
+    may_be_schedule,
+)
+from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.plan import Plan
+
+Arrays = Mapping[Any, Any] | Sequence[Any]
+Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
+
+
+class Slot:
+    """A state array per key: ``opt.v["W1"]``, shaped like the parameter.
+
+    Parameters
+    ----------
+    start : str, optional
+        The hyperparameter that fresh state is filled with; zeros without.
+
+    Notes
+    -----
+    The arrays are views of the live state and may be read and written in place; the mapping itself
+    is read-only, since the update goes on with the arrays that it knows.
+    """
+
+    name: str
+
+    def __init__(self, start: str | None = None) -> None:
+        self.start = start
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, optimizer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self, optimizer: "Optimizer", owner: type
+    ) -> Mapping[Hashable, NDArray[np.floating[Any]]]: ...
+    def __get__(self, optimizer: "Optimizer | None", owner: type) -> Any:
+        if optimizer is None:
+            return self
+        return MappingProxyType(optimizer._collector.slots.get(self.name, {}))
+
+    def __set__(self, optimizer: "Optimizer", value: object) -> None:
+        raise AttributeError(
+            f"{self.name} cannot be replaced; write into its arrays instead: "
+            f"opt.{self.name}[key][...] = value"
+        )
+
+
+class Groups:
+    """What the groups of an optimizer may be: a list of `Group`."""
+
+    def __call__(self, name: str, value: object) -> tuple[Group, ...]:
+        """Return groups as a tuple, or say what is none."""
+        if isinstance(value, Group) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} must be a list of fastoptim.Group, got {value!r}")
+        for one in value:
+            if not isinstance(one, Group):
+                raise TypeError(f"{name} must be a list of fastoptim.Group, got {one!r} in it")
+        return tuple(value)
+
+
+class Denormals(Choice):
+    """What becomes of subnormal numbers, where the processor leaves a choice."""
+
+    def __call__(self, name: str, value: object) -> str:
+        """Return a value if it is one of the names and can be had."""
+        choice = super().__call__(name, value)
+        if choice == "flush" and not driver.can_flush():
+            raise ValueError(f"{name}='flush' is not available on this kind of processor")
+        return choice
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Optimizer(Checked):
+    """The part that all rules share; use one of its subclasses.
+
+    A subclass is a dataclass that says: its hyperparameters (`hyper`), its state (`Slot`), the
+    kernels it may use with the slots that each takes, in the kernel's order, and its
+    `coefficients`.
+
+    Parameters
+    ----------
+    weight_decay : float in [0, inf), default 0.0
+        λ. L2 decay: the rule sees g + λp.
+    decoupled : bool, default False
+        The decay multiplies the parameter by 1 − lr·λ before the rule instead, which sees g alone.
+    clip_value : float in (0, inf) or None
+        Every element of the gradient is brought into [−clip_value, clip_value].
+    clip_norm : float in (0, inf) or None
+        If the norm of all gradients together is larger, all are multiplied by clip_norm / norm.
+        The norm is summed in float64 in an order that depends on the keys' and elements' order
+        alone. Not together with clip_value.
+    maximize : bool, default False
+        Go up instead of down: the rule sees −g.
+    zero_grads : bool, default False
+        Set the gradients to zero in the same pass.
+    average : float in [0, 1) or None
+        Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
+        `average_of`; it starts at the weights before the first update that averages.
+    nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+        What to do when a gradient has a NaN or an infinity: go on, as NumPy would (with
+        clip_norm a NaN then reaches every parameter); leave the update out, count it in `skipped`
+        and change nothing else; or raise a FloatingPointError that names key and index.
+    denormals : {"keep", "flush"}, default "keep"
+        "flush" lets the kernels take numbers below 1.2e-38 (float64: 2.2e-308) for zero. Some
+        processors are many times slower with them, and state that decays towards zero ends there.
+        "keep" gives the listing's bits.
+    groups : list of Group
+        Other hyperparameters for some keys; the first group that a key matches counts. A pattern
+        that matches no key is an error at the first update.
+
+    Notes
+    -----
+    The gradient's way: sign, clipping, weight decay, rule. Every hyperparameter that is a number
+    may also be a schedule: a callable from the number of completed updates to a number.
+    """
+
+    kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
+    rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
+    _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
+    _plan: ClassVar[Plan | None]  # until a hyperparameter is assigned
+    _prepared: ClassVar[tuple[Any, ...] | None]  # what it gives, unless a schedule changes it
+
+    weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
+    decoupled: bool = hyper(False, Flag(), kw_only=True)
+    clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
+    clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
+    maximize: bool = hyper(False, Flag(), kw_only=True)
+    zero_grads: bool = hyper(False, Flag(), kw_only=True)
+    average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
+    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
+    denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
+    groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.kernels:
+            raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
+        collector = Collector(self._group_of, self._check_keys)
+        object.__setattr__(self, "_collector", collector)
+
+    def _group_of(self, key: object) -> int:
+        """Return which view a key's parameter is updated with."""
+        return grouping.index_of(self.groups, key)
+
+    def _check_keys(self, keys: Iterable[object]) -> None:
+        grouping.check_keys(self.groups, keys)
+
+    def _checked(self, name: str, check: Check, value: object) -> object:
+        """Return what an assignment stores: a checked value, or a schedule."""
+        if not (callable(value) and may_be_schedule(check)):
+            value = check(name, value)
+        other = {"clip_value": "clip_norm", "clip_norm": "clip_value"}.get(name)
+        if other and value is not None and getattr(self, other) is not None:
+            raise ValueError(f"clip_value and clip_norm cannot both be set; set {other}=None first")
+        if name == "groups":
+            value = self._bound(value)
+        self._forget()
+        return value
+
+    def _bound(self, value: Any) -> tuple[Group, ...]:
+        """Return groups that check their hyperparameters as this optimizer does."""
+        if hasattr(self, "_collector") and self._collector.entries:
+            raise ValueError("groups cannot change after the first update; their values can")
+        return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
+
+    def _forget(self) -> None:
+        """Let the next update look at the hyperparameters anew."""
+        object.__setattr__(self, "_prepared", None)
+        object.__setattr__(self, "_plan", None)
+
+    def __repr__(self) -> str:
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        shown = [
+            f"{name}={getattr(self, name)!r}"
+            for name in checks_of(type(self))
+            if not fields[name].kw_only or getattr(self, name) != fields[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    @property
+    def iter(self) -> int:
+        """Number of completed updates."""
+        return self._collector.iter
+
+    @property
+    def skipped(self) -> int:
+        """Number of updates left out because a gradient was not finite."""
+        return self._collector.skipped
+
+    @property
+    def average_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
+        """The weights' moving averages by key, where `average` asks for them."""
+        return MappingProxyType(self._collector.averages)
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return next(iter(self.kernels))
+
+    def _capsule(self) -> object:
+        """Return the compiled rule that the next update runs."""
+        return RULES[self.kernel]
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
+        raise NotImplementedError
+
+    def _views(self) -> "list[Optimizer]":
+        """Return copies whose hyperparameters are numbers: for keys of no group, for each group."""
+        self._prepare()
+        assert self._plan is not None
+        return self._plan.views
+
+    def _prepare(self) -> tuple[Any, ...]:
+        """Return what the next update must know of the hyperparameters."""
+        if self._plan is not None:
+            return self._plan.prepared()
+        plan = Plan(self)
+        object.__setattr__(self, "_plan", plan)
+        if not plan.schedules:
+            object.__setattr__(self, "_prepared", plan.given)
+        return plan.given
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        """Update every parameter in place, in one pass over memory.
+
+        Parameters
+        ----------
+        params : dict or list
+            Arrays of float32 or float64, of any shape and layout, to be written; or Python
+            floats, which are replaced in the dict. Any mapping will do.
+        grads : dict or list
+            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, or a
+            sparse array of SciPy; or None to leave that parameter, its state and its step count
+            as they are.
+
+        Raises
+        ------
+        KeyError
+            `grads` lacks a key of `params`, or has one that `params` has not.
+        ValueError
+            A shape differs, a parameter is read-only, two parameters share memory, every
+            gradient is None, or a scalar is too large or too small for a float32 parameter.
+        IndexError
+            A row number is not one of the parameter's.
+        TypeError
+            Something is not an array of float32 or float64 of this machine's byte order, or a
+            gradient has another dtype than its parameter.
+        FloatingPointError
+            A gradient is not finite, and `nonfinite` is "raise".
+        RuntimeError
+            Another thread is in the middle of an update with this optimizer.
+
+        Notes
+        -----
+        All is checked before anything is written: a call that raises has changed no parameter,
+        no state and no counter. An interrupt (Ctrl-C) leaves a whole update or none.
+        """
+        self._collector.update(params, grads, *(self._prepared or self._prepare()))
+
+    def step(self, params: Arrays, fn: Function) -> Any:
+        """Evaluate a function and update with the gradients it gives.
+
+        Parameters
+        ----------
+        params : dict or list
+            As for `update`.
+        fn : callable
+            fn(params) returns the gradients, or the loss and the gradients.
+
+        Returns
+        -------
+        The loss, or None if `fn` gives only gradients.
+
+        Examples
+        --------
+        >>> import numpy as np, fastoptim as fo
+        >>> opt, params = fo.SGD(lr=0.25), {"x": np.array(4.0)}
+        >>> def square(params):
+        ...     return float(params["x"] ** 2), {"x": 2 * params["x"]}
+        >>> [opt.step(params, square) for _ in range(3)]
+        [16.0, 4.0, 1.0]
+        """
+        loss, grads = loss_and_grads(fn(params))
+        self.update(params, grads)
+        return loss
+
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to go on: plain dicts, numbers, and copies of the arrays.
+
+        Hyperparameters, groups, `iter`, `skipped`, and for every key its step count, state and
+        average. A schedule is code and is not in it: its place holds None, and "schedules" its
+        repr.
+        """
+        return self._collector.still(lambda: state.of(self, copy=True))
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; the arrays are copied.
+
+        Parameters
+        ----------
+        saved : dict
+            Of an optimizer of the same class with the same groups.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            It is of another rule, format or set of groups; a number is not what it may be; an array
+            has another shape or dtype than its parameter; or this optimizer already has
+            parameters and they are not the same. Nothing is replaced then.
+
+        Warns
+        -----
+        UserWarning
+            A hyperparameter was a schedule when it was saved, and is none here.
+        """
+        state.load(self, saved)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the state to a file, in the safetensors format, with a digest of its content.
+
+        A crash at any moment leaves the old file or the new one. Needs ``pip install
+        'fastoptim[checkpoint]'``.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; an old file is still there.
+        TypeError
+            A key is not a text, a number, None, a bool or a tuple of these.
+        """
+        self._collector.still(
+            lambda: checkpoint.save(path, state.for_file(state.of(self, copy=False)))
+        )
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
+
+        Raises
+        ------
+        ValueError
+            It is damaged, not a checkpoint, or not of this optimizer; nothing is replaced then.
+        OSError
+            It cannot be read.
+        """
+        state.load(self, checkpoint.load(path))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        self._collector.still(lambda: state.load(twin, state.of(self, copy=False)))
+        memo[id(self)] = twin
+        return twin

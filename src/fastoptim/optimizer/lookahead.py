@@ -1,0 +1,125 @@
+"""The position that momentum will carry the parameters to, and the flag that asks for it."""
+
+from functools import partial
+from typing import Any, overload
+
+from fastoptim.kernels.ode.workspace import Points
+from fastoptim.optimizer.base import Arrays, Optimizer
+from fastoptim.optimizer.objective import Function, loss_and_grads
+
+Leap = tuple[list[Any] | None, tuple[float, ...], list[int]]
+
+
+class AtPosition:
+    """``opt.lookahead``: True or False as it was set, and a function of params.
+
+    Both are asked for by the one name: ``Momentum(lookahead=True)`` and ``opt.lookahead(params)``.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __bool__(self) -> bool:
+        return bool(vars(self.optimizer)["lookahead"])
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self) == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, params: Arrays) -> Any:
+        """Return where the velocity alone would carry the parameters: p + αv.
+
+        Parameters
+        ----------
+        params : dict or list
+            As for `update`; they are left alone. (`step` moves them there and back instead.)
+
+        Returns
+        -------
+        dict or list
+            Arrays like the parameters, in memory that the next call uses again.
+        """
+        points = self.points()
+
+        def position() -> tuple[Any, dict[str, Any], dict[str, Any], object]:
+            return points.ahead(*self.leap(points)), {}, {}, None
+
+        return points.session(params, position)
+
+    def step(self, params: Arrays, fn: Function) -> Any:
+        """Evaluate a function where the arrays of `params` are p + αv, and update at p.
+
+        In passes over memory: one to keep p and write p + αv, one to take p back, and the update.
+        """
+        optimizer, points = self.optimizer, self.points()
+        loss, grads = points.session(params, partial(self.evaluate, points, fn))
+        optimizer.update(params, grads)
+        return loss
+
+    def evaluate(
+        self, points: Points, fn: Function
+    ) -> tuple[Any, dict[str, Any], dict[str, Any], object]:
+        """Return the loss and the gradients at the position, as `Points.session` wants it."""
+        points.leap(*self.leap(points))
+        loss, grads = loss_and_grads(fn(points.given))
+        zeroing = any(view.zero_grads for view in self.optimizer._views())
+        grads = points.lasting(grads, zeroing)
+        points.back()
+        return (loss, grads), {}, {}, None
+
+    def points(self) -> Points:
+        """Return the optimizer's workspace, which it gets when it first looks ahead."""
+        points: Points = vars(self.optimizer).setdefault("_points", Points(0))
+        return points
+
+    def leap(self, points: Points) -> Leap:
+        """Return v, the α of each group, and which of them each parameter has; v may be None."""
+        optimizer = self.optimizer
+        slots = optimizer._collector.slots.get("v", {})
+        v = [slots.get(key) for key in points.keys]
+        if all(a is None for a in v):  # nothing has moved yet
+            return None, (), []
+        for key, x, a in zip(points.keys, points.x, v, strict=True):
+            if a is not None:
+                check_fits(key, x, a)
+        given = v if is_list(points.given) else dict(zip(points.keys, v, strict=True))
+        alphas = tuple(view.alpha for view in optimizer._views())  # type: ignore[attr-defined]
+        rows = [optimizer._group_of(key) for key in points.keys]
+        return points.gradients(given, False), alphas, rows
+
+
+def check_fits(key: object, x: Any, v: Any) -> None:
+    """Refuse a parameter that is not like its velocity, in the words of `update`."""
+    if x.shape != v.shape:
+        raise ValueError(
+            f"params[{key!r}] has shape {x.shape}, but its state has shape {v.shape} from "
+            f"earlier updates; use another key or a new optimizer"
+        )
+    if x.dtype != v.dtype:
+        raise TypeError(
+            f"params[{key!r}] is {x.dtype}, but its state is {v.dtype} from earlier updates; "
+            f"convert the parameter or use a new optimizer"
+        )
+
+
+def is_list(params: object) -> bool:
+    """Whether parameters are given by position."""
+    return isinstance(params, (list, tuple))
+
+
+class LookAhead:
+    """Makes an optimizer's flag `lookahead` the function of that name, too."""
+
+    @overload
+    def __get__(self, optimizer: None, owner: type) -> "LookAhead": ...
+    @overload
+    def __get__(self, optimizer: Optimizer, owner: type) -> AtPosition: ...
+    def __get__(self, optimizer: Optimizer | None, owner: type) -> "LookAhead | AtPosition":
+        return self if optimizer is None else AtPosition(optimizer)
+
+    def __set__(self, optimizer: Optimizer, value: bool) -> None:
+        vars(optimizer)["lookahead"] = value

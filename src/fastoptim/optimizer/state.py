@@ -1,0 +1,194 @@
+"""An optimizer's state as plain dicts and arrays, and back; all is checked, then replaced."""
+
+import copy as copying
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastoptim.checkpoint import tree
+from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
+
+if TYPE_CHECKING:
+    from fastoptim.optimizer.base import Optimizer
+
+FORMAT = 1
+
+
+def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
+    """Return an optimizer's state, its arrays copied or not."""
+    from fastoptim import __version__
+
+    names = [name for name in checks_of(type(opt)) if name != "groups"]
+    parameters = opt._collector.records()
+    return {
+        "format": FORMAT,
+        "fastoptim": __version__,
+        "rule": type(opt).__name__,
+        "iter": opt.iter,
+        "skipped": opt.skipped,
+        **numbers({name: vars(opt)[name] for name in names}),
+        "groups": [
+            {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
+        ],
+        "parameters": copying.deepcopy(parameters) if copy else parameters,
+    }
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return hyperparameters, a schedule as None, and the schedules' reprs."""
+    return {
+        "hyperparameters": {name: None if callable(v) else v for name, v in values.items()},
+        "schedules": {name: repr(v) for name, v in values.items() if callable(v)},
+    }
+
+
+def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
+    """Check a saved state as a whole, then take it over; `together` goes to `restore`."""
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
+    if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
+        raise ValueError(
+            f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
+            f"saved by fastoptim {saved.get('fastoptim')}"
+        )
+    if part(saved, "rule") != type(opt).__name__:
+        raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+    checks = checks_of(type(opt))
+    iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
+    present = {name: vars(opt)[name] for name in checks if name != "groups"}
+    if set(part(saved, "hyperparameters", Mapping)) != set(present):
+        raise ValueError(
+            f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
+            f"optimizer's are {sorted(present)}"
+        )
+    values, lost = merged(saved, present, checks, "")
+    patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
+    if patterns != [group.pattern for group in opt.groups]:
+        raise ValueError(
+            f"the state's groups are {patterns}, this optimizer's are "
+            f"{[group.pattern for group in opt.groups]}"
+        )
+    of_groups = []
+    for group, theirs in zip(opt.groups, saved["groups"], strict=True):
+        if set(part(theirs, "hyperparameters", Mapping)) != set(group.hyperparameters):
+            raise ValueError(
+                f"the state's group {group.pattern!r} sets {sorted(theirs['hyperparameters'])}, "
+                f"this optimizer's {sorted(group.hyperparameters)}"
+            )
+        inside, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
+        of_groups.append(inside)
+        lost += gone
+    records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
+    check_present(opt, records)
+    for line in lost:       # first, since a filter of warnings may make each of them an error
+        warnings.warn(line, UserWarning, stacklevel=3)
+
+    changes = [(vars(opt), {**values, "_plan": None, "_prepared": None})]
+    changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
+    opt._collector.restore(records, iter_, skipped, changes, **together)
+
+
+def for_file(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a state as it is, or refuse a key of params that a file cannot hold."""
+    for name in ("parameters", "sums", "rows"):
+        for key in saved.get(name, ()):
+            if not tree.may_be_key(key):
+                raise TypeError(
+                    f"params has the key {key!r}, a {type(key).__name__}, which a file cannot "
+                    f"hold; to be saved, a key must be {tree.KEY}"
+                )
+    if "optimizer" in saved:  # of a soft batch
+        for_file(saved["optimizer"])
+    return saved
+
+
+def part(saved: Any, name: str, kind: Any = object) -> Any:
+    """Return a part of a state that must be there, and of a kind."""
+    if not isinstance(saved, Mapping) or name not in saved:
+        raise ValueError(f"the state has no {name!r}; it must be one that state_dict gave")
+    if not isinstance(saved[name], kind):
+        raise ValueError(f"{name!r} of the state is a {type(saved[name]).__name__}")
+    return saved[name]
+
+
+def whole(saved: Mapping[str, Any], name: str) -> int:
+    """Return a count of a state."""
+    n = part(saved, name)
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**62:
+        raise ValueError(f"{name} must be a whole number of at least 0, got {n!r}")
+    return n
+
+
+def merged(
+    saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return hyperparameters to go on with, and what to warn of.
+
+    A schedule is code: one that is here stays; one that was in use and is not here is missed.
+    """
+    values, lost = {}, []
+    for name, value in part(saved, "hyperparameters", Mapping).items():
+        if name not in checks:
+            raise ValueError(f"{where}{name} is no hyperparameter of this optimizer")
+        here = present.get(name)
+        if callable(here) and may_be_schedule(checks[name]):
+            values[name] = here
+        elif name in part(saved, "schedules", Mapping):
+            values[name] = here
+            lost.append(
+                f"{where}{name} was a schedule when this state was saved, "
+                f"{saved['schedules'][name]}, and is {here!r} now; a schedule is code and is not "
+                f"saved: assign it again"
+            )
+        else:
+            values[name] = checks[name](name, value)
+    if values.get("clip_value") is not None and values.get("clip_norm") is not None:
+        raise ValueError("the state has both clip_value and clip_norm")
+    return values, lost
+
+
+def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was saved of one key, checked."""
+    name = f"the state of {key!r}"
+    shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"{name} has dtype {dtype!r}, not float32 or float64")
+    if part(saved, "order") not in ("C", "F"):
+        raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
+    known = {slot for slots in type(opt).kernels.values() for slot in slots}
+    arrays = dict(part(saved, "state", Mapping))
+    if not set(arrays) <= known:
+        raise ValueError(f"{name} has slots {sorted(arrays)}, this rule has {sorted(known)}")
+    if not any(set(slots) <= set(arrays) for slots in type(opt).kernels.values()):
+        raise ValueError(f"{name} has only the slots {sorted(arrays)} of {sorted(known)}")
+    for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
+        if slot == "average" and a is None:
+            continue
+        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
+            got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
+            raise ValueError(f"{name} should have {dtype} {shape} as its {slot}, got {got}")
+    return {
+        "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
+        "order": saved["order"], "state": arrays, "average": saved["average"],
+    }
+
+
+def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) -> None:
+    """Refuse a state whose parameters are not those that this optimizer has been updating."""
+    here = opt._collector.records()
+    if not here:
+        return
+    if set(here) != set(records):
+        raise KeyError(
+            f"the state is of the parameters {list(records)}, this optimizer has {list(here)}; "
+            f"load into a new optimizer"
+        )
+    for key, now in here.items():
+        then = records[key]
+        if (now["shape"], now["dtype"]) != (then["shape"], then["dtype"]):
+            raise ValueError(
+                f"params[{key!r}] is {now['dtype']} {now['shape']}, the state's is "
+                f"{then['dtype']} {then['shape']}"
+            )

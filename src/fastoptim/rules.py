@@ -1,0 +1,1183 @@
+r"""The rules, in order of complexity.
+
+Each class says what the kernel of the same name cannot: names, defaults, intervals, and the
+scalars of step t. The recursions are written with p parameter, g gradient, t = 1, 2, … the number
+of this parameter's updates; products of arrays are element by element. State starts at zero where
+nothing else is said.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fastoptim.optimizer.base import Arrays, Number, Optimizer, Slot
+from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
+from fastoptim.optimizer.lookahead import LookAhead
+from fastoptim.optimizer.objective import Function
+
+RATE = Interval("[0, inf)")
+DECAY = Interval("[0, 1)")
+SHARE = Interval("[0, 1]")
+EPS = Epsilon("[0, inf)")
+POSITIVE = Epsilon("(0, inf)")
+
+
+@dataclass(eq=False, repr=False)
+class SGD(Optimizer):
+    r"""Gradient descent.
+
+    .. math:: p \leftarrow p - \eta g
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+
+    Notes
+    -----
+    An update is Euler's step of length η along dp/dt = −∇f(p); `RK45` follows the same equation
+    with steps of order 5. Without state, one SGD serves several networks, even under the same keys.
+
+    References
+    ----------
+    H. Robbins and S. Monro, "A stochastic approximation method", Annals of Mathematical
+    Statistics 22 (1951), doi:10.1214/aoms/1177729586.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.SGD(lr=0.015)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    36.022
+    25.257
+    """
+
+    kernels = {"sgd": ()}
+    lr: Number = hyper(0.01, RATE)
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return (self.lr,)
+
+
+@dataclass(eq=False, repr=False)
+class Momentum(Optimizer):
+    r"""Gradient descent with momentum: a ball that rolls with friction.
+
+    .. math::
+
+        v &\leftarrow \alpha v - \eta g \\
+        p &\leftarrow p + v
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    alpha : float in [0, 1], default 0.9
+        Share α of the velocity that is kept at each step; with 1 nothing slows it down.
+    lookahead : bool, default False
+        Let `step` evaluate its function at p + αv, where the velocity is about to carry the
+        parameters, instead of at p: Nesterov's gradient as he published it. `update` uses the
+        gradients that it is given, so evaluate them at ``opt.lookahead(params)``.
+
+    Attributes
+    ----------
+    v : mapping of key to array
+        Velocity, shaped like the parameter.
+    lookahead : callable
+        ``opt.lookahead(params)`` returns p + αv as a dict (or a list) of arrays like the
+        parameters, in memory that the next call uses again. It is also the flag, true or false.
+
+    Notes
+    -----
+    Under a constant gradient the steps grow to −ηg/(1 − α): ten times those of `SGD` with α = 0.9.
+
+    The learning rate is inside the velocity, as in Keras, scikit-learn and *Deep Learning from
+    Scratch*; in PyTorch it is outside (v ← μv + g, p ← p − ηv). The two agree while η is constant.
+
+    References
+    ----------
+    B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", USSR
+    Computational Mathematics and Mathematical Physics 4 (1964), doi:10.1016/0041-5553(64)90137-5.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Momentum(lr=0.005, alpha=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    37.002
+    23.771
+    """
+
+    kernels = {"momentum": ("v",)}
+    lr: Number = hyper(0.01, RATE)
+    alpha: Number = hyper(0.9, SHARE)
+    lookahead: Any = hyper(False, Flag(), kw_only=True)
+    v = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.alpha, self.lr
+
+    def step(self, params: Arrays, fn: Function) -> Any:
+        """Evaluate a function, with `lookahead` at p + αv, and update with its gradients.
+
+        See `Optimizer.step`. With `lookahead` the arrays of `params` hold p + αv while `fn` runs,
+        so that it may read them where a network keeps them, and p again afterwards, whatever it
+        raises. `fn` must not write them.
+        """
+        return self.lookahead.step(params, fn) if self.lookahead else super().step(params, fn)
+
+
+# After the class: a dataclass would take it for the default.
+Momentum.lookahead = LookAhead()
+
+
+@dataclass(eq=False, repr=False)
+class HeavyBall(Optimizer):
+    r"""Momentum with the learning rate outside the velocity, as in PyTorch's SGD.
+
+    .. math::
+
+        v &\leftarrow \mu v + (1-\tau)\,g, \qquad v \leftarrow g \text{ at } t = 1 \\
+        p &\leftarrow p - \eta v
+
+    With ``nesterov=True`` the second line is
+
+    .. math:: p \leftarrow p - \eta\,(g + \mu v)
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    mu : float in [0, 1], default 0.9
+        Momentum μ.
+    dampening : float in [0, 1], default 0.0
+        τ. The first step is never dampened, as in PyTorch.
+    nesterov : bool, default False
+        Step along g + μv instead of v.
+
+    Attributes
+    ----------
+    v : mapping of key to array
+        Velocity, shaped like the parameter.
+
+    Notes
+    -----
+    While η is constant and τ = 0 this is `Momentum`, and with nesterov `Nesterov`, with a velocity
+    of −η times theirs. After a change of η it differs: here the new rate holds for the whole
+    velocity at once.
+
+    References
+    ----------
+    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+    momentum in deep learning", International Conference on Machine Learning (2013).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.HeavyBall(lr=0.005, mu=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    37.002
+    23.771
+    """
+
+    kernels = {"heavy_ball": ("v",), "heavy_ball_nesterov": ("v",)}
+    lr: Number = hyper(0.01, RATE)
+    mu: Number = hyper(0.9, SHARE)
+    dampening: Number = hyper(0.0, SHARE)
+    nesterov: bool = hyper(False, Flag())
+    v = Slot()
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return "heavy_ball_nesterov" if self.nesterov else "heavy_ball"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.mu, 1.0 if t == 1 else 1.0 - self.dampening, self.lr
+
+
+@dataclass(eq=False, repr=False)
+class Nesterov(Optimizer):
+    r"""Nesterov's accelerated gradient, with the gradient taken at p.
+
+    With ``form="published"``, the lines for p using the old v:
+
+    .. math::
+
+        p &\leftarrow p + \mu^2 v \\
+        p &\leftarrow p - (1+\mu)\,\eta g \\
+        v &\leftarrow \mu v - \eta g
+
+    With ``form="listing"``, v first, so that the lines for p see the new v:
+
+    .. math::
+
+        v &\leftarrow \mu v - \eta g \\
+        p &\leftarrow p + \mu^2 v \\
+        p &\leftarrow p - (1+\mu)\,\eta g
+
+    p is then the point p + μv of Nesterov's own recursion, which takes the gradient there:
+    `Momentum` with ``lookahead=True`` keeps the point itself.
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    mu : float in [0, 1], default 0.9
+        Momentum μ.
+    form : {"published", "listing"}, default "published"
+        "published" is equation (7) of the paper below. "listing" is an order of the same lines
+        that is found in print (early printings of *Deep Learning from Scratch*); it is another
+        recursion, kept so that its numbers can be reproduced.
+
+    Attributes
+    ----------
+    v : mapping of key to array
+        Velocity, shaped like the parameter.
+
+    References
+    ----------
+    Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu, "Advances in optimizing recurrent
+    networks", arXiv:1212.0901 (2012).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Nesterov(lr=0.005, mu=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    27.381
+    23.608
+    """
+
+    kernels = {"nesterov": ("v",), "nesterov_listing": ("v",)}
+    lr: Number = hyper(0.01, RATE)
+    mu: Number = hyper(0.9, SHARE)
+    form: str = hyper("published", Choice(("published", "listing")))
+    v = Slot()
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return "nesterov" if self.form == "published" else "nesterov_listing"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.mu, self.lr, self.mu * self.mu, (1.0 + self.mu) * self.lr
+
+
+@dataclass(eq=False, repr=False)
+class Lion(Optimizer):
+    r"""Lion: the sign of an interpolation between gradient and momentum.
+
+    .. math::
+
+        p &\leftarrow (1 - \eta\lambda)\,p \\
+        p &\leftarrow p - \eta\,\mathrm{sign}(\beta_1 m + (1-\beta_1)\,g) \\
+        m &\leftarrow \beta_2 m + (1-\beta_2)\,g
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 1e-4
+        Learning rate η; usually 3 to 10 times smaller than Adam's.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.99
+        Share of the momentum in the step, and its decay.
+    weight_decay : float in [0, inf), default 1e-3
+        λ, decoupled by default (``decoupled=True``): it is part of the published rule. The value
+        is Optax'; the paper's code and Keras have 0.
+
+    Attributes
+    ----------
+    m : mapping of key to array
+        Momentum, shaped like the parameter.
+
+    Notes
+    -----
+    The sign of 0 is 0, and of NaN NaN. All steps have length η, so that η should fall in the end.
+
+    References
+    ----------
+    X. Chen et al., "Symbolic discovery of optimization algorithms", arXiv:2302.06675 (2023).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Lion(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.496
+    55.015
+    """
+
+    kernels = {"lion": ("m",)}
+    lr: Number = hyper(1e-4, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.99, DECAY)
+    weight_decay: Number = hyper(1e-3, RATE, kw_only=True)
+    decoupled: bool = hyper(True, Flag(), kw_only=True)
+    m = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2, self.lr
+
+
+@dataclass(eq=False, repr=False)
+class Rprop(Optimizer):
+    r"""Rprop: a step size per element, which grows while its gradient keeps its sign.
+
+    .. math::
+
+        \Delta &\leftarrow \mathrm{clip}(\eta^\pm \Delta,\ \Delta_{min},\ \Delta_{max}), \qquad
+            \eta^\pm = \eta^+,\ \eta^-,\ 1 \text{ where } g\,g_{prev} >, <, = 0 \\
+        g_{prev} &\leftarrow 0 \text{ where } g\,g_{prev} < 0, \text{ else } g \\
+        p &\leftarrow p - \Delta\,\mathrm{sign}(g_{prev})
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Δ at the start. It is what fresh state is filled with, so that changing it later concerns
+        only keys that are new.
+    eta_minus : float in (0, 1), default 0.5
+        η⁻, what a step size is multiplied by when the gradient's sign has changed.
+    eta_plus : float in (1, inf), default 1.2
+        η⁺, what it is multiplied by when the sign is the same.
+    step_min, step_max : float in (0, inf), default 1e-6 and 50.0
+        Bounds of the step sizes. step_min must not be above step_max.
+
+    Attributes
+    ----------
+    g_prev : mapping of key to array
+        The gradient before, 0 where the sign had changed; shaped like the parameter.
+    delta : mapping of key to array
+        Step sizes, shaped like the parameter.
+
+    Notes
+    -----
+    The variant without backtracking (Rprop⁻ with the next adaptation left out), as in PyTorch.
+    It is for gradients of the whole data set: with mini-batches the signs are noise. A NaN in the
+    gradient makes the parameter NaN and leaves the step size.
+
+    References
+    ----------
+    M. Riedmiller and H. Braun, "A direct adaptive method for faster backpropagation learning: the
+    RPROP algorithm", IEEE International Conference on Neural Networks (1993),
+    doi:10.1109/ICNN.1993.298623.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Rprop(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    53.268
+    """
+
+    kernels = {"rprop": ("g_prev", "delta")}
+    lr: Number = hyper(0.01, RATE)
+    eta_minus: Number = hyper(0.5, Interval("(0, 1)"))
+    eta_plus: Number = hyper(1.2, Interval("(1, inf)"))
+    step_min: Number = hyper(1e-6, Interval("(0, inf)"))
+    step_max: Number = hyper(50.0, Interval("(0, inf)"))
+    g_prev = Slot()
+    delta = Slot(start="lr")
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        if self.step_min > self.step_max:
+            raise ValueError(
+                f"step_min must be at most step_max, got {self.step_min} and {self.step_max}"
+            )
+        return self.eta_minus, self.eta_plus, self.step_min, self.step_max
+
+
+@dataclass(eq=False, repr=False)
+class AdaGrad(Optimizer):
+    r"""AdaGrad: each element's steps shrink with the sum of its squared gradients.
+
+    .. math::
+
+        h &\leftarrow h + g^2 \\
+        p &\leftarrow p - \frac{\eta_t g}{\sqrt{h + \epsilon_{root}} + \epsilon},
+        \qquad \eta_t = \frac{\eta}{1 + (t-1)\,\gamma}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    eps : float in [0, inf), default 1e-7
+        ε, outside the root. If not 0, at least 1.4e-45.
+    lr_decay : float in [0, inf), default 0.0
+        γ, PyTorch's further decay of the learning rate.
+    initial : float in [0, inf), default 0.0
+        What h starts at: 0 in the paper and in PyTorch, 0.1 in Keras and Optax.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, where Keras and Optax have their ε. If not 0, at least 1.4e-45.
+
+    Attributes
+    ----------
+    h : mapping of key to array
+        Sum of squared gradients, shaped like the parameter.
+
+    Notes
+    -----
+    h only grows, so the rate η/√h of an element only falls, after a long training to almost
+    nothing; `RMSprop` forgets old gradients instead.
+
+    References
+    ----------
+    J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
+    stochastic optimization", Journal of Machine Learning Research 12 (2011).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.AdaGrad(lr=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    32.750
+    21.171
+    """
+
+    kernels = {"adagrad": ("h",)}
+    lr: Number = hyper(0.01, RATE)
+    eps: Number = hyper(1e-7, EPS)
+    lr_decay: Number = hyper(0.0, RATE, kw_only=True)
+    initial: Number = hyper(0.0, RATE, kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    h = Slot(start="initial")
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.lr / (1.0 + (t - 1) * self.lr_decay), self.eps, self.eps_root
+
+
+@dataclass(eq=False, repr=False)
+class FTRL(Optimizer):
+    r"""FTRL-Proximal: AdaGrad's steps, with an L1 penalty that leaves exact zeros.
+
+    .. math::
+
+        z &\leftarrow z + g - \frac{\sqrt{h + g^2} - \sqrt h}{\eta}\,p \\
+        h &\leftarrow h + g^2 \\
+        p &\leftarrow \frac{\mathrm{clip}(z, -\lambda_1, \lambda_1) - z}
+            {\sqrt h / \eta + 2\lambda_2 + \beta / \eta}, \qquad 0 \text{ where } |z| \le \lambda_1
+
+    Parameters
+    ----------
+    lr : float in (0, inf), default 0.001
+        Learning rate η; at least 1.4e-45. It divides what is past and what is new alike, so a
+        rate that falls to 0 pulls the parameters to 0; √h is the schedule.
+    initial : float in [0, inf), default 0.1
+        What h starts at.
+    l1, l2 : float in [0, inf), default 0.0
+        Penalties λ₁ and λ₂.
+    beta : float in [0, inf), default 0.0
+        β of the paper, which adds β/η to the denominator.
+
+    Attributes
+    ----------
+    h : mapping of key to array
+        Sum of squared gradients, shaped like the parameter (n in the paper).
+    z : mapping of key to array
+        Sum of gradients less what the steps have answered, shaped like the parameter.
+
+    Notes
+    -----
+    As in Keras with learning_rate_power −0.5, the paper's. p is a function of z and h alone: what
+    the parameters are before the first update counts only through `initial`, and starting at 0 is
+    usual.
+
+    References
+    ----------
+    H. B. McMahan et al., "Ad click prediction: a view from the trenches", ACM SIGKDD (2013),
+    doi:10.1145/2487575.2488200.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.FTRL(lr=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    31.197
+    19.880
+    """
+
+    kernels = {"ftrl": ("h", "z")}
+    lr: Number = hyper(0.001, POSITIVE)
+    initial: Number = hyper(0.1, RATE)
+    l1: Number = hyper(0.0, RATE)
+    l2: Number = hyper(0.0, RATE)
+    beta: Number = hyper(0.0, RATE)
+    h = Slot(start="initial")
+    z = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.lr, self.l1, 2.0 * (self.l2 + self.beta / (2.0 * self.lr))
+
+
+@dataclass(eq=False, repr=False)
+class RMSprop(Optimizer):
+    r"""RMSprop: AdaGrad with a moving average in place of the sum.
+
+    .. math::
+
+        h &\leftarrow \rho h \\
+        h &\leftarrow h + (1-\rho)\,g g \\
+        p &\leftarrow p - \frac{\eta g}{\sqrt{h + \epsilon_{root}} + \epsilon}
+
+    With ``centered=True`` the variance takes the place of h under the root:
+
+    .. math::
+
+        m &\leftarrow m + (1-\rho)(g - m) \\
+        p &\leftarrow p - \frac{\eta g}{\sqrt{\max(h - m^2, 0) + \epsilon_{root}} + \epsilon}
+
+    With a momentum μ > 0 the last line becomes, √ being either root,
+
+    .. math::
+
+        v &\leftarrow \mu v + \frac{g}{\sqrt{\cdot} + \epsilon} \\
+        p &\leftarrow p - \eta v
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    decay_rate : float in [0, 1), default 0.99
+        Decay ρ of the average.
+    eps : float in [0, inf), default 1e-7
+        ε, outside the root, as in PyTorch. If not 0, at least 1.4e-45.
+    centered : bool, default False
+        Divide by the root of the gradients' variance.
+    momentum : float in [0, 1), default 0.0
+        μ, with the learning rate outside the velocity as in PyTorch.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, where Keras and Optax have their ε: write eps=0.0 for their
+        numbers. If not 0, at least 1.4e-45.
+
+    Attributes
+    ----------
+    h : mapping of key to array
+        Moving average of the squared gradients, shaped like the parameter.
+    m : mapping of key to array
+        Moving average of the gradients; only with `centered`.
+    v : mapping of key to array
+        Velocity; only with `momentum`.
+
+    Notes
+    -----
+    Where the gradient hardly varies, rounding can put h below m²; the variance is then 0 (PyTorch
+    has NaN).
+
+    References
+    ----------
+    T. Tieleman and G. Hinton, "Lecture 6.5: rmsprop", COURSERA: Neural Networks for Machine
+    Learning (2012).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.RMSprop(lr=0.05, decay_rate=0.9)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    58.882
+    49.517
+    """
+
+    kernels = {
+        "rmsprop": ("h",),
+        "rmsprop_momentum": ("h", "v"),
+        "rmsprop_centered": ("h", "m"),
+        "rmsprop_centered_momentum": ("h", "m", "v"),
+    }
+    lr: Number = hyper(0.01, RATE)
+    decay_rate: Number = hyper(0.99, DECAY)
+    eps: Number = hyper(1e-7, EPS)
+    centered: bool = hyper(False, Flag(), kw_only=True)
+    momentum: Number = hyper(0.0, DECAY, kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    h = Slot()
+    m = Slot()
+    v = Slot()
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        centered = "_centered" if self.centered else ""
+        return f"rmsprop{centered}_momentum" if self.momentum else f"rmsprop{centered}"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        momentum = (self.momentum,) if self.momentum else ()
+        rho = self.decay_rate
+        return rho, 1.0 - rho, self.lr, self.eps, *momentum, self.eps_root
+
+
+@dataclass(eq=False, repr=False)
+class AdaDelta(Optimizer):
+    r"""AdaDelta: RMSprop whose learning rate is the size of the steps so far.
+
+    .. math::
+
+        h &\leftarrow \rho h + (1-\rho)\,g^2 \\
+        \Delta &= \frac{\sqrt{d + \epsilon}}{\sqrt{h + \epsilon}}\,g \\
+        d &\leftarrow \rho d + (1-\rho)\,\Delta^2 \\
+        p &\leftarrow p - \eta \Delta
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 1.0
+        Learning rate η, which the paper does without (1).
+    rho : float in [0, 1), default 0.9
+        Decay ρ of both averages.
+    eps : float in (0, inf), default 1e-6
+        ε, inside both roots; at least 1.4e-45. The first steps are of the size √ε.
+
+    Attributes
+    ----------
+    h, d : mapping of key to array
+        Moving averages of the squared gradients and of the squared steps, shaped like the
+        parameter.
+
+    References
+    ----------
+    M. D. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701 (2012).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.AdaDelta(eps=1e-3)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.238
+    """
+
+    kernels = {"adadelta": ("h", "d")}
+    lr: Number = hyper(1.0, RATE)
+    rho: Number = hyper(0.9, DECAY)
+    eps: Number = hyper(1e-6, POSITIVE)
+    h = Slot()
+    d = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.rho, 1.0 - self.rho, self.lr, self.eps
+
+
+@dataclass(eq=False, repr=False)
+class Adam(Optimizer):
+    r"""Adam: momentum and RMSprop together, both averages corrected for their start at zero.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        p &\leftarrow p - \frac{\eta_t m}{\sqrt{v + \epsilon_{root}} + \epsilon},
+        \qquad \eta_t = \eta\,\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}
+
+    With ``amsgrad=True`` the largest v so far takes the place of v under the root:
+
+    .. math:: v_{max} \leftarrow \max(v_{max}, v)
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages.
+    eps : float in [0, inf), default 1e-7
+        ε, added to the root before the correction: the "epsilon hat" form, given just before
+        section 2.1 of the paper and used by Keras, scikit-learn and *Deep Learning from Scratch*.
+        If not 0, at least 1.4e-45.
+    amsgrad : bool, default False
+        AMSGrad, whose steps never grow again. The maximum is over v before its correction, as in
+        PyTorch and Keras (Optax corrects first).
+    eps_corrected : bool, default False
+        Add ε to the root after its correction, as algorithm 1 of the paper, PyTorch, Optax and
+        cs231n do: ε√(1−β₂ᵗ) takes the place of ε, and ε_root(1−β₂ᵗ) that of ε_root.
+    bias_correction : bool, default True
+        False leaves the correction out: η takes the place of η_t, and there is none that
+        `eps_corrected` could come before or after.
+    eps_root : float in [0, inf), default 0.0
+        ε_root, inside the root, as in Optax. If not 0, at least 1.4e-45.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squares, shaped like the parameter.
+    v_max : mapping of key to array
+        The largest v so far; only with `amsgrad`.
+
+    Notes
+    -----
+    m and v start at zero and are too small at first: under gradients of one distribution their
+    expectations are 1−β₁ᵗ and 1−β₂ᵗ of what they average. The bias correction divides by these
+    two, so that the first step has length η. Without it that step is (1−β₁)/√(1−β₂) times as long,
+    3.2 times with the default decays.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", arXiv:1412.6980 (2014).
+    S. J. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond", arXiv:1904.09237
+    (2018).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Adam(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.074
+
+    Reddi's example has a gradient of 1010 at every 101st step and of −10 at the others. On [−1, 1]
+    the sum is smallest at −1, but Adam has forgotten the large one by the next, and drifts to 1;
+    with `amsgrad` it heads for −1:
+
+    >>> for amsgrad in (False, True):
+    ...     params, opt = {"x": np.zeros(1)}, fo.Adam(beta2=0.99, amsgrad=amsgrad)
+    ...     for t in range(1, 10_101):
+    ...         opt.lr = 1 / t**0.5
+    ...         opt.update(params, {"x": np.array([1010.0 if t % 101 == 1 else -10.0])})
+    ...         _ = np.clip(params["x"], -1, 1, out=params["x"])
+    ...     print(amsgrad, params["x"].round(1))
+    False [1.]
+    True [-0.8]
+    """
+
+    kernels = {"adam": ("m", "v"), "adam_amsgrad": ("m", "v", "v_max")}
+    lr: Number = hyper(0.001, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-7, EPS)
+    amsgrad: bool = hyper(False, Flag(), kw_only=True)
+    eps_corrected: bool = hyper(False, Flag(), kw_only=True)
+    bias_correction: bool = hyper(True, Flag(), kw_only=True)
+    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    m = Slot()
+    v = Slot()
+    v_max = Slot()
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return "adam_amsgrad" if self.amsgrad else "adam"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        beta1, beta2, lr, eps, eps_root = self.beta1, self.beta2, self.lr, self.eps, self.eps_root
+        if self.bias_correction:
+            bias2 = 1.0 - beta2**t
+            correction = math.sqrt(bias2)
+            lr = lr * correction / (1.0 - beta1**t)
+            if self.eps_corrected:
+                eps, eps_root = eps * correction, eps_root * bias2
+        return 1.0 - beta1, 1.0 - beta2, lr, eps, eps_root
+
+
+@dataclass(eq=False, repr=False)
+class AdamW(Adam):
+    r"""AdamW: Adam with decoupled weight decay.
+
+    .. math::
+
+        p &\leftarrow (1 - \eta\lambda)\,p \\
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        p &\leftarrow p - \frac{\eta_t m}{\sqrt v + \epsilon\sqrt{1-\beta_2^t}},
+        \qquad \eta_t = \eta\,\frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t}
+
+    AdamW(lr) is Adam(lr, eps=1e-8, eps_corrected=True, weight_decay=0.01, decoupled=True).
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages.
+    eps : float in [0, inf), default 1e-8
+        ε. If not 0, at least 1.4e-45.
+    weight_decay : float in [0, inf), default 0.01
+        λ. Names and defaults are PyTorch's; Optax has 1e-4 and Keras 0.004.
+    amsgrad : bool, default False
+        As for `Adam`.
+    eps_corrected : bool, default True
+        As for `Adam`.
+    bias_correction : bool, default True
+        As for `Adam`.
+    eps_root : float in [0, inf), default 0.0
+        As for `Adam`.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squares, shaped like the parameter.
+    v_max : mapping of key to array
+        The largest v so far; only with `amsgrad`.
+
+    References
+    ----------
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101 (2017).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.AdamW(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.371
+    54.827
+    """
+
+    eps: Number = hyper(1e-8, EPS)
+    eps_corrected: bool = hyper(True, Flag(), kw_only=True)
+    weight_decay: Number = hyper(0.01, RATE, kw_only=True)
+    decoupled: bool = hyper(True, Flag(), kw_only=True)
+
+
+@dataclass(eq=False, repr=False)
+class AdaMax(Optimizer):
+    r"""AdaMax: Adam with a decaying maximum in place of the root of v.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        u &\leftarrow \max(\beta_2 u,\ |g| + \epsilon) \\
+        p &\leftarrow p - \frac{\eta_t m}{u}, \qquad \eta_t = \frac{\eta}{1-\beta_1^t}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.002
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the average and of the maximum.
+    eps : float in [0, inf), default 1e-8
+        ε, inside the maximum as in PyTorch and Optax (Keras adds it to u in the division). If
+        not 0, at least 1.4e-45.
+
+    Attributes
+    ----------
+    m, u : mapping of key to array
+        Moving average of the gradients and decaying maximum of their sizes, shaped like the
+        parameter.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", section 7.1,
+    arXiv:1412.6980 (2014).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.AdaMax(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.464
+    """
+
+    kernels = {"adamax": ("m", "u")}
+    lr: Number = hyper(0.002, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-8, EPS)
+    m = Slot()
+    u = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        return 1.0 - self.beta1, self.beta2, self.lr / (1.0 - self.beta1**t), self.eps
+
+
+class MomentumProducts:
+    """The products μ₁μ₂…μₜ of NAdam's momenta for one β₁ and ψ, kept as far as asked for.
+
+    They are multiplied in the order of t, whichever is asked for first. A list is replaced, never
+    changed, so several threads may ask. Below 1e-20 a product is nothing beside 1 and no longer
+    followed.
+    """
+
+    def __init__(self, beta1: float, psi: float) -> None:
+        self.beta1, self.psi = beta1, psi
+        self.known = [1.0]
+
+    def momentum(self, t: int) -> float:
+        """Return μₜ."""
+        mu: float = self.beta1 * (1.0 - 0.5 * 0.96 ** (t * self.psi))
+        return mu
+
+    def product(self, t: int) -> float:
+        """Return μ₁μ₂…μₜ."""
+        known = self.known
+        if t >= len(known) and known[-1] > 1e-20:
+            known = known.copy()
+            for s in range(len(known), 2 * t + 1):
+                known.append(known[-1] * self.momentum(s))
+                if known[-1] <= 1e-20:
+                    break
+            self.known = known
+        return known[min(t, len(known) - 1)]
+
+
+momentum_products = lru_cache(maxsize=64)(MomentumProducts)
+
+
+@dataclass(eq=False, repr=False)
+class NAdam(Optimizer):
+    r"""NAdam: Adam with Nesterov's momentum, which warms up.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        p &\leftarrow p - \eta\,\frac{\frac{1-\mu_t}{1-\mu_1\cdots\mu_t}\,g
+            + \frac{\mu_{t+1}}{1-\mu_1\cdots\mu_{t+1}}\,m}
+            {\sqrt{v / (1-\beta_2^t)} + \epsilon},
+        \qquad \mu_t = \beta_1\,(1 - 0.5 \cdot 0.96^{t\psi})
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.002
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages.
+    eps : float in [0, inf), default 1e-8
+        ε, added to the root after its correction. If not 0, at least 1.4e-45.
+    psi : float in [0, inf), default 0.004
+        ψ, how fast the momentum μ rises from β₁/2 to β₁: PyTorch's momentum_decay. Keras has 1.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squares, shaped like the parameter.
+
+    Notes
+    -----
+    √(1−β₂ᵗ) is multiplied into the three scalars, so that v is not divided. The products of μ are
+    those of the present β₁ and ψ over all t; in PyTorch, where these cannot change, the same.
+
+    References
+    ----------
+    T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.NAdam(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    63.948
+    56.819
+    """
+
+    kernels = {"nadam": ("m", "v")}
+    lr: Number = hyper(0.002, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-8, EPS)
+    psi: Number = hyper(0.004, RATE)
+    m = Slot()
+    v = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        products = momentum_products(self.beta1, self.psi)
+        mu, mu_next, product = products.momentum(t), products.momentum(t + 1), products.product(t)
+        lr_t = self.lr * math.sqrt(1.0 - self.beta2**t)
+        return (
+            1.0 - self.beta1,
+            1.0 - self.beta2,
+            lr_t * (1.0 - mu) / (1.0 - product),
+            lr_t * mu_next / (1.0 - product * mu_next),
+            self.eps * math.sqrt(1.0 - self.beta2**t),
+        )
+
+
+@dataclass(eq=False, repr=False)
+class RAdam(Optimizer):
+    r"""RAdam: Adam that is plain momentum until its v has seen enough gradients.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        p &\leftarrow p - \frac{\eta}{1-\beta_1^t}\,m\ \cdot
+        \begin{cases}
+            r_t\,\sqrt{1-\beta_2^t} \,/\, (\sqrt v + \epsilon) & \text{if } \rho_t > 5 \\
+            1 & \text{else}
+        \end{cases} \\
+        \rho_t &= \rho_\infty - \frac{2 t \beta_2^t}{1-\beta_2^t}, \qquad
+        \rho_\infty = \frac{2}{1-\beta_2} - 1, \qquad
+        r_t = \sqrt{\frac{(\rho_t-4)(\rho_t-2)\,\rho_\infty}
+            {(\rho_\infty-4)(\rho_\infty-2)\,\rho_t}}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages. With these values the sixth step is the first that is adapted.
+    eps : float in [0, inf), default 1e-8
+        ε, added to the root before the correction, as in PyTorch. If not 0, at least 1.4e-45.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squares, shaped like the parameter.
+
+    References
+    ----------
+    L. Liu et al., "On the variance of the adaptive learning rate and beyond", arXiv:1908.03265
+    (2019).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.RAdam(lr=0.005)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    37.002
+    24.878
+    """
+
+    kernels = {"radam": ("m", "v")}
+    lr: Number = hyper(0.001, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-8, EPS)
+    m = Slot()
+    v = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        lr_t = self.lr / (1.0 - self.beta1**t)
+        correction = 1.0 - self.beta2**t
+        most = 2.0 / (1.0 - self.beta2) - 1.0
+        rho = most - 2.0 * t * self.beta2**t / correction
+        rectified = rho > 5.0
+        if rectified:
+            r = math.sqrt((rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho))
+            lr_t *= math.sqrt(correction) * r
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, self.eps, float(rectified)
+
+
+@dataclass(eq=False, repr=False)
+class AdaBelief(Optimizer):
+    r"""AdaBelief: Adam whose v is the variance of the gradient around m.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)((g-m)^2 - v) + \epsilon_{root} \\
+        p &\leftarrow p - \eta\,\frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages.
+    eps, eps_root : float in [0, inf), default 1e-16
+        ε after the corrected root, and what v gains at every step, as in Optax. If not 0, at least
+        1.4e-45.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squared distance from m, shaped like the
+        parameter (v is s in the paper).
+
+    Notes
+    -----
+    √(1−β₂ᵗ) is multiplied into η and ε, so that v is not divided.
+
+    References
+    ----------
+    J. Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in observed
+    gradients", arXiv:2010.07468 (2020).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.AdaBelief(lr=0.05)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    69.046
+    63.138
+    """
+
+    kernels = {"adabelief": ("m", "v")}
+    lr: Number = hyper(0.001, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-16, EPS)
+    eps_root: Number = hyper(1e-16, EPS)
+    m = Slot()
+    v = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        correction = math.sqrt(1.0 - self.beta2**t)
+        lr_t = self.lr * correction / (1.0 - self.beta1**t)
+        eps = self.eps * correction
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, eps, self.eps_root

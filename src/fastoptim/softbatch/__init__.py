@@ -1,0 +1,1 @@
+"""Soft batches: gradients of several small batches, applied as one."""
