@@ -11,13 +11,12 @@
     it found.
 """
 
-import numpy as np
-
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
+from fastoptim.kernels.table cimport Grid, Span, Stage, Stages, Table, blocks_of, rounded
 from fastoptim.kernels.threads cimport most_for, region_size
 
 cdef extern from "platform.h":
@@ -26,22 +25,18 @@ cdef extern from "platform.h":
     const int FO_CANNOT_FLUSH
     fo_float_mode fo_set_mode(bint flush) nogil
     void fo_put_back(fo_float_mode before) nogil
-    float fo_rounded(double x) nogil
     void FO_PREFETCH(Py_ssize_t address) nogil
 
 cdef enum:
-    BLOCK = 1024                # elements that pass all stages while they sit in L1
+    BLOCK = 1024                # elements that pass all stages while they sit in L1; see table.pyx
     TILE = 512                  # of float32; see blocks
-    SPAN_COST = 64              # what starting a span or a row costs, in elements
+    SPAN_COST = 64              # work to start a row, in elements
+    GRID_TILE = 2048            # elements of a tile, at most; see grid.pyx
     AHEAD = 4                   # rows; see fetch_row
     ELEMENTS = 256              # gathered at a time; see single_elements
 
 
 # ---------------------------------------------------------------- the walk
-
-cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
-    return (n + BLOCK - 1) // BLOCK
-
 
 cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
     """Send elements i to end of one span through its pipeline, a block at a time.
@@ -50,11 +45,11 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
     beside what the processor fetches ahead. Measured (Adam float32, 1 M, one thread): L2 decay
     costs 2 % of the bare rule's time in tiles, 44 % in whole blocks.
     """
-    cdef const Pipeline *line = <const Pipeline *> span.line
+    cdef const Stages *stages = <const Stages *> span.stages
     cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
     cdef floating *s[MAX_SLOTS]
     cdef Py_ssize_t k, n, row = 0, at, most = BLOCK
-    if line.n_grad or line.n_param or line.average or line.zero:
+    if stages.n_grad or stages.n_param or stages.average or stages.zero:
         most = TILE if floating is float else TILE // 2
     if rows != NULL and i < end:        # rows may have no elements, and then there are none
         if span.length == 1:
@@ -70,10 +65,10 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
             if at == 0 and i + span.length * (AHEAD + 1) <= span.n:
                 fetch_row(span, rows[row + AHEAD] * span.length, sizeof(floating))
             at += rows[row] * span.length
-        for k in range(line.rule.slots):
+        for k in range(stages.rule.slots):
             s[k] = <floating *> span.s[k] + at
-        through(
-            line, <floating *> span.p + at, <floating *> span.g + i, s, <floating *> span.a + at, c, n
+        run_pipeline(
+            stages, <floating *> span.p + at, <floating *> span.g + i, s, <floating *> span.average + at, c, n
         )
         i += n
         if rows != NULL and i == (row + 1) * span.length:
@@ -88,7 +83,7 @@ cdef inline void fetch_row(const Span *span, Py_ssize_t at, Py_ssize_t size) noe
     cdef Py_ssize_t k, i
     for i in range(0, span.length * size, 64):
         FO_PREFETCH(span.p + at * size + i)
-        for k in range((<const Pipeline *> span.line).rule.slots):
+        for k in range((<const Stages *> span.stages).rule.slots):
             FO_PREFETCH(span.s[k] + at * size + i)
 
 
@@ -98,27 +93,27 @@ cdef void single_elements(const Span *span, const floating *c, Py_ssize_t i, Py_
     Tiles are gathered from the table, sent through the pipeline, and put back. Measured (Adam
     float32, 2,000 rows): rows of 2 take 12 ns each this way and 15 by themselves, rows of 4 22 and 19.
     """
-    cdef const Pipeline *line = <const Pipeline *> span.line
+    cdef const Stages *stages = <const Stages *> span.stages
     cdef const Py_ssize_t *rows
     cdef floating[MAX_SLOTS + 2][ELEMENTS] tile
     cdef floating *s[MAX_SLOTS]
     cdef Py_ssize_t k, n
-    for k in range(line.rule.slots):
+    for k in range(stages.rule.slots):
         s[k] = tile[k + 2]
     while i < end:
         n = min(<Py_ssize_t> ELEMENTS, end - i)
         rows = <const Py_ssize_t *> span.rows + i
         gather(<floating *> span.p, rows, tile[0], n)
-        for k in range(line.rule.slots):
+        for k in range(stages.rule.slots):
             gather(<floating *> span.s[k], rows, s[k], n)
-        if line.average:
-            gather(<floating *> span.a, rows, tile[1], n)
-        through(line, tile[0], <floating *> span.g + i, s, tile[1], c, n)
+        if stages.average:
+            gather(<floating *> span.average, rows, tile[1], n)
+        run_pipeline(stages, tile[0], <floating *> span.g + i, s, tile[1], c, n)
         scatter(tile[0], rows, <floating *> span.p, n)
-        for k in range(line.rule.slots):
+        for k in range(stages.rule.slots):
             scatter(s[k], rows, <floating *> span.s[k], n)
-        if line.average:
-            scatter(tile[1], rows, <floating *> span.a, n)
+        if stages.average:
+            scatter(tile[1], rows, <floating *> span.average, n)
         i += n
 
 
@@ -138,8 +133,108 @@ cdef inline void scatter(
         table[rows[k]] = x[k]
 
 
-cdef inline void through(
-    const Pipeline *line, floating *p, floating *g, floating **s, floating *a, const floating *c,
+cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t end) noexcept nogil:
+    """Send tiles of a span through its pipeline where p or g does not lie as the state does.
+
+    A tile of such an array is copied to scratch memory in L1, and p from there. A tile has whole
+    cache lines of both orders, so each line is fetched once.
+    """
+    cdef const Stages *stages = <const Stages *> span.stages
+    cdef const Grid *grid = <const Grid *> span.grid
+    cdef floating[2][GRID_TILE] scratch
+    cdef floating *s[MAX_SLOTS]
+    cdef floating *p
+    cdef floating *g
+    cdef floating *a
+    cdef Py_ssize_t[3] at       # of the tile's first element: p, g in bytes, the state in elements
+    cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = GRID_TILE
+    if stages.n_grad or stages.n_param or stages.average or stages.zero:
+        most = TILE if floating is float else TILE // 2
+    while tile < end:
+        start_of(grid, tile, at)
+        rows = min(grid.tile_rows, grid.rows - tile % grid.tiles_down * grid.tile_rows)
+        cols = min(
+            grid.tile_cols,
+            grid.cols - tile // grid.tiles_down % grid.tiles_across * grid.tile_cols,
+        )
+        p, p_down = <floating *> (span.p + at[0]), grid.p_step[0]
+        g, g_down = <floating *> (span.g + at[1]), grid.g_step[0]
+        if grid.p_copied:
+            p, p_down = scratch[0], cols * <Py_ssize_t> sizeof(floating)
+            gather_tile(span.p + at[0], grid.p_step, rows, cols, p)
+        if grid.g_copied:
+            g, g_down = scratch[1], cols * <Py_ssize_t> sizeof(floating)
+            gather_tile(span.g + at[1], grid.g_step, rows, cols, g)
+        whole = rows * cols if grid.whole_rows else cols
+        for r in range(1 if grid.whole_rows else rows):
+            i = 0
+            while i < whole:
+                n = min(most, whole - i)
+                for k in range(stages.rule.slots):
+                    s[k] = <floating *> span.s[k] + at[2] + r * grid.s_down + i
+                a = <floating *> span.average + at[2] + r * grid.s_down + i
+                run_pipeline(
+                    stages, <floating *> (<char *> p + r * p_down) + i,
+                    <floating *> (<char *> g + r * g_down) + i, s, a, c, n,
+                )
+                i += n
+        if grid.p_copied:
+            scatter_tile(p, span.p + at[0], grid.p_step, rows, cols)
+        if grid.g_copied and stages.zero:
+            scatter_tile(g, span.g + at[1], grid.g_step, rows, cols)
+        tile += 1
+
+
+cdef inline void start_of(const Grid *grid, Py_ssize_t tile, Py_ssize_t *at) noexcept nogil:
+    """Set where a tile's first element is, in p, g and the state."""
+    cdef Py_ssize_t i = tile % grid.tiles_down * grid.tile_rows, j
+    cdef int k
+    tile //= grid.tiles_down
+    j = tile % grid.tiles_across * grid.tile_cols
+    tile //= grid.tiles_across
+    at[0] = i * grid.p_step[0] + j * grid.p_step[1]
+    at[1] = i * grid.g_step[0] + j * grid.g_step[1]
+    at[2] = i * grid.s_down + j
+    for k in range(grid.n_outer - 1, -1, -1):
+        i = tile % grid.outer[k]
+        tile //= grid.outer[k]
+        at[0] += i * grid.p_outer[k]
+        at[1] += i * grid.g_outer[k]
+        at[2] += i * grid.s_outer[k]
+
+
+cdef inline void gather_tile(
+    Py_ssize_t base, const Py_ssize_t *step, Py_ssize_t rows, Py_ssize_t cols, floating *x
+) noexcept nogil:
+    cdef Py_ssize_t r, k
+    if step[0] == <Py_ssize_t> sizeof(floating):
+        for k in range(cols):
+            for r in range(rows):
+                x[r * cols + k] = read(<const floating *> (base + k * step[1]) + r)
+        return
+    for r in range(rows):
+        for k in range(cols):
+            x[r * cols + k] = read(<const floating *> (base + r * step[0] + k * step[1]))
+
+
+cdef inline void scatter_tile(
+    const floating *x, Py_ssize_t base, const Py_ssize_t *step, Py_ssize_t rows, Py_ssize_t cols
+) noexcept nogil:
+    cdef Py_ssize_t r, k
+    for r in range(rows):
+        for k in range(cols):
+            memcpy(<void *> (base + r * step[0] + k * step[1]), &x[r * cols + k], sizeof(floating))
+
+
+cdef inline floating read(const floating *place) noexcept nogil:
+    """Return an element that may not be aligned."""
+    cdef floating x
+    memcpy(&x, place, sizeof(floating))
+    return x
+
+
+cdef inline void run_pipeline(
+    const Stages *stages, floating *p, floating *g, floating **s, floating *a, const floating *c,
     Py_ssize_t n,
 ) noexcept nogil:
     """Send n elements through a pipeline: at most a tile, where it has stages."""
@@ -147,20 +242,20 @@ cdef inline void through(
     cdef floating *x
     cdef const floating *seen = g
     cdef Py_ssize_t k
-    for k in range(line.n_grad):
+    for k in range(stages.n_grad):
         x = scratch[k % 2]
-        stage(&line.grad[k], p, seen, &x, n)
+        stage(&stages.grad[k], p, seen, &x, n)
         seen = x
-    for k in range(line.n_param):
-        stage(&line.param[k], p, seen, NULL, n)
+    for k in range(stages.n_param):
+        stage(&stages.param[k], p, seen, NULL, n)
     if floating is float:
-        line.rule.f32(p, seen, s, c, n)
+        stages.rule.f32(p, seen, s, c, n)
     else:
-        line.rule.f64(p, seen, s, c, n)
-    if line.average:
-        stage(&line.averager, p, seen, &a, n)
-    if line.zero:
-        stage(&line.zeroer, g, seen, NULL, n)
+        stages.rule.f64(p, seen, s, c, n)
+    if stages.average:
+        stage(&stages.averager, p, seen, &a, n)
+    if stages.zero:
+        stage(&stages.zeroer, g, seen, NULL, n)
 
 
 cdef inline void stage(
@@ -177,70 +272,69 @@ cdef Py_ssize_t span_with(const Span *spans, Py_ssize_t count, Py_ssize_t block)
     cdef Py_ssize_t k = 0, beyond = count, middle
     while beyond - k > 1:
         middle = (k + beyond) // 2
-        if spans[middle].first <= block:
+        if spans[middle].first_block <= block:
             k = middle
         else:
             beyond = middle
     return k
 
 
-cdef void walk(
-    const Span *spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64,
-    bint flush, Py_ssize_t block, Py_ssize_t end,
-) noexcept nogil:
+cdef void walk(Table table, bint flush, Py_ssize_t block, Py_ssize_t end) noexcept nogil:
     """Send the table's blocks from block to end through their pipelines."""
-    cdef Py_ssize_t k = span_with(spans, count, block), last, i, stop
-    cdef const Span *span
+    cdef const Span *span = &table.spans[span_with(table.spans, table.count, block)]
+    cdef Py_ssize_t last
     cdef fo_float_mode before = fo_set_mode(flush)
     while block < end:
-        span = &spans[k]
-        last = min(end, span.first + blocks_of(span.n))
-        i = (block - span.first) * BLOCK
-        stop = min(span.n, (last - span.first) * BLOCK)
-        if span.wide:
-            blocks(span, &c64[span.c, 0], i, stop)
+        last = min(end, span.first_block + span.n_blocks)
+        if span.is_double:
+            part(span, &table.c64[span.coefs, 0], block - span.first_block, last - span.first_block)
         else:
-            blocks(span, &c32[span.c, 0], i, stop)
+            part(span, &table.c32[span.coefs, 0], block - span.first_block, last - span.first_block)
         block = last
-        k += 1
+        span += 1
     fo_put_back(before)
 
 
-cdef void run(
-    Span[::1] spans, Py_ssize_t count, const float[:, ::1] c32, const double[:, ::1] c64, bint flush,
-    int team,
+cdef inline void part(
+    const Span *span, const floating *c, Py_ssize_t block, Py_ssize_t end
 ) noexcept nogil:
+    """Send some of a span's blocks through its pipeline."""
+    if span.grid:
+        tiles(span, c, block, end)
+    else:
+        blocks(span, c, block * BLOCK, min(span.n, end * BLOCK))
+
+
+cdef void run(Table table, bint flush, int team) noexcept nogil:
     """Update every span of a table, on so many threads."""
-    if count == 0:
+    cdef Py_ssize_t total = table.n_blocks
+    cdef int k
+    if table.count == 0:
         return
-    cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
-    cdef int part
     if team == 1:                       # no region at all: cheaper, and safe in any forked child
-        walk(&spans[0], count, c32, c64, flush, 0, total)
+        walk(table, flush, 0, total)
         return
-    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
-        walk(&spans[0], count, c32, c64, flush, total * part // team, total * (part + 1) // team)
+    for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
+        walk(table, flush, total * k // team, total * (k + 1) // team)
 
 
 cdef void survey_part(
-    const Rule *rule, double factor, const Span *spans, Py_ssize_t count, double[::1] out,
-    Py_ssize_t block, Py_ssize_t end,
+    const Rule *rule, double factor, Table table, double *out, Py_ssize_t block, Py_ssize_t end
 ) noexcept nogil:
     """Survey the gradients' blocks from block to end, a number for each."""
-    cdef Py_ssize_t k = span_with(spans, count, block), i, n
-    cdef const Span *span
+    cdef const Span *span = &table.spans[span_with(table.spans, table.count, block)]
+    cdef Py_ssize_t i, n
     cdef fo_float_mode before = fo_set_mode(False)
     cdef float narrow = rounded(factor)
     cdef void *place
     while block < end:
-        span = &spans[k]
-        i = (block - span.first) * BLOCK
+        i = (block - span.first_block) * BLOCK
         if i >= span.n:
-            k += 1
+            span += 1
             continue
-        n = min(BLOCK, span.n - i)
+        n = min(<Py_ssize_t> BLOCK, span.n - i)
         place = &out[block]
-        if span.wide:
+        if span.is_double:
             rule.f64(NULL, <const double *> span.g + i, <double **> &place, &factor, n)
         else:
             rule.f32(NULL, <const float *> span.g + i, <float **> &place, &narrow, n)
@@ -248,55 +342,51 @@ cdef void survey_part(
     fo_put_back(before)
 
 
-cdef void survey(
-    const Rule *rule, double factor, Span[::1] spans, Py_ssize_t count, double[::1] out, int team
-) noexcept nogil:
+cdef void survey(const Rule *rule, double factor, Table table, double *out, int team) noexcept nogil:
     """Run a reduction over the gradients: what each block comes to."""
-    if count == 0:
+    cdef Py_ssize_t total = table.n_blocks
+    cdef int k
+    if table.count == 0:
         return
-    cdef Py_ssize_t total = spans[count - 1].first + blocks_of(spans[count - 1].n)
-    cdef int part
     if team == 1:
-        survey_part(rule, factor, &spans[0], count, out, 0, total)
+        survey_part(rule, factor, table, out, 0, total)
         return
-    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
-        survey_part(
-            rule, factor, &spans[0], count, out, total * part // team, total * (part + 1) // team
-        )
+    for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
+        survey_part(rule, factor, table, out, total * k // team, total * (k + 1) // team)
 
 
 cdef void sums_of(
-    const Rule *add, const Sum *one, floating *out, bint flush, Py_ssize_t place, Py_ssize_t end
+    const Rule *add, const RowSums *sums, floating *out, bint flush, Py_ssize_t place, Py_ssize_t end
 ) noexcept nogil:
     """Sum the rows whose first place is in [place, end)."""
-    cdef const Py_ssize_t *start = <const Py_ssize_t *> one.start
-    cdef const Py_ssize_t *order = <const Py_ssize_t *> one.order
-    cdef const floating *values = <const floating *> one.values
+    cdef const Py_ssize_t *start = <const Py_ssize_t *> sums.start
+    cdef const Py_ssize_t *order = <const Py_ssize_t *> sums.order
+    cdef const floating *values = <const floating *> sums.values
     cdef const floating *g
     cdef floating *x
-    cdef Py_ssize_t k = row_from(start, one.count, place), i, at
+    cdef Py_ssize_t k = row_from(start, sums.count, place), i, at
     cdef fo_float_mode before = fo_set_mode(flush)
-    while k < one.count and start[k] < end:
-        x = out + k * one.length
-        memcpy(x, values + order[start[k]] * one.length, one.length * sizeof(floating))
+    while k < sums.count and start[k] < end:
+        x = out + k * sums.length
+        memcpy(x, values + order[start[k]] * sums.length, sums.length * sizeof(floating))
         for at in range(start[k] + 1, start[k + 1]):
-            g = values + order[at] * one.length
-            if one.length == 1:
+            g = values + order[at] * sums.length
+            if sums.length == 1:
                 x[0] += g[0]
                 continue
-            if at + AHEAD < start[one.count]:
-                for i in range(0, one.length * <Py_ssize_t> sizeof(floating), 64):
-                    FO_PREFETCH(<Py_ssize_t> (values + order[at + AHEAD] * one.length) + i)
+            if at + AHEAD < start[sums.count]:
+                for i in range(0, sums.length * <Py_ssize_t> sizeof(floating), 64):
+                    FO_PREFETCH(<Py_ssize_t> (values + order[at + AHEAD] * sums.length) + i)
             if floating is float:
-                add.f32(x, g, NULL, NULL, one.length)
+                add.f32(x, g, NULL, NULL, sums.length)
             else:
-                add.f64(x, g, NULL, NULL, one.length)
+                add.f64(x, g, NULL, NULL, sums.length)
         k += 1
     fo_put_back(before)
 
 
 cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t place) noexcept nogil:
-    """Return the first row whose places start at or after one."""
+    """Return the first row whose places start at or after sums."""
     cdef Py_ssize_t k = 0, beyond = count, middle
     while k < beyond:
         middle = (k + beyond) // 2
@@ -307,61 +397,33 @@ cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t p
     return k
 
 
-cdef void sum_rows(const Rule *add, const Sum *one, bint flush, int most) noexcept nogil:
+cdef void sum_rows(const Rule *add, const RowSums *sums, bint flush, int most) noexcept nogil:
     """Sum the rows of a gradient that are for the same row of the parameter.
 
     The cut is by places, not by rows, because a few rows have most of them (words of a text). A
     row's sum is one thread's, in the order of its places, so no cut changes a bit.
     At most so many threads take part.
     """
-    if one.count == 0 or one.length == 0:
+    if sums.count == 0 or sums.length == 0:
         return
-    cdef Py_ssize_t places = (<const Py_ssize_t *> one.start)[one.count]
-    cdef int part, team = min(most, most_for(places * (one.length + SPAN_COST)))
+    cdef Py_ssize_t places = (<const Py_ssize_t *> sums.start)[sums.count]
+    cdef int k, team = min(most, most_for(places * (sums.length + SPAN_COST)))
     if team == 1:
-        sums_part(add, one, flush, 0, places)
+        sums_part(add, sums, flush, 0, places)
         return
-    for part in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
-        sums_part(add, one, flush, places * part // team, places * (part + 1) // team)
+    for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
+        sums_part(add, sums, flush, places * k // team, places * (k + 1) // team)
 
 
 cdef inline void sums_part(
-    const Rule *add, const Sum *one, bint flush, Py_ssize_t place, Py_ssize_t end
+    const Rule *add, const RowSums *sums, bint flush, Py_ssize_t place, Py_ssize_t end
 ) noexcept nogil:
-    if one.wide:
-        sums_of(add, one, <double *> one.out, flush, place, end)
+    if sums.is_double:
+        sums_of(add, sums, <double *> sums.out, flush, place, end)
     else:
-        sums_of(add, one, <float *> one.out, flush, place, end)
-
-
-cdef Py_ssize_t work_of(const Span *spans, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t k, work = count * SPAN_COST
-    for k in range(count):
-        work += spans[k].n
-        if spans[k].rows and spans[k].length:
-            work += spans[k].n // spans[k].length * SPAN_COST
-    return work
-
-
-cdef float rounded(double x) noexcept nogil:
-    """Round to float32, whatever mode the calling thread is in."""
-    return fo_rounded(x)
-
-
-# Asked for once: NumPy works this out in Python and makes a ValueError of an interrupt there.
-cdef Span SPAN
-SPAN_DTYPE = np.asarray(<Span[:1]> &SPAN).dtype
-
-
-cdef Span[::1] new_table(Py_ssize_t capacity):
-    return np.zeros(capacity, SPAN_DTYPE)
+        sums_of(add, sums, <float *> sums.out, flush, place, end)
 
 
 def can_flush():
     """Whether this processor's subnormals can be flushed to zero."""
     return not FO_CANNOT_FLUSH
-
-
-def block_length():
-    """Return how many elements a block has."""
-    return BLOCK

@@ -1,24 +1,32 @@
-"""What the parameters of one group pass through."""
+"""What the parameters of one group pass through, and what an update needs of hyperparameters."""
 
-from fastoptim.kernels.driver cimport Pipeline
+from fastoptim.kernels.rule cimport Rule
+from fastoptim.kernels.table cimport Stage, Stages
 
-cdef class Line:
-    cdef Pipeline c
+cdef const Rule *pass_of(str name) except NULL
+
+cdef class Pipeline:
+    cdef Stages fixed               # what does not depend on the update
     cdef readonly tuple slots       # names of the rule's state, in the kernel's order
     cdef readonly tuple starts      # what fresh state is filled with
     cdef readonly object coefficients
+    cdef readonly object owner      # the optimizer, for messages
     cdef double sign
     cdef object clip_value, weight_decay, average
     cdef readonly bint zero_grads
-    cdef object owner               # the optimizer, for messages
-    cdef str unfit                  # the stage whose factor float32 cannot hold, or None
-    cdef double unfit_value
-    cdef bint always_unfit          # whether it is so at every call
+    cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
 
     cpdef int adjust(
         self, object clip_value, double weight_decay, double shrink, object average
     ) except -1
     cpdef int set_shrink(self, double shrink) except -1
-    cdef int prepare(self, double factor, double norm_factor, bint zero) except -1
+    cdef tuple fill(self, Stages *stages, double factor, double norm_factor, bint zero)
 
-cdef bint fits_float32(double wide, float narrow) noexcept
+cdef class Plan:
+    cdef readonly list pipelines    # one per group; the first is for keys of no group
+    cdef readonly bint clips        # the norm of all gradients together, to most_norm
+    cdef readonly double most_norm
+    cdef readonly bint skips        # what becomes of gradients that are not finite
+    cdef readonly bint raises
+    cdef readonly bint surveys      # whether the gradients are looked at as a whole
+    cdef readonly bint flush

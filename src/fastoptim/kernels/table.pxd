@@ -1,0 +1,87 @@
+"""A table of spans, the stages that a span passes, and the scalars of rules."""
+
+from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
+
+# A loop with its scalar, rounded once to either dtype.
+cdef struct Stage:
+    rule_f32 f32
+    rule_f64 f64
+    float c32
+    double c64
+
+# What a block passes through. Stages that nobody asked for are not in it.
+cdef struct Stages:
+    const Rule *rule
+    int n_grad
+    int n_param
+    int average         # whether the weights are averaged
+    int zero            # whether the gradient is set to zero
+    Stage[4] grad       # each makes the gradient that the next one sees
+    Stage[1] param      # changes the parameter before the rule
+    Stage averager
+    Stage zeroer
+
+cdef enum:
+    MOST_DIMS = 64      # NumPy's own limit
+
+# Where a parameter or its gradient does not lie as the state does: in a grid of tiles, that is in
+# rows along the state's last axis (cols elements, next to each other in the state) and down another.
+# Steps of p and g are in bytes, those of the state in elements.
+cdef struct Grid:
+    Py_ssize_t rows
+    Py_ssize_t cols
+    Py_ssize_t tile_rows
+    Py_ssize_t tile_cols
+    Py_ssize_t tiles_down
+    Py_ssize_t tiles_across
+    Py_ssize_t s_down
+    Py_ssize_t[2] p_step        # one row down, one column across
+    Py_ssize_t[2] g_step
+    bint p_copied               # whether a tile of p goes through scratch memory
+    bint g_copied
+    bint whole_rows             # whether a tile's rows follow each other in all three
+    int n_outer                 # the other axes, the last one fastest
+    Py_ssize_t[MOST_DIMS] outer
+    Py_ssize_t[MOST_DIMS] s_outer
+    Py_ssize_t[MOST_DIMS] p_outer
+    Py_ssize_t[MOST_DIMS] g_outer
+
+# Addresses are integers, so that the table can be a typed memoryview.
+cdef struct Span:
+    Py_ssize_t p
+    Py_ssize_t g
+    Py_ssize_t[6] s             # MAX_SLOTS of rule.pxd
+    Py_ssize_t average          # where the stages have one
+    Py_ssize_t n                # elements of the gradient
+    Py_ssize_t rows             # 0, or the numbers of the rows of p, s and average that g's rows are for
+    Py_ssize_t length           # of a row, in elements
+    Py_ssize_t grid             # 0, or the Grid that p and g lie in
+    Py_ssize_t first_block      # blocks in the spans before this one
+    Py_ssize_t n_blocks
+    Py_ssize_t coefs            # row of the coefficients
+    Py_ssize_t stages           # its Stages
+    Py_ssize_t is_double
+
+cdef enum Fit:
+    FITS
+    NOT_FLOAT32         # infinite, or nothing, in float32
+    NOT_FINITE
+
+cdef class Table:
+    cdef Span[::1] memory
+    cdef Span *spans                    # the same
+    cdef Py_ssize_t count               # spans in use
+    cdef Py_ssize_t n_blocks            # of all of them, once they are numbered
+    cdef Py_ssize_t work                # what they are to do, in elements
+    cdef float[:, ::1] c32              # coefficients: a row for each set of them
+    cdef double[:, ::1] c64
+
+    cdef int make_room(self, Py_ssize_t count) except -1
+    cdef Span *add(self, Py_ssize_t n, bint is_double) noexcept
+    cdef void number_blocks(self) noexcept
+    cdef Fit set_coefs(self, Py_ssize_t row, tuple values) except *
+    cdef Fit fit(self, Py_ssize_t row, Py_ssize_t k) noexcept
+
+cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
+cdef float rounded(double x) noexcept nogil
+cdef Fit set_scalar(Stage *stage, double value) noexcept

@@ -1,0 +1,73 @@
+"""What belongs to one update and ends with it."""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+
+from fastoptim.kernels.table cimport Stages, Table
+from fastoptim.kernels.update.pipeline cimport Pipeline, Plan
+
+
+@cython.final
+cdef class Call:
+    """The notes of one call, one per engine: emptied at its begin and its end."""
+
+    def __cinit__(self):
+        self.table = Table()
+
+    def __dealloc__(self):
+        PyMem_Free(self.stages)
+
+    cdef int begin(self, Plan plan, double factor, bint zero) except -1:
+        """Forget all, and set the stages of this call."""
+        cdef Py_ssize_t n = len(plan.pipelines)
+        cdef void *memory
+        self.plan, self.factor, self.zero = plan, factor, zero
+        self.table.count = 0
+        self.records = []
+        self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
+        self.numbers = False
+        if n > self.room:
+            memory = PyMem_Realloc(self.stages, n * sizeof(Stages))
+            if memory == NULL:
+                raise MemoryError
+            self.stages, self.room = <Stages *> memory, n
+        return self.set_stages(1.0)
+
+    cdef int set_stages(self, double norm_factor) except -1:
+        """Set what the gradients and parameters of each group pass through."""
+        cdef Py_ssize_t group
+        cdef tuple unfit
+        self.unfit = None
+        for group in range(len(self.plan.pipelines)):
+            unfit = (<Pipeline> self.plan.pipelines[group]).fill(
+                &self.stages[group], self.factor, norm_factor, self.zero
+            )
+            if unfit is not None:
+                if self.unfit is None:
+                    self.unfit = [None] * len(self.plan.pipelines)
+                self.unfit[group] = unfit
+        return 0
+
+    cdef int place_of(self, Py_ssize_t k) except -1:
+        """Return where the key of a span is in `keys`: a gradient of None has no span."""
+        cdef int i = -1
+        while k >= 0:
+            i += 1
+            k -= self.gradients[i] is not None
+        return i
+
+    cdef tuple state_of(self, Py_ssize_t k, object state, object average):
+        """Return what `prepare` made of the state and the average of a span's record."""
+        for span, _, _, new_state, new_average in self.new_states or ():
+            if span == k:
+                return new_state, new_average
+        return state, average
+
+    cdef void end(self) noexcept:
+        """Let go of the caller's arrays."""
+        self.plan = None
+        self.params = self.grads = None
+        self.keys = self.arrays = self.gradients = self.records = None
+        self.detours = self.drafts = self.pending = self.unfit = None
+        self.new_records = None
+        self.new_states = None

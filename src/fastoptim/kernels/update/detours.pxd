@@ -1,0 +1,45 @@
+"""What a key's arrays go through that cannot be used where they lie."""
+
+cimport numpy as cnp
+
+from fastoptim.kernels.table cimport Grid, Span
+from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.row_numbers cimport RowNumbers
+from fastoptim.kernels.update.store cimport Record
+
+cdef class Detour:
+    cdef Record record
+    cdef Py_ssize_t k                   # which span is its
+    cdef cnp.ndarray param              # the parameter's memory, or a copy of a number
+    cdef cnp.ndarray grad               # the gradient's memory
+
+    cdef int bring_in(self, Call call, int team) except -1
+    cdef int copy_grad(self, Call call) except -1
+    cdef int gather(self, Call call) except -1
+    cdef int take_back(self, Call call) except -1
+    cdef object grad_seen(self)
+    cdef void let_go(self) noexcept
+
+cdef class Copied(Detour):
+    cdef Grid grid
+    cdef object copy                    # memory for a gradient that lies on what is written
+
+    cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad) except -1
+    cdef int place(self, Span *span, bint p_is_straight) except -1
+
+cdef class TouchedRows(Detour):
+    cdef RowNumbers numbers
+    cdef object given                   # what checks/row_grads.py made of the gradient
+    cdef cnp.ndarray sums               # memory for rows that are summed
+    cdef tuple where                    # the rows, in a table that does not lie row by row
+    cdef list gathered                  # (array, copy) of what was taken from there
+
+    cdef int take(self, Call call, cnp.ndarray param, object given) except -1
+    cdef int gather_from(self, object a, Py_ssize_t *address) except -1
+
+cdef class Detours:
+    cdef dict copied, touched           # key → the one used last, for its memory
+
+    cdef Copied by_copy(self, Call call, Record record)
+    cdef TouchedRows by_rows(self, Call call, Record record)
+    cdef Copied for_overlap(self, Call call, Py_ssize_t k, cnp.ndarray param, cnp.ndarray grad)

@@ -1,0 +1,252 @@
+"""Whether any array that is written shares memory with another.
+
+The overlap check is expensive, so it runs only if something lies elsewhere than at the last check
+that found no overlap. Addresses, sizes and steps of all arrays are written down in a row of words and
+compared with those: equal words are equal geometry, whatever has happened in between.
+"""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.stdlib cimport qsort
+from libc.string cimport memcmp
+
+from fastoptim.kernels.rule cimport MAX_SLOTS
+from fastoptim.kernels.table cimport Span, Stages
+from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.detours cimport Copied, Detour, Detours, TouchedRows
+from fastoptim.kernels.update.store cimport Record
+
+from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
+from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shared_memory
+
+cnp.import_array()
+
+cdef enum:
+    PER_SPAN = MAX_SLOTS + 6        # words, at most, of a span without a detour
+    PER_ARRAY = 2 + 2 * 64          # and of an array that takes one
+
+
+cdef int make_room(Words *words, Py_ssize_t more) except -1:
+    """Make room for more words behind those that are there."""
+    cdef void *memory
+    if words.n + more > words.room:
+        memory = PyMem_Realloc(words.words, 2 * (words.n + more) * sizeof(Py_ssize_t))
+        if memory == NULL:
+            raise MemoryError
+        words.words, words.room = <Py_ssize_t *> memory, 2 * (words.n + more)
+    return 0
+
+
+cdef inline void put(Words *words, Py_ssize_t word) noexcept:
+    words.words[words.n] = word
+    words.n += 1
+
+
+cdef int put_array(Words *words, cnp.ndarray a) except -1:
+    """Write an array's geometry down."""
+    cdef int k
+    make_room(words, PER_ARRAY)
+    put(words, <Py_ssize_t> cnp.PyArray_DATA(a))
+    put(words, cnp.PyArray_ITEMSIZE(a))
+    for k in range(cnp.PyArray_NDIM(a)):
+        put(words, cnp.PyArray_DIM(a, k))
+        put(words, cnp.PyArray_STRIDE(a, k))
+    return 0
+
+
+cdef bint are_equal(const Words *a, const Words *b) noexcept:
+    return a.n == b.n and memcmp(a.words, b.words, a.n * sizeof(Py_ssize_t)) == 0
+
+
+cdef Extent extent_of(cnp.ndarray a) noexcept:
+    """Return the first byte of an array and the one behind its last."""
+    cdef Py_ssize_t low = <Py_ssize_t> cnp.PyArray_DATA(a), high = low, step
+    cdef int k
+    if cnp.PyArray_SIZE(a) == 0:
+        return Extent(low, low)
+    for k in range(cnp.PyArray_NDIM(a)):
+        step = cnp.PyArray_STRIDE(a, k) * (cnp.PyArray_DIM(a, k) - 1)
+        if step < 0:
+            low += step
+        else:
+            high += step
+    return Extent(low, high + cnp.PyArray_ITEMSIZE(a))
+
+
+cdef int by_low(const void *a, const void *b) noexcept nogil:
+    cdef Py_ssize_t low_a = (<const Extent *> a).low, low_b = (<const Extent *> b).low
+    return (low_a > low_b) - (low_a < low_b)
+
+
+@cython.final
+cdef class Memory:
+    """The geometry of an engine's arrays, as of the last check that found no overlap."""
+
+    def __dealloc__(self):
+        PyMem_Free(self.written.words)
+        PyMem_Free(self.written_before.words)
+        PyMem_Free(self.read.words)
+        PyMem_Free(self.read_before.words)
+        PyMem_Free(self.extents)
+
+    cdef int check(self, Call call, Detours detours) except -1:
+        """Refuse two written arrays on one memory; copy gradients that lie on written memory."""
+        cdef bint written_is_good
+        self.note(call)
+        written_is_good = are_equal(&self.written, &self.written_before)
+        if written_is_good and are_equal(&self.read, &self.read_before):
+            return 0
+        self.read_before.n = 0
+        if not written_is_good:
+            self.written_before.n = 0
+            self.list_written(call)
+            self.written, self.written_before = self.written_before, self.written
+        if self.copy_what_is_written(call, detours) == 0:
+            self.read, self.read_before = self.read_before, self.read
+        return 0
+
+    cdef int note(self, Call call) except -1:
+        """Write down where this call's arrays lie."""
+        cdef Words *words
+        cdef Span *span
+        cdef Stages *stages
+        cdef Detour detour
+        cdef Py_ssize_t k
+        cdef int n
+        self.written.n = self.read.n = 0
+        make_room(&self.written, call.table.count * PER_SPAN)
+        make_room(&self.read, call.table.count * 2)
+        for k in range(call.table.count):
+            span = &call.table.spans[k]
+            stages = <Stages *> span.stages
+            put(&self.written, stages.rule.slots * 4 + stages.zero * 2 + span.is_double)
+            put(&self.written, span.p)
+            put(&self.written, (<Record> call.records[k]).n_bytes)
+            for n in range(stages.rule.slots):
+                put(&self.written, span.s[n])
+            put(&self.written, span.average)
+            words = &self.written if stages.zero else &self.read
+            put(words, span.g)
+            put(words, span.n)
+        for detour in call.detours or ():
+            put_array(&self.written, detour.param)
+            stages = &call.stages[detour.record.group]
+            put_array(&self.written if stages.zero else &self.read, detour.grad)
+        return 0
+
+    cdef int list_written(self, Call call) except -1:
+        """Sort all that will be written by address; refuse overlaps."""
+        cdef Py_ssize_t i, k, n = 0, most = call.table.count * (MAX_SLOTS + 3), next_detour = 0
+        cdef Span *span
+        cdef Record record
+        cdef Detour detour
+        cdef void *memory
+        cdef bint doubtful = False
+        if most > self.room:
+            memory = PyMem_Realloc(self.extents, 2 * most * sizeof(Extent))
+            if memory == NULL:
+                raise MemoryError
+            self.extents, self.room = <Extent *> memory, 2 * most
+        for k in range(call.table.count):
+            span = &call.table.spans[k]
+            record = call.records[k]
+            detour = None
+            if call.detours is not None and next_detour < len(call.detours):
+                if (<Detour> call.detours[next_detour]).k == k:
+                    detour = call.detours[next_detour]
+                    next_detour += 1
+            if record.size == 0:
+                continue
+            self.extents[n] = Extent(span.p, span.p + record.n_bytes)
+            if detour is not None:
+                refuse_itself(record, detour.param)
+                self.extents[n] = extent_of(detour.param)
+            n += 1
+            if call.stages[record.group].zero:
+                self.extents[n] = Extent(span.g, span.g + record.n_bytes)
+                if detour is not None:
+                    given = grad_memory(call.gradients[call.place_of(k)])
+                    self.extents[n] = extent_of(given if isinstance(given, np.ndarray) else detour.grad)
+                n += 1
+            for i in range(call.stages[record.group].rule.slots):
+                if span.s[i]:           # not made yet, it lies nowhere
+                    self.extents[n] = Extent(span.s[i], span.s[i] + record.n_bytes)
+                    n += 1
+            if span.average:
+                self.extents[n] = Extent(span.average, span.average + record.n_bytes)
+                n += 1
+        self.n_extents = n
+        if n == 0:
+            return 0
+        qsort(self.extents, n, sizeof(Extent), by_low)
+        for i in range(1, n):
+            if self.extents[i].low < self.extents[i - 1].high:
+                doubtful = True
+                self.extents[i].high = max(self.extents[i].high, self.extents[i - 1].high)
+        if doubtful:
+            self.check_apart(call)
+        return 0
+
+    cdef int check_apart(self, Call call) except -1:
+        """Where extents overlap, see exactly whether elements do."""
+        cdef Record record
+        cdef Py_ssize_t k, place
+        arrays = []
+        for k in range(call.table.count):
+            record, place = call.records[k], call.place_of(k)
+            key, g = record.key, call.gradients[place]
+            arrays.append((f"params[{key!r}]", call.arrays[place]))
+            if call.stages[record.group].zero:
+                arrays.append((grad_name(key, g), grad_memory(g)))
+            arrays += [(f"the optimizer's {s}[{key!r}]", a) for s, a in record.state.items()]
+            arrays.append((f"the optimizer's average_of[{key!r}]", record.average))
+        refuse_shared_memory([(name, a) for name, a in arrays if isinstance(a, np.ndarray)])
+        return 0
+
+    cdef int copy_what_is_written(self, Call call, Detours detours) except -1:
+        """Let spans read copies of gradients that lie on written memory; return how many."""
+        cdef Py_ssize_t k, next_detour = 0, n_detours = len(call.detours or ())
+        cdef int n = 0
+        cdef Span *span
+        cdef Detour detour
+        cdef Extent extent
+        for k in range(call.table.count):
+            span = &call.table.spans[k]
+            extent = Extent(span.g, span.g + span.n * (8 if span.is_double else 4))
+            detour = None
+            if next_detour < n_detours and (<Detour> call.detours[next_detour]).k == k:
+                detour = call.detours[next_detour]
+                extent = extent_of(detour.grad)
+                next_detour += 1
+            if (<Stages *> span.stages).zero or not self.is_written(extent.low, extent.high):
+                continue
+            if detour is None:
+                place = call.place_of(k)
+                detour = detours.for_overlap(call, k, call.arrays[place], call.gradients[place])
+            detour.copy_grad(call)
+            n += 1
+        return n
+
+    cdef bint is_written(self, Py_ssize_t low, Py_ssize_t high) noexcept:
+        """Whether anything written lies between two addresses."""
+        cdef Py_ssize_t k = 0, beyond = self.n_extents, middle
+        while k < beyond:           # how many written arrays start before high
+            middle = (k + beyond) // 2
+            if self.extents[middle].low < high:
+                k = middle + 1
+            else:
+                beyond = middle
+        return k > 0 and self.extents[k - 1].high > low
+
+
+cdef int refuse_itself(Record record, object a) except -1:
+    """Refuse a parameter of which two elements are one place in memory."""
+    if overlaps_itself(a):
+        raise ValueError(
+            f"params[{record.key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): "
+            f"an element would be updated more than once; pass a copy"
+        )
+    return 0

@@ -1,0 +1,46 @@
+"""What is kept for each key between two updates."""
+
+cimport numpy as cnp
+
+from fastoptim.kernels.rule cimport MAX_SLOTS
+from fastoptim.kernels.table cimport MOST_DIMS
+from fastoptim.kernels.update.call cimport Call
+
+cdef class Record:
+    cdef readonly object key
+    cdef readonly int group                 # which pipeline its parameter passes through
+    cdef readonly dict state                # slot name → array, shaped like the parameter
+    cdef readonly object average            # of the weights, or None
+    cdef public Py_ssize_t t                # completed updates of this parameter
+    cdef tuple slots                        # those that s points to, in the rule's order
+    cdef Py_ssize_t[MAX_SLOTS] s            # the state's addresses
+    cdef cnp.dtype dtype
+    cdef tuple shape
+    cdef int type_num
+    cdef int ndim
+    cdef int order                          # NPY_ARRAY_C_CONTIGUOUS, …F_CONTIGUOUS, both, or 0
+    cdef Py_ssize_t size, n_bytes
+    cdef cnp.npy_intp[MOST_DIMS] dims
+    cdef cnp.npy_intp[MOST_DIMS] strides
+
+    cdef bint fits(self, cnp.ndarray a) noexcept
+    cdef bint lies_straight(self, cnp.ndarray a, int needs) noexcept
+    cdef object new_array(self, int which)
+
+cdef Record new_record(object key, cnp.ndarray a, int group)
+
+cdef class Store:
+    cdef readonly dict records              # key → Record
+    cdef readonly Py_ssize_t iter           # completed updates
+    cdef public Py_ssize_t skipped          # updates left out for a gradient that is not finite
+    cdef object group_of                    # key → int, or None: all keys are in group 0
+    cdef object check_keys                  # called with the keys until the first update, or None
+    cdef dict drafts                        # key → Record of a key that was checked, not updated
+    cdef list order                         # records as the latest call had them, one per span
+
+    cdef Record find(self, object key)
+    cdef Record draft(self, Call call, object key, cnp.ndarray a)
+    cdef int keep_drafts(self, Call call) except -1
+    cdef int prepare(self, Call call) except -1
+    cdef int commit(self, Call call) noexcept
+    cdef int replace(self, dict records, Py_ssize_t iter, Py_ssize_t skipped) noexcept

@@ -1,0 +1,111 @@
+"""The gradients as a whole: are they finite, and what brings their norm down to clip_norm."""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from libc.math cimport INFINITY, isfinite, sqrt
+
+from fastoptim.kernels.driver cimport run, survey
+from fastoptim.kernels.rule cimport Rule
+from fastoptim.kernels.table cimport Grid, Span, Stages, Table, blocks_of
+from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.detours cimport Detour
+from fastoptim.kernels.update.grid cimport make_grid
+from fastoptim.kernels.update.pipeline cimport pass_of
+from fastoptim.kernels.update.store cimport Record, new_record
+
+from fastoptim.kernels.update.checks.gradients import not_finite
+
+cnp.import_array()
+
+
+@cython.final
+cdef class Survey:
+    """Reads all gradients once, in C order, so that no layout changes the norm."""
+
+    def __cinit__(self):
+        self.table = Table()
+        self.sums = np.zeros(8)
+        self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
+
+    cdef bint passes(self, Call call, int team) except -1:
+        """Return whether the update may go on; set the factor that clips the norm."""
+        cdef const Rule *rule = pass_of("survey")
+        cdef double factor = call.factor, norm_factor
+        cdef Py_ssize_t k
+        self.fill(call, team)
+        with nogil:
+            survey(rule, factor, self.table, self.sum_of, team)
+        if call.plan.skips or call.plan.raises:
+            k = self.first_not_finite(call)
+            if k >= 0 and call.plan.skips:
+                return False
+            if k >= 0:
+                raise not_finite(call.records[k].key, call.gradients[call.place_of(k)])
+        if call.plan.clips:
+            norm_factor = self.clip_factor(call)
+            if norm_factor != 1.0:
+                call.set_stages(norm_factor)
+        return True
+
+    cdef int fill(self, Call call, int team) except -1:
+        """List the gradients, in C order each."""
+        cdef Py_ssize_t k
+        cdef Span *span
+        cdef const Span *given
+        cdef Record record
+        cdef Detour detour
+        cdef bint odd = False
+        self.table.count = 0
+        self.table.make_room(call.table.count)
+        for k in range(call.table.count):
+            given = &call.table.spans[k]
+            record = <Record> call.records[k]
+            span = self.table.add(given.n, given.is_double)
+            span.g = given.g
+            if not record.order & cnp.NPY_ARRAY_C_CONTIGUOUS and not given.rows:
+                span.g = self.in_order(record, call.gradients[call.place_of(k)])
+        for detour in call.detours or ():
+            self.table.spans[detour.k].g = self.in_order(detour.record, detour.grad_seen())
+        self.table.number_blocks()
+        if self.table.n_blocks > cnp.PyArray_SIZE(self.sums):
+            self.sums = np.zeros(2 * self.table.n_blocks)
+            self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
+        return 0
+
+    cdef Py_ssize_t first_not_finite(self, Call call) except -2:
+        """Return the first span whose gradient is not finite, or -1."""
+        cdef Py_ssize_t b, k = 0, looked_at = -1
+        for b in range(self.table.n_blocks):
+            if isfinite(self.sum_of[b]):
+                continue
+            while self.table.spans[k].first_block + self.table.spans[k].n_blocks <= b:
+                k += 1
+            if k != looked_at:      # finite numbers whose squares are not are looked at once more
+                looked_at = k
+                if not np.isfinite(self.grad_seen(call, k)).all():
+                    return k
+        return -1
+
+    cdef object grad_seen(self, Call call, Py_ssize_t k):
+        """Return a gradient as the rule sees it: with rows summed."""
+        cdef Detour detour
+        for detour in call.detours or ():
+            if detour.k == k:
+                return detour.grad_seen()
+        return call.gradients[call.place_of(k)]
+
+    cdef double clip_factor(self, Call call) except? -1:
+        """Return what brings the global norm down to at most clip_norm, 1 if it is there."""
+        cdef double squares = 0, norm
+        cdef Py_ssize_t b
+        for b in range(self.table.n_blocks):
+            squares += self.sum_of[b]
+        if squares == INFINITY and self.first_not_finite(call) < 0:
+            raise FloatingPointError(
+                "the gradients are finite, but their squares are too large for the norm of "
+                "clip_norm; scale the loss down"
+            )
+        norm = sqrt(squares)
+        return 1.0 if norm <= call.plan.most_norm else call.plan.most_norm / norm
