@@ -1,17 +1,22 @@
 """The gradients as a whole: are they finite, how long are they."""
 
-from fastoptim.kernels.table cimport Table
+cimport numpy as cnp
+
+from fastoptim.kernels.table cimport Stages, Table
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.store cimport Record
 
 cdef class Survey:
     cdef Table table                    # the gradients in C order
     cdef Table copying                  # those that have to be copied for that
-    cdef dict copies                    # key → memory
+    cdef Stages copy_stages
+    cdef dict copies                    # key → Copy
     cdef object sums                    # of each block: the sum of its gradients' squares
     cdef double *sum_of
 
     cdef bint passes(self, Call call, int team) except -1
     cdef int fill(self, Call call, int team) except -1
-    cdef int copy(self, Call call, int team) except -1
+    cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1
+    cdef object grad_seen(self, Call call, Py_ssize_t k)
     cdef Py_ssize_t first_not_finite(self, Call call) except -2
     cdef double clip_factor(self, Call call) except? -1

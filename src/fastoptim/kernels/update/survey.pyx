@@ -8,16 +8,27 @@ from libc.math cimport INFINITY, isfinite, sqrt
 
 from fastoptim.kernels.driver cimport run, survey
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Grid, Span, Stages, Table, blocks_of
+from fastoptim.kernels.table cimport Grid, Span, Table
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.grid cimport make_grid
 from fastoptim.kernels.update.pipeline cimport pass_of
-from fastoptim.kernels.update.store cimport Record, new_record
+from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import not_finite
 
 cnp.import_array()
+
+
+@cython.final
+cdef class Copy:
+    """Memory for a gradient in C order."""
+
+    cdef cnp.ndarray array
+    cdef Grid grid
+
+    def __cinit__(self, Record record):
+        self.array = np.empty(record.shape, record.dtype)
 
 
 @cython.final
@@ -28,12 +39,15 @@ cdef class Survey:
         self.table = Table()
         self.sums = np.zeros(8)
         self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
+        self.copying = Table()
+        self.copies = {}
 
     cdef bint passes(self, Call call, int team) except -1:
         """Return whether the update may go on; set the factor that clips the norm."""
         cdef const Rule *rule = pass_of("survey")
         cdef double factor = call.factor, norm_factor
         cdef Py_ssize_t k
+        self.copy_stages.rule = pass_of("copy")
         self.fill(call, team)
         with nogil:
             survey(rule, factor, self.table, self.sum_of, team)
@@ -50,29 +64,51 @@ cdef class Survey:
         return True
 
     cdef int fill(self, Call call, int team) except -1:
-        """List the gradients, in C order each."""
+        """List the gradients, each in C order: copies of those that lie otherwise."""
         cdef Py_ssize_t k
-        cdef Span *span
         cdef const Span *given
         cdef Record record
         cdef Detour detour
-        cdef bint odd = False
-        self.table.count = 0
+        self.table.count = self.copying.count = 0
         self.table.make_room(call.table.count)
+        self.copying.make_room(call.table.count)
         for k in range(call.table.count):
             given = &call.table.spans[k]
             record = <Record> call.records[k]
-            span = self.table.add(given.n, given.is_double)
-            span.g = given.g
-            if not record.order & cnp.NPY_ARRAY_C_CONTIGUOUS and not given.rows:
-                span.g = self.in_order(record, call.gradients[call.place_of(k)])
+            self.table.add(given.n, given.is_double).g = given.g
+            if not record.order & cnp.NPY_ARRAY_C_CONTIGUOUS and not given.rows and not given.grid:
+                self.table.spans[k].g = self.in_order(record, self.grad_seen(call, k))
         for detour in call.detours or ():
             self.table.spans[detour.k].g = self.in_order(detour.record, detour.grad_seen())
         self.table.number_blocks()
         if self.table.n_blocks > cnp.PyArray_SIZE(self.sums):
             self.sums = np.zeros(2 * self.table.n_blocks)
             self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
+        self.copying.number_blocks()
+        with nogil:
+            run(self.copying, False, team)
         return 0
+
+    cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1:
+        """Return the address of a gradient in C order, which may be that of a copy yet to be made."""
+        cdef Copy copy
+        cdef Span *span
+        if cnp.PyArray_IS_C_CONTIGUOUS(grad) and cnp.PyArray_ISALIGNED(grad):
+            return <Py_ssize_t> cnp.PyArray_DATA(grad)
+        copy = self.copies.get(record.key)
+        if copy is None or copy.array.shape != record.shape or copy.array.dtype != record.dtype:
+            copy = self.copies[record.key] = Copy(record)
+        span = self.copying.add(record.size, record.type_num == cnp.NPY_DOUBLE)
+        span.p = <Py_ssize_t> cnp.PyArray_DATA(copy.array)
+        span.g = <Py_ssize_t> cnp.PyArray_DATA(grad)
+        span.stages = <Py_ssize_t> &self.copy_stages
+        span.grid = <Py_ssize_t> &copy.grid
+        make_grid(
+            &copy.grid, record.ndim, record.dims, cnp.PyArray_STRIDES(copy.array),
+            cnp.PyArray_STRIDES(copy.array), False, cnp.PyArray_STRIDES(grad),
+            not cnp.PyArray_ISALIGNED(grad), record.dtype.itemsize,
+        )
+        return span.p
 
     cdef Py_ssize_t first_not_finite(self, Call call) except -2:
         """Return the first span whose gradient is not finite, or -1."""
