@@ -31,18 +31,16 @@ from numpy.lib.array_utils import byte_bounds
 cimport cython
 cimport numpy as cnp
 
-from fastoptim.kernels.update.checks.arrays import (
+from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
+from fastoptim.kernels.update.checks.containers import (
     as_dict,
     check_containers,
-    check_keeps,
+    check_keeps_its_arrays,
     check_write_back,
-    checked_grad,
-    checked_param,
-    is_sparse,
     keys_error,
-    overlaps_itself,
-    refuse_shared_memory,
 )
+from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shared_memory
+from fastoptim.kernels.update.checks.row_grads import is_sparse
 from fastoptim.kernels.instruction_sets import PASSES
 from fastoptim.kernels.ode.passes import Sweep
 from fastoptim.rows import Rows
@@ -146,7 +144,7 @@ cdef class Points:
     cdef int take(self, object params) except -1:
         """Check parameters and take them in; nothing of the caller's is written."""
         cdef dict d = as_dict("params", params)
-        check_keeps(params, d)
+        check_keeps_its_arrays(params, d)
         cdef list arrays = [], views = [], keys = list(d)
         cdef Py_ssize_t k
         for key, p in d.items():
