@@ -6,7 +6,7 @@ import pytest
 import fastoptim as fo
 from fastoptim import kernels
 from fastoptim.kernels import RULES, Collector, Line
-from fastoptim.kernels.update.checks import arrays as checks
+from fastoptim.kernels.update.checks import containers as checks
 
 F32 = np.float32
 

@@ -20,6 +20,7 @@ import fastoptim
 from fastoptim import listings
 from fastoptim.demo import mlp, plot
 from fastoptim.demo.data import NETWORK, SEED, Curve, Data, digits, label, new_network, say
+from fastoptim.demo.methods import compare as compare_methods
 from fastoptim.optimizer.base import Optimizer
 
 # What suits this network: of three to six rates, a factor of 2 to 3 apart, the one with the lowest
@@ -216,5 +217,5 @@ def main(
         if rules:
             status = compare_rules(rules, epochs, output, data, bar)
         if methods:
-            methods.compare(methods, epochs, output, data, bar)
+            compare_methods(methods, epochs, output, data, bar)
     return status

@@ -323,29 +323,29 @@ cdef int row(dict kernels, const char *name, int slots, int coefs, rule_f32 f32,
 
 # name → capsule "fastoptim.Rule" around its row
 RULES = {}
-#          name                       slots coefs
-row(RULES, b"sgd",                      0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
-row(RULES, b"momentum",                 1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
-row(RULES, b"heavy_ball",               1, 3, <rule_f32> heavy_ball[float], <rule_f64> heavy_ball[double])
-row(RULES, b"heavy_ball_nesterov",      1, 3, <rule_f32> heavy_ball_nesterov[float], <rule_f64> heavy_ball_nesterov[double])
-row(RULES, b"nesterov",                 1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
-row(RULES, b"nesterov_listing",         1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
-row(RULES, b"lion",                     1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
-row(RULES, b"rprop",                    2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
-row(RULES, b"adagrad",                  1, 3, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
-row(RULES, b"ftrl",                     2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
-row(RULES, b"rmsprop",                  1, 5, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
-row(RULES, b"rmsprop_momentum",         2, 6, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
-row(RULES, b"rmsprop_centered",         2, 5, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
+#          name                   slots coefs
+row(RULES, b"sgd",                  0, 1, <rule_f32> sgd[float], <rule_f64> sgd[double])
+row(RULES, b"momentum",             1, 2, <rule_f32> momentum[float], <rule_f64> momentum[double])
+row(RULES, b"heavy_ball",           1, 3, <rule_f32> heavy_ball[float], <rule_f64> heavy_ball[double])
+row(RULES, b"heavy_ball_nesterov",  1, 3, <rule_f32> heavy_ball_nesterov[float], <rule_f64> heavy_ball_nesterov[double])
+row(RULES, b"nesterov",             1, 4, <rule_f32> nesterov[float], <rule_f64> nesterov[double])
+row(RULES, b"nesterov_listing",     1, 4, <rule_f32> nesterov_listing[float], <rule_f64> nesterov_listing[double])
+row(RULES, b"lion",                 1, 5, <rule_f32> lion[float], <rule_f64> lion[double])
+row(RULES, b"rprop",                2, 4, <rule_f32> rprop[float], <rule_f64> rprop[double])
+row(RULES, b"adagrad",              1, 3, <rule_f32> adagrad[float], <rule_f64> adagrad[double])
+row(RULES, b"ftrl",                 2, 3, <rule_f32> ftrl[float], <rule_f64> ftrl[double])
+row(RULES, b"rmsprop",              1, 5, <rule_f32> rmsprop[float], <rule_f64> rmsprop[double])
+row(RULES, b"rmsprop_momentum",     2, 6, <rule_f32> rmsprop_momentum[float], <rule_f64> rmsprop_momentum[double])
+row(RULES, b"rmsprop_centered",     2, 5, <rule_f32> rmsprop_centered[float], <rule_f64> rmsprop_centered[double])
 row(RULES, b"rmsprop_centered_momentum", 3, 6,
     <rule_f32> rmsprop_centered_momentum[float], <rule_f64> rmsprop_centered_momentum[double])
-row(RULES, b"adadelta",                 2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
-row(RULES, b"adam",                     2, 5, <rule_f32> adam[float], <rule_f64> adam[double])
-row(RULES, b"adam_amsgrad",             3, 5, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
-row(RULES, b"adamax",                   2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
-row(RULES, b"nadam",                    2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
-row(RULES, b"radam",                    2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
-row(RULES, b"adabelief",                2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
+row(RULES, b"adadelta",             2, 4, <rule_f32> adadelta[float], <rule_f64> adadelta[double])
+row(RULES, b"adam",                 2, 5, <rule_f32> adam[float], <rule_f64> adam[double])
+row(RULES, b"adam_amsgrad",         3, 5, <rule_f32> adam_amsgrad[float], <rule_f64> adam_amsgrad[double])
+row(RULES, b"adamax",               2, 4, <rule_f32> adamax[float], <rule_f64> adamax[double])
+row(RULES, b"nadam",                2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
+row(RULES, b"radam",                2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
+row(RULES, b"adabelief",            2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
 
 # What is no rule of an optimizer, in the same way.
 PASSES = {}

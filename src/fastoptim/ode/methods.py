@@ -27,7 +27,7 @@ import numpy as np
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels import PASSES
-from fastoptim.kernels.ode.workspace import Points
+from fastoptim.kernels.ode.workspace import MovingParams
 from fastoptim.ode import state as ode_state
 from fastoptim.optimizer.hyperparameters import (
     Check,
@@ -118,14 +118,14 @@ class RungeKutta(Checked):
     lr: Any = hyper(0.01, STEP)
 
     # Of each instance, changed together at the end of a step; ClassVars only to dataclass's eyes.
-    _points: ClassVar[Points]
+    _points: ClassVar[MovingParams]
     _h: ClassVar[float | None]  # with tolerances, what the last step found; None: lr
     _t: ClassVar[float]
     _iter: ClassVar[int]
     _rejected: ClassVar[int]
 
     def __post_init__(self) -> None:
-        points = Points(self.tableau.columns)
+        points = MovingParams(self.tableau.columns)
         vars(self).update(_points=points, _h=None, _t=0.0, _iter=0, _rejected=0)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -375,7 +375,7 @@ class Adaptive(RungeKutta):
         if rejected:
             factor = min(1.0, factor)
         if self.deterministic:
-            self._points.sweep.run(PASSES["copy"], (first, slopes))
+            self._points.passes.run(PASSES["copy"], (first, slopes))
         changes = {
             "t": self._t + h, "h": min(h * factor, LONGEST_STEP),
             "rejected": self._rejected + rejected,
@@ -393,7 +393,7 @@ class Adaptive(RungeKutta):
         total = points.total(
             PASSES["error_squared"], last, (points.y, error), (-h * e[-1], rtol, atol)
         )
-        return loss, last, math.sqrt(total / max(1, points.sweep.size))
+        return loss, last, math.sqrt(total / max(1, points.passes.size))
 
     def check_finite(self, first: Slopes, h: float, last: bool) -> None:
         """After a trial whose error is not finite: raise if no shorter step could help."""
@@ -404,7 +404,7 @@ class Adaptive(RungeKutta):
                     f"{tuple(map(int, np.argwhere(~np.isfinite(g))[0]))} where the step starts"
                 )
         if last:
-            key = self._points.keys[self._points.sweep.not_finite()]
+            key = self._points.keys[self._points.passes.not_finite()]
             raise FloatingPointError(
                 f"the error of params[{key!r}] is not finite, even with a step of {h}; with "
                 f"atol=0 a parameter of exactly 0 is enough for that"

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, overload
 
-from fastoptim.kernels.ode.workspace import Points
+from fastoptim.kernels.ode.workspace import MovingParams as Points
 from fastoptim.optimizer.base import Arrays, Optimizer
 from fastoptim.optimizer.objective import Function, loss_and_grads
 

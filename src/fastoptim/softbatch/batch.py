@@ -16,7 +16,8 @@ import numpy as np
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels import PASSES, Collector, Line
 from fastoptim.kernels.learning import ThreadCounts
-from fastoptim.kernels.update.checks.arrays import as_dict, caller_array
+from fastoptim.kernels.update.checks.containers import as_dict
+from fastoptim.kernels.update.checks.gradients import grad_memory
 from fastoptim.kernels.update.commit import Commit
 from fastoptim.ode.methods import RungeKutta
 from fastoptim.optimizer import state
@@ -202,7 +203,7 @@ class SoftBatch:
         add = partial(
             after.adder.update, sums, dense, self._adding(lines), numbers=grads,
             wipe=[
-                caller_array(g) for key, g in rows.items()
+                grad_memory(g) for key, g in rows.items()
                 if lines[self.opt._group_of(key)].zero_grads
             ],
             commit=self._commit, becomes=after.number,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.kernels import coalesced
-from fastoptim.kernels.update.checks.arrays import is_sparse, row_grad
+from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.rows import Elements, Rows
 
 Part = tuple[NDArray[np.integer[Any]], NDArray[Any]]
@@ -44,7 +44,7 @@ class RowSum:
     def part(self, grad: Any) -> tuple[type[Rows], Part]:
         """Return what one call adds; nothing is added yet."""
         of = row_grad(self.key, grad, self.dtype, self.shape)
-        index, values = coalesced(f"grads[{self.key!r}]", of.index, of.values, of.table, of.length)
+        index, values = coalesced(f"grads[{self.key!r}]", of.index, of.values, of.n_rows, of.length)
         bits: Any = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
         bits[bits << 1 == 0] = 0  # −0 becomes 0, as it does in a sum that starts at 0
         kind = Elements if is_sparse(grad) or isinstance(grad, Elements) else Rows
@@ -86,7 +86,7 @@ class RowSum:
         index, values = (np.concatenate(them) for them in zip(*self.parts, strict=True))
         grad = self.kind(index, values)
         of = row_grad(self.key, grad, self.dtype, self.shape)
-        index, values = coalesced(f"grads[{self.key!r}]", of.index, of.values, of.table, of.length)
+        index, values = coalesced(f"grads[{self.key!r}]", of.index, of.values, of.n_rows, of.length)
         return self.kind(index, values, unique=True)
 
     def state(self) -> dict[str, Any]:

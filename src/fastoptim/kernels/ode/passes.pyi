@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 Column = list[NDArray[Any]]
 
-class Sweep:
+class PassRunner:
     size: int
     altered: int
     def __init__(self, like: Column) -> None: ...

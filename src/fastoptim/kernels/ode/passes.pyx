@@ -26,7 +26,7 @@ assert blocks_of(PIECE) == 1        # so that the driver hands on a piece as a w
 
 
 @cython.final
-cdef class Sweep:
+cdef class PassRunner:
     """Runs rules over lists of arrays that are all alike: as many, of the same sizes and dtypes.
 
     Parameters

@@ -3,19 +3,25 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastoptim.kernels.ode.passes import Sweep
+from fastoptim.kernels.ode.passes import PassRunner
 
 Column = list[NDArray[Any]]
 
-class Points:
-    keys: list[Any]
-    x: Column
-    y: Column
-    columns: list[Column]
-    sweep: Sweep
+class MovingParams:
     busy: bool
-    given: Any
     def __init__(self, n_columns: int) -> None: ...
+    @property
+    def given(self) -> Any: ...
+    @property
+    def keys(self) -> list[Any]: ...
+    @property
+    def x(self) -> Column: ...
+    @property
+    def y(self) -> Column: ...
+    @property
+    def columns(self) -> list[Column]: ...
+    @property
+    def passes(self) -> PassRunner: ...
     def session(
         self,
         params: object,

@@ -18,23 +18,22 @@
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastoptim.kernels.update.checks.arrays import (
+from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
+from fastoptim.kernels.update.checks.containers import (
     as_dict,
-    caller_array,
     check_containers,
-    check_keeps,
-    check_may_zero,
+    check_keeps_its_arrays,
     check_write_back,
-    checked_grad,
-    checked_param,
-    is_sparse,
     keys_error,
-    not_finite,
-    overlaps_itself,
-    place_of,
-    refuse_shared_memory,
-    row_grad,
 )
+from fastoptim.kernels.update.checks.gradients import (
+    check_may_zero,
+    grad_memory,
+    grad_name,
+    not_finite,
+)
+from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shared_memory
+from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.kernels.instruction_sets import PASSES
 from fastoptim.kernels.update.checks import factors as unfit
 from fastoptim.rows import Rows
@@ -502,7 +501,7 @@ cdef class Collector:
         cdef object key, p, g
         if params is not given_params or grads is not given_grads or len(params) != len(grads):
             check_containers(given_params, given_grads, params, grads)
-            check_keeps(given_params, params)
+            check_keeps_its_arrays(given_params, params)
         if self.check_keys is not None and self.iter == 0:
             self.check_keys(params.keys())
         if len(params) > self.spans.shape[0]:
@@ -552,7 +551,7 @@ cdef class Collector:
             if line.c.zero:
                 zeroing = True
                 check_may_zero(numbers, key, g)
-                if type(g) is not cnp.ndarray and not isinstance(caller_array(g), np.ndarray):
+                if type(g) is not cnp.ndarray and not isinstance(grad_memory(g), np.ndarray):
                     self.numbers = True
                 if one.copied_grad or one.by_rows:  # where the caller's lies is not in the table
                     self.grads_moved = True
@@ -644,7 +643,7 @@ cdef class Collector:
         of = row_grad(key, g, one.dtype, one.shape)
         if one.touched is None:
             one.touched = Touched()
-        one.touched.take(f"grads[{key!r}]", of.index, of.table, of.unique, self.in_order)
+        one.touched.take(f"grads[{key!r}]", of.index, of.n_rows, of.unique, self.in_order)
         one.by_rows, one.row_grad, one.values = True, of, of.values
         self.copies = True
         one.where = None
@@ -808,7 +807,7 @@ cdef class Collector:
             k = self.list_one(k, one.param, one.copied_param, self.spans[i].p, bytes_of(one))
             if self.is_zeroed(i):
                 k = self.list_one(
-                    k, caller_array(one.grad), one.copied_grad or one.by_rows, self.spans[i].g, bytes_of(one)
+                    k, grad_memory(one.grad), one.copied_grad or one.by_rows, self.spans[i].g, bytes_of(one)
                 )
             for n in range(len(one.slots)):
                 self.written[k] = Extent(one.s[n], one.s[n] + bytes_of(one))
@@ -848,7 +847,7 @@ cdef class Collector:
         for i, one in enumerate(self.active):
             arrays.append((f"params[{one.key!r}]", one.param))
             if self.is_zeroed(i):
-                arrays.append((place_of(one.key, one.grad), caller_array(one.grad)))
+                arrays.append((grad_name(one.key, one.grad), grad_memory(one.grad)))
             arrays += [(f"the optimizer's {s}[{one.key!r}]", a) for s, a in one.state.items()]
             arrays.append((f"the optimizer's average_of[{one.key!r}]", one.average))
         arrays = [(name, a) for name, a in arrays if isinstance(a, np.ndarray)]

@@ -1,0 +1,208 @@
+"""The caller's parameters during one session: checked, moved with the point, and given back.
+
+The point x is the caller's memory itself where it lies flat (this machine's byte order, aligned, in
+the order of memory of the first array seen under its key). Any other layout, and numbers, are
+copied from a flat buffer after each pass, and arrays back into it after each call of fn.
+"""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+
+from fastoptim.kernels.update.checks.arrays import checked_param
+from fastoptim.kernels.update.checks.containers import as_dict, check_keeps_its_arrays, check_write_back
+
+from fastoptim.kernels.ode.columns cimport Columns, lies_like
+
+cnp.import_array()
+
+
+@cython.final
+cdef class CallerParams:
+    """Parameters as they were given. Making one checks them; nothing of the caller's is written."""
+
+    def __cinit__(self, object params):
+        cdef dict d = as_dict("params", params)
+        check_keeps_its_arrays(params, d)
+        self.given = params
+        self.keys = list(d)
+        self.originals = list(d.values())
+        self.shown = list(self.originals)
+        self.arrays, self.views = [], []
+        for key, p in d.items():
+            a = checked_param(key, p)
+            if isinstance(p, np.ndarray):
+                a = a.view()        # of our own: fn may give the caller's another shape
+                self.views.append(a)
+            else:
+                check_write_back("params", params, key, p)
+                self.views.append(None)
+            self.arrays.append(a)
+
+    cdef int lay_out(self, Columns columns) except -1:
+        """Choose where the point is: in the caller's array where it lies as ours do, else in a copy."""
+        cdef Py_ssize_t k
+        self.x, self.copied = [], []
+        for k in range(len(self.keys)):
+            a = self.arrays[k]
+            if self.views[k] is None or not lies_like(a, columns.base[k]):
+                flat = columns.flat_param(k)
+                cnp.PyArray_CopyInto(flat, a)
+                a = flat
+                self.copied.append(k)
+            self.x.append(a)
+        return 0
+
+    # ---------------------------------------------------------------- while fn looks at them
+
+    cdef int show(self, bint base=False) except -1:
+        """Bring x to where the caller's arrays and numbers are, if they are elsewhere."""
+        cdef Py_ssize_t k
+        for k in self.copied:
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.views[k], self.x[k])
+            else:
+                p = self.originals[k]
+                self.shown[k] = p if base else number_like(p, self.x[k])
+                self.given[self.keys[k]] = self.shown[k]
+        return 0
+
+    cdef int fetch(self) except -1:
+        """Bring what fn has left in arrays of other layouts to x, whose digest is compared."""
+        cdef Py_ssize_t k
+        for k in self.copied:
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.x[k], self.views[k])
+        return 0
+
+    cdef int check_unchanged(self) except -1:
+        """Refuse what fn has put into or taken from the mapping."""
+        cdef Py_ssize_t k
+        now = as_dict("params", self.given)
+        for k in range(len(self.keys)):
+            key = self.keys[k]
+            if key not in now:
+                raise RuntimeError(f"fn removed params[{key!r}]; let fn only read the parameters")
+            if not is_still(now[key], self.shown[k], self.views[k]):
+                raise RuntimeError(
+                    f"fn put something else in the place of params[{key!r}]; let fn only read "
+                    f"the parameters"
+                )
+        if len(now) != len(self.keys):
+            known = set(self.keys)
+            new = next(key for key in now if key not in known)
+            raise RuntimeError(f"fn added params[{new!r}]; let fn only read the parameters")
+        return 0
+
+    cdef object with_values(self, list arrays):
+        """Return a dict or a list like the one given, of views that cannot be written, and numbers."""
+        values = [
+            sealed(a) if isinstance(p, np.ndarray) else number_like(p, a)
+            for a, p in zip(arrays, self.originals, strict=True)
+        ]
+        if isinstance(self.given, (list, tuple)):
+            return values
+        return dict(zip(self.keys, values, strict=True))
+
+    # ---------------------------------------------------------------- when something was raised
+
+    cdef int restore(self, list base, object problem) except -1:
+        """Make the caller's arrays and mapping the base point, whatever fn has done to them."""
+        cdef Py_ssize_t k
+        for k in range(len(self.keys)):
+            if self.views[k] is not None:
+                cnp.PyArray_CopyInto(self.views[k], base[k])
+        if type(self.given) is dict or type(self.given) is list:
+            if not self.holds_originals():
+                whole = dict(zip(self.keys, self.originals, strict=True))
+                self.given.clear()
+                if type(self.given) is dict:
+                    self.given.update(whole)
+                else:
+                    self.given.extend(self.originals)
+            return 0
+        for _ in range(2):                  # what raised may have been an interrupt
+            try:
+                self.put_back()
+                return 0
+            except BaseException as again:
+                trouble = again
+        problem.add_note(f"params could not be given back what they held: {trouble!r}")
+        return 0
+
+    cdef int put_back(self) except -1:
+        """Give a mapping that is no dict back the objects that it had."""
+        cdef Py_ssize_t k
+        if isinstance(self.given, tuple):
+            return 0
+        known = set(self.keys)
+        now = list(as_dict("params", self.given))
+        others = [key for key in now if key not in known]
+        if [key for key in now if key in known] != self.keys:   # all anew, in their order
+            others = now
+        for key in others:
+            del self.given[key]
+        for k in range(len(self.keys)):
+            key = self.keys[k]
+            try:
+                held = is_still(self.given[key], self.originals[k], self.views[k])
+            except (KeyError, IndexError):
+                held = False
+            if not held:
+                self.given[key] = self.originals[k]
+        return 0
+
+    cdef bint holds_originals(self) except -1:
+        """Whether a dict or a list holds the objects that it had and no others, in this order."""
+        if len(self.given) != len(self.originals):
+            return False
+        values = self.given
+        if type(self.given) is dict:
+            values = self.given.values()
+            if list(self.given) != self.keys:
+                return False
+        for now, then in zip(values, self.originals, strict=True):
+            if now is not then:
+                return False
+        return True
+
+
+cdef bint is_still(object now, object then, object view) except -1:
+    """Whether a mapping's entry is what it was: that object, or one that is the same.
+
+    Some mappings make a new view at each access, or a new number.
+    """
+    if now is then:
+        if view is None:
+            return True
+    elif view is None:
+        return type(now) is type(then) and np.asarray(now).tobytes() == np.asarray(then).tobytes()
+    elif not isinstance(now, np.ndarray):
+        return False
+    cdef cnp.ndarray a = now
+    cdef cnp.ndarray b = view
+    cdef int k
+    if (
+        cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
+        or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b)
+    ):
+        return False
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, k) != cnp.PyArray_DIM(b, k):
+            return False
+        if cnp.PyArray_STRIDE(a, k) != cnp.PyArray_STRIDE(b, k):
+            return False
+    return True
+
+
+cdef object number_like(object p, object a):
+    """Return the element of an array with no axes as a number of p's type."""
+    return a.item() if type(p) is float else a[()]
+
+
+cdef object sealed(object a):
+    """Return a view that cannot be written: the memory is used again."""
+    view = a.view()
+    view.flags.writeable = False
+    return view
