@@ -137,8 +137,10 @@ class Build(build_ext):
 
 modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
-    "driver", "one_array", "update/pipeline", "update/commit", "update/row_numbers",
-    "update/collect", "ode/passes", "ode/columns", "ode/param_memory", "ode/caller_params",
+    "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
+    "update/row_numbers", "update/detours", "update/intake", "update/coefficients",
+    "update/memory", "update/survey", "update/numbers", "update/engine", "update/adder",
+    "ode/passes", "ode/columns", "ode/param_memory", "ode/caller_params",
     "ode/gradients", "ode/workspace",
 ]
 setup(

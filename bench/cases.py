@@ -33,7 +33,7 @@ class Stream(Optimizer):
     m = Slot()
     v = Slot()
 
-    def _capsule(self):
+    def capsule(self):
         return PASSES[self.kernel]
 
     def coefficients(self, t):

@@ -33,7 +33,7 @@ class Rule(Optimizer):
         def __init__(self, *args: Any, **hyperparameters: Any) -> None: ...
         def __getattr__(self, name: str) -> Any: ...
 
-    def _capsule(self) -> object:
+    def capsule(self) -> object:
         return self._compiled
 
     def coefficients(self, t: int) -> tuple[float, ...]:

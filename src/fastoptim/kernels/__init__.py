@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from fastoptim.kernels import one_array
 from fastoptim.kernels.instruction_sets import PASSES as PASSES
 from fastoptim.kernels.instruction_sets import RULES, available_isas, chosen_isa, use
-from fastoptim.kernels.update.collect import Collector as Collector  # for the library's own modules
-from fastoptim.kernels.update.pipeline import Line as Line
 from fastoptim.kernels.update.row_numbers import coalesced_rows
 
 __all__ = ["ISA", "RULES", "available_isas", "capsule", "step"]

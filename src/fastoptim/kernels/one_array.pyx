@@ -7,11 +7,11 @@ from fastoptim.kernels.update.checks.arrays import is_masked, plain
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
-from libc.math cimport isfinite
 
-from fastoptim.kernels.driver cimport Pipeline, Span, rounded, run, work_of
+from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
+from fastoptim.kernels.table cimport NOT_FINITE, TOO_LARGE, Fit, Span, Stages, Table, set_bare
 
 cnp.import_array()
 
@@ -19,13 +19,11 @@ cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # steps have no optimizer to 
 
 
 cdef int one_span(
-    const Rule *rule, floating[::1] p, const floating[::1] g, object state,
-    const float[:, ::1] c32, const double[:, ::1] c64,
+    const Rule *rule, floating[::1] p, const floating[::1] g, object state, Table table
 ) except -1:
     """Check sizes and places, then walk a table of one span."""
-    cdef Span[1] row
-    cdef Span[::1] table = <Span[:1]> row
-    cdef Pipeline line
+    cdef Stages stages
+    cdef Span *span
     cdef floating[::1] slot
     cdef Py_ssize_t[MAX_SLOTS + 2] place
     cdef Py_ssize_t n = p.shape[0]
@@ -52,21 +50,17 @@ cdef int one_span(
                 raise ValueError(
                     f"{label(other)} and {label(k)} share memory; each needs its own"
                 )
-    line.rule = rule
-    line.n_grad = line.n_param = line.average = line.zero = 0
-    row[0].p = place[0]
-    row[0].g = place[1]
+    set_bare(&stages, rule)
+    span = table.add(n, floating is double)
+    span.p = place[0]
+    span.g = place[1]
     for k in range(rule.slots):
-        row[0].s[k] = place[k + 2]
-    row[0].n = n
-    row[0].rows = 0
-    row[0].first = 0
-    row[0].c = 0
-    row[0].line = <Py_ssize_t> &line
-    row[0].wide = floating is double
-    team = THREAD_COUNTS.begin(work_of(row, 1), False)
+        span.s[k] = place[k + 2]
+    span.stages = <Py_ssize_t> &stages
+    table.number_blocks()
+    team = THREAD_COUNTS.begin(table.work, False)
     with nogil:
-        run(table, 1, c32, c64, False, team)
+        run(table, False, team)
     THREAD_COUNTS.end()
     return 0
 
@@ -78,10 +72,9 @@ cdef str label(int k):
 def step(capsule, param, grad, state, coefficients):
     """Apply a rule once; fastoptim.kernels.step says what the arguments are."""
     cdef const Rule *rule = <const Rule *> PyCapsule_GetPointer(capsule, "fastoptim.Rule")
-    cdef double[:, ::1] c64 = np.zeros((1, max(1, rule.coefs)))
-    cdef float[:, ::1] c32 = np.zeros((1, max(1, rule.coefs)), np.float32)
-    cdef bint wide
-    cdef int k
+    cdef Table table = Table()
+    cdef bint is_double
+    cdef Fit fit
     name = rule.name.decode()
     if not isinstance(state, (list, tuple)):
         raise TypeError(f"state must be a tuple of arrays, got {type(state).__name__}")
@@ -94,20 +87,16 @@ def step(capsule, param, grad, state, coefficients):
     if len(coefficients) != rule.coefs:
         raise ValueError(f"{name!r} has {rule.coefs} coefficients, got {len(coefficients)}")
     param = array("param", param, None)
-    wide = cnp.PyArray_TYPE(param) == cnp.NPY_DOUBLE
-    for k in range(rule.coefs):
-        c64[0, k] = coefficients[k]
-        c32[0, k] = rounded(c64[0, k])
-        if not isfinite(c64[0, k] if wide else c32[0, k]):
-            raise ValueError(
-                f"coefficients must be finite in {param.dtype}, got {coefficients}"
-            )
+    is_double = cnp.PyArray_TYPE(param) == cnp.NPY_DOUBLE
+    fit = table.set_coefs(0, coefficients)
+    if fit == NOT_FINITE or fit == TOO_LARGE and not is_double:
+        raise ValueError(f"coefficients must be finite in {param.dtype}, got {coefficients}")
     grad = array("grad", grad, param)
     state = [array(f"state[{k}]", slot, param) for k, slot in enumerate(state)]
-    if wide:
-        one_span[double](rule, param, grad, state, c32, c64)
+    if is_double:
+        one_span[double](rule, param, grad, state, table)
     else:
-        one_span[float](rule, param, grad, state, c32, c64)
+        one_span[float](rule, param, grad, state, table)
 
 
 cdef tuple as_floats(object numbers):

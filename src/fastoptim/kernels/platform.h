@@ -79,6 +79,19 @@
   #define FO_PREFETCH(address) ((void) (address))
 #endif
 
+/* The lowest bit that is set, and how many are. */
+#if defined(__GNUC__) || defined(__clang__)
+  static inline int fo_lowest(uint64_t x) { return __builtin_ctzll(x); }
+#else
+  static inline int fo_lowest(uint64_t x) { int k = 0; while (!(x >> k & 1)) k++; return k; }
+#endif
+/* In plain C, since the baseline instruction set has no instruction for it. */
+static inline int fo_ones(uint64_t x) {
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    return (int) (((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
+}
+
 /* Seconds of a clock that never goes back. */
 #ifdef _WIN32
   #include <windows.h>

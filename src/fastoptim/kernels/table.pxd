@@ -64,7 +64,8 @@ cdef struct Span:
 
 cdef enum Fit:
     FITS
-    NOT_FLOAT32         # infinite, or nothing, in float32
+    TOO_SMALL           # nothing in float32
+    TOO_LARGE           # infinite in float32
     NOT_FINITE
 
 cdef class Table:
@@ -80,8 +81,10 @@ cdef class Table:
     cdef Span *add(self, Py_ssize_t n, bint is_double) noexcept
     cdef void number_blocks(self) noexcept
     cdef Fit set_coefs(self, Py_ssize_t row, tuple values) except *
+    cdef tuple values_of(self, Py_ssize_t row, Py_ssize_t n)
     cdef Fit fit(self, Py_ssize_t row, Py_ssize_t k) noexcept
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 cdef float rounded(double x) noexcept nogil
+cdef void set_bare(Stages *stages, const Rule *rule) noexcept
 cdef Fit set_scalar(Stage *stage, double value) noexcept

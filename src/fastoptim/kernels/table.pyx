@@ -27,10 +27,12 @@ cdef float rounded(double x) noexcept nogil:
 
 
 cdef Fit fit_of(double x, float narrow) noexcept:
-    """Return whether a scalar, rounded to float32, is neither infinite nor nothing."""
+    """Return what becomes of a scalar that is rounded to float32."""
     if not isfinite(x):
         return NOT_FINITE
-    return FITS if isfinite(narrow) and (not fo_is_zero(narrow) or x == 0) else NOT_FLOAT32
+    if not isfinite(narrow):
+        return TOO_LARGE
+    return TOO_SMALL if fo_is_zero(narrow) and x != 0 else FITS
 
 
 cdef Fit set_scalar(Stage *stage, double value) noexcept:
@@ -38,6 +40,12 @@ cdef Fit set_scalar(Stage *stage, double value) noexcept:
     stage.c64 = value
     stage.c32 = rounded(value)
     return fit_of(value, stage.c32)
+
+
+cdef void set_bare(Stages *stages, const Rule *rule) noexcept:
+    """Let a rule be all that a span passes."""
+    stages.rule = rule
+    stages.n_grad = stages.n_param = stages.average = stages.zero = 0
 
 
 cdef Py_ssize_t n_tiles(const Grid *grid) noexcept nogil:
@@ -120,6 +128,11 @@ cdef class Table:
     cdef Fit fit(self, Py_ssize_t row, Py_ssize_t k) noexcept:
         """Return how one coefficient fits."""
         return fit_of(self.c64[row, k], self.c32[row, k])
+
+    cdef tuple values_of(self, Py_ssize_t row, Py_ssize_t n):
+        """Return the coefficients of a row."""
+        cdef Py_ssize_t k
+        return tuple([self.c64[row, k] for k in range(n)])
 
 
 def block_length():

@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
-from types import MappingProxyType
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.checkpoint import file as checkpoint
-from fastoptim.kernels import RULES, Collector, driver
+from fastoptim.kernels import RULES, driver
+from fastoptim.kernels.update.engine import Engine
+from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import state
 from fastoptim.optimizer.groups import Group
@@ -26,7 +27,8 @@ from fastoptim.optimizer.hyperparameters import (
     may_be_schedule,
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
-from fastoptim.optimizer.plan import Plan
+from fastoptim.optimizer.by_key import ByKey
+from fastoptim.optimizer.plan import LivePlan
 
 Arrays = Mapping[Any, Any] | Sequence[Any]
 Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
@@ -63,7 +65,7 @@ class Slot:
     def __get__(self, optimizer: "Optimizer | None", owner: type) -> Any:
         if optimizer is None:
             return self
-        return MappingProxyType(optimizer._collector.slots.get(self.name, {}))
+        return ByKey(optimizer.engine.store, self.name)
 
     def __set__(self, optimizer: "Optimizer", value: object) -> None:
         raise AttributeError(
@@ -143,9 +145,9 @@ class Optimizer(Checked):
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
-    _collector: ClassVar[Collector]  # of each instance; ClassVars only to dataclass's eyes
-    _plan: ClassVar[Plan | None]  # until a hyperparameter is assigned
-    _prepared: ClassVar[tuple[Any, ...] | None]  # what it gives, unless a schedule changes it
+    engine: ClassVar[Engine]  # of each instance; ClassVars only to dataclass's eyes
+    live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
+    fixed_plan: ClassVar[Plan | None]  # what it gives, unless a schedule changes it
 
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
     decoupled: bool = hyper(False, Flag(), kw_only=True)
@@ -161,14 +163,14 @@ class Optimizer(Checked):
     def __post_init__(self) -> None:
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
-        collector = Collector(self._group_of, self._check_keys)
-        object.__setattr__(self, "_collector", collector)
+        object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
-    def _group_of(self, key: object) -> int:
+    def group_of(self, key: object) -> int:
         """Return which view a key's parameter is updated with."""
         return grouping.index_of(self.groups, key)
 
-    def _check_keys(self, keys: Iterable[object]) -> None:
+    def check_keys(self, keys: Iterable[object]) -> None:
+        """Refuse groups that no key belongs to."""
         grouping.check_keys(self.groups, keys)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
@@ -185,14 +187,16 @@ class Optimizer(Checked):
 
     def _bound(self, value: Any) -> tuple[Group, ...]:
         """Return groups that check their hyperparameters as this optimizer does."""
-        if hasattr(self, "_collector") and self._collector.entries:
-            raise ValueError("groups cannot change after the first update; their values can")
+        if hasattr(self, "engine"):
+            if self.engine.store.records:
+                raise ValueError("groups cannot change after the first update; their values can")
+            self.engine.store.forget_drafts()
         return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
 
     def _forget(self) -> None:
         """Let the next update look at the hyperparameters anew."""
-        object.__setattr__(self, "_prepared", None)
-        object.__setattr__(self, "_plan", None)
+        object.__setattr__(self, "fixed_plan", None)
+        object.__setattr__(self, "live_plan", None)
 
     def __repr__(self) -> str:
         fields = {f.name: f for f in dataclasses.fields(self)}
@@ -206,24 +210,24 @@ class Optimizer(Checked):
     @property
     def iter(self) -> int:
         """Number of completed updates."""
-        return self._collector.iter
+        return self.engine.store.iter
 
     @property
     def skipped(self) -> int:
         """Number of updates left out because a gradient was not finite."""
-        return self._collector.skipped
+        return self.engine.store.skipped
 
     @property
     def average_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
         """The weights' moving averages by key, where `average` asks for them."""
-        return MappingProxyType(self._collector.averages)
+        return ByKey(self.engine.store, None)
 
     @property
     def kernel(self) -> str:
         """Name of the kernel that the next update runs."""
         return next(iter(self.kernels))
 
-    def _capsule(self) -> object:
+    def capsule(self) -> object:
         """Return the compiled rule that the next update runs."""
         return RULES[self.kernel]
 
@@ -231,21 +235,23 @@ class Optimizer(Checked):
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         raise NotImplementedError
 
-    def _views(self) -> "list[Optimizer]":
+    def views(self) -> "list[Optimizer]":
         """Return copies whose hyperparameters are numbers: for keys of no group, for each group."""
-        self._prepare()
-        assert self._plan is not None
-        return self._plan.views
+        self.plan()
+        assert self.live_plan is not None
+        return self.live_plan.views
 
-    def _prepare(self) -> tuple[Any, ...]:
+    def plan(self) -> Plan:
         """Return what the next update must know of the hyperparameters."""
-        if self._plan is not None:
-            return self._plan.prepared()
-        plan = Plan(self)
-        object.__setattr__(self, "_plan", plan)
-        if not plan.schedules:
-            object.__setattr__(self, "_prepared", plan.given)
-        return plan.given
+        if self.fixed_plan is not None:
+            return self.fixed_plan
+        if self.live_plan is not None:
+            return self.live_plan.prepared()
+        live = LivePlan(self)
+        object.__setattr__(self, "live_plan", live)
+        if not live.schedules:
+            object.__setattr__(self, "fixed_plan", live.plan)
+        return live.plan
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Update every parameter in place, in one pass over memory.
@@ -282,7 +288,7 @@ class Optimizer(Checked):
         All is checked before anything is written: a call that raises has changed no parameter,
         no state and no counter. An interrupt (Ctrl-C) leaves a whole update or none.
         """
-        self._collector.update(params, grads, *(self._prepared or self._prepare()))
+        self.engine.update(params, grads, self.fixed_plan or self.plan())
 
     def step(self, params: Arrays, fn: Function) -> Any:
         """Evaluate a function and update with the gradients it gives.
@@ -319,7 +325,7 @@ class Optimizer(Checked):
         average. A schedule is code and is not in it: its place holds None, and "schedules" its
         repr.
         """
-        return self._collector.still(lambda: state.of(self, copy=True))
+        return self.engine.still(lambda: state.of(self, copy=True))
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave; the arrays are copied.
@@ -356,7 +362,7 @@ class Optimizer(Checked):
         TypeError
             A key is not a text, a number, None, a bool or a tuple of these.
         """
-        self._collector.still(
+        self.engine.still(
             lambda: checkpoint.save(path, state.for_file(state.of(self, copy=False)))
         )
 
@@ -377,6 +383,6 @@ class Optimizer(Checked):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
-        self._collector.still(lambda: state.load(twin, state.of(self, copy=False)))
+        self.engine.still(lambda: state.load(twin, state.of(self, copy=False)))
         memo[id(self)] = twin
         return twin

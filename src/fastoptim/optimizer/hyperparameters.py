@@ -112,15 +112,15 @@ class Checked:
     """
 
     _checks: ClassVar[dict[str, Check]]
-    _coefficients: ClassVar[Callable[..., tuple[float, ...]]]
+    scalars: ClassVar[Callable[..., tuple[float, ...]]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "step" in vars(cls):
             cls.step = answers.step_door(cls.step)  # type: ignore[attr-defined]
         if "coefficients" in vars(cls):  # an update calls what is behind the door
-            cls._coefficients = cls.coefficients  # type: ignore[attr-defined]
-            cls.coefficients = answers.coefficients_door(cls._coefficients)  # type: ignore[attr-defined]
+            cls.scalars = cls.coefficients  # type: ignore[attr-defined]
+            cls.coefficients = answers.coefficients_door(cls.scalars)  # type: ignore[attr-defined]
 
     if not TYPE_CHECKING:  # a type checker knows the arguments and the attributes already
 

@@ -66,7 +66,7 @@ class AtPosition:
         """Return the loss and the gradients at the position, as `Points.session` wants it."""
         points.leap(*self.leap(points))
         loss, grads = loss_and_grads(fn(points.given))
-        zeroing = any(view.zero_grads for view in self.optimizer._views())
+        zeroing = any(view.zero_grads for view in self.optimizer.views())
         grads = points.lasting(grads, zeroing)
         points.back()
         return (loss, grads), {}, {}, None
@@ -79,7 +79,7 @@ class AtPosition:
     def leap(self, points: Points) -> Leap:
         """Return v, the α of each group, and which of them each parameter has; v may be None."""
         optimizer = self.optimizer
-        slots = optimizer._collector.slots.get("v", {})
+        slots = optimizer.v  # type: ignore[attr-defined]
         v = [slots.get(key) for key in points.keys]
         if all(a is None for a in v):  # nothing has moved yet
             return None, (), []
@@ -87,8 +87,8 @@ class AtPosition:
             if a is not None:
                 check_fits(key, x, a)
         given = v if is_list(points.given) else dict(zip(points.keys, v, strict=True))
-        alphas = tuple(view.alpha for view in optimizer._views())  # type: ignore[attr-defined]
-        rows = [optimizer._group_of(key) for key in points.keys]
+        alphas = tuple(view.alpha for view in optimizer.views())  # type: ignore[attr-defined]
+        rows = [optimizer.group_of(key) for key in points.keys]
         return points.gradients(given, False), alphas, rows
 
 

@@ -9,7 +9,7 @@ schedule when everything was made anew at each update; bench/README.md has today
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from fastoptim.kernels import Line
+from fastoptim.kernels.update.pipeline import Pipeline, Plan
 from fastoptim.optimizer.hyperparameters import Check, checked_number, checks_of, may_be_schedule
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Scheduled(NamedTuple):
         return cls(schedule, name, places, low, high, check)
 
 
-class Plan:
-    """The values and the pipelines of all groups of an optimizer.
+class LivePlan:
+    """The values and the pipelines of all groups of an optimizer, as of its next update.
 
     Parameters
     ----------
@@ -50,8 +50,6 @@ class Plan:
     ----------
     views : list of Optimizer
         Copies whose hyperparameters are all numbers: for the keys of no group, then for each group.
-    lines : list of Line
-        What the parameters of each of them pass through.
     schedules : list of Scheduled
     """
 
@@ -73,7 +71,7 @@ class Plan:
             for name, value in group.items():
                 self.follow(name, checks[name], value, [values])
         self.set_numbers()
-        self.make_lines()
+        self.make_pipelines()
 
     def follow(self, name: str, check: Check, value: object, places: list[Values]) -> None:
         """Note a hyperparameter that is a schedule."""
@@ -82,7 +80,7 @@ class Plan:
 
     def set_numbers(self) -> None:
         """Let every schedule give its number for the next update."""
-        step = self.opt._collector.iter
+        step = self.opt.iter
         for schedule, name, places, low, high, check in self.schedules:
             try:
                 value = schedule(step)
@@ -94,55 +92,60 @@ class Plan:
             for values in places:
                 values[name] = value
 
-    def make_lines(self) -> None:
+    def make_pipelines(self) -> None:
         """Make the pipelines, and note what schedules may change of them."""
         opt, scheduled = self.opt, {one.name for one in self.schedules}
-        self.lines = [self.line(view) for view in self.views]
+        pipelines = [pipeline_of(view) for view in self.views]
         self.kernels = [view.kernel for view in self.views]
-        self.given = self.lines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush"
-        starts = {getattr(type(opt), slot).start for line in self.lines for slot in line.slots}
+        self.plan = Plan(
+            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush"
+        )
+        starts = {
+            getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
+        }
         self.remakes = bool(scheduled & {*starts, "clip_norm"})
         self.may_choose = bool(scheduled) and len(opt.kernels) > 1
-        pairs = [(line, vars(view)) for line, view in zip(self.lines, self.views, strict=True)]
+        pairs = [(one, vars(view)) for one, view in zip(pipelines, self.views, strict=True)]
         self.adjusted = pairs if scheduled & KEPT_BY_PIPELINES else []
         self.shrunk = [
-            (line, values)
-            for line, values in pairs
+            (pipeline, values)
+            for pipeline, values in pairs
             if not self.adjusted and "lr" in scheduled
             and values["decoupled"] and values["weight_decay"]
         ]
 
-    def line(self, view: "Optimizer") -> Line:
-        """Return what the parameters of a group pass through."""
-        slots = view.kernels[view.kernel]
-        starts = (getattr(type(view), slot).start for slot in slots)
-        if view.clip_value is not None and view.clip_norm is not None:
-            raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
-        return Line(
-            view._capsule(),
-            slots,
-            tuple(0.0 if start is None else getattr(view, start) for start in starts),
-            view._coefficients,
-            *numbers_of(vars(view)),
-            maximize=view.maximize,
-            zero_grads=view.zero_grads,
-            owner=view,
-        )
-
-    def prepared(self) -> tuple[Any, ...]:
-        """Return what the next update must know: pipelines, clip_norm, nonfinite, flush."""
+    def prepared(self) -> Plan:
+        """Return what the next update must know."""
         if self.schedules:
             self.set_numbers()
             if self.remakes or (
                 self.may_choose and self.kernels != [view.kernel for view in self.views]
             ):
-                self.make_lines()
+                self.make_pipelines()
             else:
-                for line, values in self.adjusted:
-                    line.adjust(*numbers_of(values))
-                for line, values in self.shrunk:
-                    line.set_shrink(1.0 - values["lr"] * values["weight_decay"])
-        return self.given
+                for pipeline, values in self.adjusted:
+                    pipeline.adjust(*numbers_of(values))
+                for pipeline, values in self.shrunk:
+                    pipeline.set_shrink(1.0 - values["lr"] * values["weight_decay"])
+        return self.plan
+
+
+def pipeline_of(view: "Optimizer") -> Pipeline:
+    """Return what the parameters of a group pass through."""
+    slots = view.kernels[view.kernel]
+    starts = (getattr(type(view), slot).start for slot in slots)
+    if view.clip_value is not None and view.clip_norm is not None:
+        raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
+    return Pipeline(
+        view.capsule(),
+        slots,
+        tuple(0.0 if start is None else getattr(view, start) for start in starts),
+        view.scalars,
+        *numbers_of(vars(view)),
+        maximize=view.maximize,
+        zero_grads=view.zero_grads,
+        owner=view,
+    )
 
 
 def numbers_of(values: Values) -> tuple[float | None, float, float, float | None]:

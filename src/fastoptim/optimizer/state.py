@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastoptim.checkpoint import tree
+from fastoptim.kernels.update.engine import Source
 from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     from fastoptim import __version__
 
     names = [name for name in checks_of(type(opt)) if name != "groups"]
-    parameters = opt._collector.records()
+    parameters = opt.engine.records()
     return {
         "format": FORMAT,
         "fastoptim": __version__,
@@ -44,8 +45,8 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
-    """Check a saved state as a whole, then take it over; `together` goes to `restore`."""
+def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None) -> None:
+    """Check a saved state as a whole, then take it over; the source is told in the same step."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
     if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
@@ -85,9 +86,9 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], **together: Any) -> None:
     for line in lost:       # first, since a filter of warnings may make each of them an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
-    changes = [(vars(opt), {**values, "_plan": None, "_prepared": None})]
+    changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
-    opt._collector.restore(records, iter_, skipped, changes, **together)
+    opt.engine.restore(records, iter_, skipped, changes, source)
 
 
 def for_file(saved: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
 
 def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) -> None:
     """Refuse a state whose parameters are not those that this optimizer has been updating."""
-    here = opt._collector.records()
+    here = opt.engine.records()
     if not here:
         return
     if set(here) != set(records):

@@ -12,10 +12,20 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
 from libc.string cimport memcmp
 
-from fastoptim.kernels.driver cimport Pipeline, Span, blocks_of, new_table, rounded, run, work_of
+from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.ode.piece cimport Piece
 from fastoptim.kernels.rule cimport Rule
+from fastoptim.kernels.table cimport (
+    NOT_FINITE,
+    TOO_LARGE,
+    Fit,
+    Span,
+    Stages,
+    Table,
+    blocks_of,
+    set_bare,
+)
 
 cnp.import_array()
 
@@ -50,52 +60,40 @@ cdef class PassRunner:
     cdef list kinds                 # type numbers
     cdef readonly Py_ssize_t size   # elements of all arrays
     cdef readonly Py_ssize_t altered
-    cdef Span[::1] spans            # one per array
-    cdef Span[::1] cuts             # one per piece of an array
-    cdef Py_ssize_t n_pieces
+    cdef Table arrays               # a span per array
+    cdef Table cuts                 # a span per piece of an array
     cdef object memory              # of the pieces
     cdef Piece *pieces
-    cdef float[:, ::1] c32
-    cdef double[:, ::1] c64
     cdef ThreadCounts thread_counts
     cdef int team                   # how many threads a pass uses
 
     def __cinit__(self, list like):
         cdef cnp.ndarray a
-        cdef Py_ssize_t k, first = 0, piece = 0, start
-        self.sizes = []
-        self.kinds = []
-        self.altered = -1
-        self.spans = new_table(max(1, len(like)))
-        for k in range(len(like)):
-            a = like[k]
-            self.sizes.append(cnp.PyArray_SIZE(a))
-            self.kinds.append(cnp.PyArray_TYPE(a))
-            self.spans[k].n = cnp.PyArray_SIZE(a)
-            self.spans[k].wide = cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE
-            self.spans[k].first = first
-            first += blocks_of(self.spans[k].n)
+        cdef Py_ssize_t n, start
+        cdef bint is_double
+        self.sizes = [cnp.PyArray_SIZE(a) for a in like]
+        self.kinds = [cnp.PyArray_TYPE(a) for a in like]
         self.size = sum(self.sizes)
+        self.altered = -1
         self.thread_counts = ThreadCounts()
         self.team = 1
-        self.n_pieces = sum([(n + PIECE - 1) // PIECE for n in self.sizes])
-        self.cuts = new_table(max(1, self.n_pieces))
-        self.memory = np.zeros(max(1, self.n_pieces) * sizeof(Piece), np.uint8)
+        self.arrays = Table()
+        self.cuts = Table()
+        self.arrays.make_room(len(like))
+        self.cuts.make_room(sum([(n + PIECE - 1) // PIECE for n in self.sizes]))
+        for n, kind in zip(self.sizes, self.kinds, strict=True):
+            is_double = kind == cnp.NPY_DOUBLE
+            self.arrays.add(n, is_double)
+            for start in range(0, n, PIECE):
+                self.cuts.add(min(PIECE, n - start), is_double)
+        self.arrays.number_blocks()
+        self.cuts.number_blocks()
+        self.memory = np.zeros(max(1, self.cuts.count) * sizeof(Piece), np.uint8)
         self.pieces = <Piece *> cnp.PyArray_DATA(<cnp.ndarray> self.memory)
-        for k in range(len(like)):
-            for start in range(0, self.spans[k].n, PIECE):
-                self.cuts[piece].p = <Py_ssize_t> &self.pieces[piece]
-                self.cuts[piece].n = min(PIECE, self.spans[k].n - start)
-                self.cuts[piece].first = piece
-                self.cuts[piece].wide = self.spans[k].wide
-                piece += 1
-        self.c32 = np.zeros((1, 1), np.float32)
-        self.c64 = np.zeros((1, 1))
 
     def begin(self):
         """Choose how many threads the passes of a step use: all of them the same number."""
-        cdef Py_ssize_t count = len(self.sizes)
-        self.team = self.thread_counts.begin(work_of(&self.spans[0], count), False)
+        self.team = self.thread_counts.begin(self.arrays.work, False)
 
     def end(self):
         """Note that the step has been made."""
@@ -121,13 +119,13 @@ cdef class PassRunner:
             A list, or a number of lists or coefficients, is not what the rule takes; or a
             coefficient is not finite in a dtype of these arrays.
         """
-        cdef Pipeline line
-        cdef Py_ssize_t column, count = len(self.sizes)
-        self.prepare(&line, capsule, len(columns), coefficients, rows)
+        cdef Stages stages
+        cdef Py_ssize_t column
+        self.prepare(&stages, capsule, len(columns), coefficients, rows)
         for column in range(len(columns)):
-            self.place(<Py_ssize_t> &line, column, columns[column])
+            self.place(<Py_ssize_t> &stages, column, columns[column])
         with nogil:
-            run(self.spans, count, self.c32, self.c64, False, self.team)
+            run(self.arrays, False, self.team)
 
     def move(
         self, object capsule, list x, list g, tuple columns, tuple coefficients=(), list rows=None
@@ -151,16 +149,16 @@ cdef class PassRunner:
         bool
             Whether x held the bits that the pass before had written; `altered` says where not.
         """
-        cdef Pipeline line
+        cdef Stages stages
         cdef Py_ssize_t column
-        self.prepare(&line, capsule, len(columns) + 2, coefficients, rows)
-        self.place(<Py_ssize_t> &line, 0, x)
-        self.place(<Py_ssize_t> &line, 1, x if g is None else g)
+        self.prepare(&stages, capsule, len(columns) + 2, coefficients, rows)
+        self.place(<Py_ssize_t> &stages, 0, x)
+        self.place(<Py_ssize_t> &stages, 1, x if g is None else g)
         for column in range(len(columns)):
-            self.place(<Py_ssize_t> &line, column + 2, columns[column])
-        self.cut(&line)
+            self.place(<Py_ssize_t> &stages, column + 2, columns[column])
+        self.cut(&stages)
         with nogil:
-            run(self.cuts, self.n_pieces, self.c32, self.c64, False, self.team)
+            run(self.cuts, False, self.team)
         self.altered = self.first_piece(True)
         return self.altered < 0
 
@@ -173,7 +171,7 @@ cdef class PassRunner:
         cdef double total = 0.0
         cdef Py_ssize_t k
         self.move(capsule, x, g, columns, coefficients)
-        for k in range(self.n_pieces):
+        for k in range(self.cuts.count):
             total += self.pieces[k].total
         return total
 
@@ -185,7 +183,7 @@ cdef class PassRunner:
         """The place of the first array with a piece that was altered, or whose total is not finite."""
         cdef Py_ssize_t k, piece = 0, beyond = 0
         for k in range(len(self.sizes)):
-            beyond += (self.spans[k].n + PIECE - 1) // PIECE
+            beyond += (self.arrays.spans[k].n + PIECE - 1) // PIECE
             while piece < beyond:
                 if self.pieces[piece].altered if altered else not isfinite(self.pieces[piece].total):
                     return k
@@ -201,9 +199,9 @@ cdef class PassRunner:
         self.place(0, 0, one)
         self.place(0, 1, other)
         for k in range(len(self.sizes)):
-            a = <void *> self.spans[k].p
-            b = <void *> self.spans[k].g
-            n = self.spans[k].n * (8 if self.spans[k].wide else 4)
+            a = <void *> self.arrays.spans[k].p
+            b = <void *> self.arrays.spans[k].g
+            n = self.arrays.spans[k].n * (8 if self.arrays.spans[k].is_double else 4)
             with nogil:
                 differ = memcmp(a, b, n)
             if differ:
@@ -211,13 +209,11 @@ cdef class PassRunner:
         return True
 
     cdef int prepare(
-        self, Pipeline *line, object capsule, Py_ssize_t n_columns, tuple coefficients, list rows
+        self, Stages *stages, object capsule, Py_ssize_t n_columns, tuple coefficients, list rows
     ) except -1:
         """Look the rule up and set its coefficients."""
         cdef const Rule *rule = <const Rule *> PyCapsule_GetPointer(capsule, "fastoptim.Rule")
-        cdef Py_ssize_t n_rows = 1, k
-        cdef double value
-        cdef float narrow
+        cdef Py_ssize_t n_rows = 1, row, k
         name = rule.name.decode()
         if n_columns != rule.slots + 2:
             raise ValueError(f"{name!r} takes {rule.slots + 2} columns, got {n_columns}")
@@ -229,26 +225,28 @@ cdef class PassRunner:
             raise ValueError(
                 f"{name!r} has {rule.coefs} coefficients, got {len(coefficients)} for {n_rows} rows"
             )
-        if rule.coefs > self.c64.shape[1] or n_rows > self.c64.shape[0]:
-            shape = max(n_rows, self.c64.shape[0]), max(rule.coefs, self.c64.shape[1])
-            self.c64 = np.zeros(shape)
-            self.c32 = np.zeros(shape, np.float32)
-        for k in range(rule.coefs * n_rows):
-            value = coefficients[k]
-            self.c64[k // rule.coefs, k % rule.coefs] = value
-            narrow = rounded(value)
-            self.c32[k // rule.coefs, k % rule.coefs] = narrow
-            if not isfinite(value):
-                raise ValueError(f"a coefficient is {value}, which is not finite")
-            if not isfinite(narrow) and cnp.NPY_FLOAT in self.kinds:
-                raise ValueError(f"a coefficient is {value}, which float32 cannot hold")
+        for row in range(n_rows):
+            self.set_row(row, coefficients[row * rule.coefs:(row + 1) * rule.coefs])
         for k in range(len(self.sizes)):
-            self.spans[k].c = 0 if rows is None else rows[k]
-        line.rule = rule
-        line.n_grad = line.n_param = line.average = line.zero = 0
+            self.arrays.spans[k].coefs = 0 if rows is None else rows[k]
+        set_bare(stages, rule)
         return 0
 
-    cdef int place(self, Py_ssize_t line, Py_ssize_t column, list arrays) except -1:
+    cdef int set_row(self, Py_ssize_t row, tuple values) except -1:
+        """Set a row of coefficients, or say which of them does not fit."""
+        cdef Py_ssize_t k
+        cdef Fit fit
+        self.arrays.set_coefs(row, values)
+        for k in range(len(values)):
+            fit = self.arrays.fit(row, k)
+            if fit == NOT_FINITE:
+                raise ValueError(f"a coefficient is {values[k]}, which is not finite")
+            if fit == TOO_LARGE and cnp.NPY_FLOAT in self.kinds:
+                raise ValueError(f"a coefficient is {values[k]}, which float32 cannot hold")
+        self.cuts.c32, self.cuts.c64 = self.arrays.c32, self.arrays.c64
+        return 0
+
+    cdef int place(self, Py_ssize_t stages, Py_ssize_t column, list arrays) except -1:
         """Write the addresses of one column into the table."""
         cdef Py_ssize_t k, address
         cdef cnp.ndarray a
@@ -256,31 +254,32 @@ cdef class PassRunner:
             raise ValueError(f"column {column} has {len(arrays)} arrays, expected {len(self.sizes)}")
         for k in range(len(arrays)):
             a = arrays[k]
-            if cnp.PyArray_SIZE(a) != self.spans[k].n or cnp.PyArray_TYPE(a) != self.kinds[k]:
+            if cnp.PyArray_SIZE(a) != self.arrays.spans[k].n or cnp.PyArray_TYPE(a) != self.kinds[k]:
                 raise ValueError(f"array {k} of column {column} is not like the one it should match")
             address = <Py_ssize_t> cnp.PyArray_DATA(a)
-            self.spans[k].line = line
+            self.arrays.spans[k].stages = stages
             if column == 0:
-                self.spans[k].p = address
+                self.arrays.spans[k].p = address
             elif column == 1:
-                self.spans[k].g = address
+                self.arrays.spans[k].g = address
             else:
-                self.spans[k].s[column - 2] = address
+                self.arrays.spans[k].s[column - 2] = address
         return 0
 
-    cdef int cut(self, const Pipeline *line) except -1:
+    cdef int cut(self, const Stages *stages) except -1:
         """Cut the arrays of the table into pieces. Measured, 1 M float32: 3 µs of a pass of 300."""
         cdef Py_ssize_t k, start, step, column, piece = 0
         cdef Span *part
         for k in range(len(self.sizes)):
-            step = 8 if self.spans[k].wide else 4
-            for start in range(0, self.spans[k].n, PIECE):
-                part = &self.cuts[piece]
-                self.pieces[piece].x = self.spans[k].p + start * step
-                part.g = self.spans[k].g + start * step
-                for column in range(line.rule.slots):
-                    part.s[column] = self.spans[k].s[column] + start * step
-                part.c = self.spans[k].c
-                part.line = <Py_ssize_t> line
+            step = 8 if self.arrays.spans[k].is_double else 4
+            for start in range(0, self.arrays.spans[k].n, PIECE):
+                part = &self.cuts.spans[piece]
+                part.p = <Py_ssize_t> &self.pieces[piece]
+                self.pieces[piece].x = self.arrays.spans[k].p + start * step
+                part.g = self.arrays.spans[k].g + start * step
+                for column in range(stages.rule.slots):
+                    part.s[column] = self.arrays.spans[k].s[column] + start * step
+                part.coefs = self.arrays.spans[k].coefs
+                part.stages = <Py_ssize_t> stages
                 piece += 1
         return 0

@@ -7,6 +7,7 @@ cdef class Call:
     cdef Table table
     cdef Plan plan
     cdef double factor                      # what every gradient is multiplied by first
+    cdef bint flush                         # whether subnormals are flushed to zero
     cdef bint zero                          # zero every gradient, whatever the pipelines say
     cdef Stages *stages                     # one per pipeline
     cdef Py_ssize_t room                    # for so many

@@ -22,6 +22,7 @@ cdef class Call:
         cdef Py_ssize_t n = len(plan.pipelines)
         cdef void *memory
         self.plan, self.factor, self.zero = plan, factor, zero
+        self.flush = plan.flush
         self.table.count = 0
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None

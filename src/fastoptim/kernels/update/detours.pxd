@@ -35,6 +35,8 @@ cdef class TouchedRows(Detour):
     cdef list gathered                  # (array, copy) of what was taken from there
 
     cdef int take(self, Call call, cnp.ndarray param, object given) except -1
+    cdef int lead_to(self, Call call, cnp.ndarray array) except -1
+    cdef tuple part(self)
     cdef int gather_from(self, object a, Py_ssize_t *address) except -1
 
 cdef class Detours:

@@ -20,6 +20,8 @@ from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
 from fastoptim.kernels.update.row_numbers cimport RowNumbers
 from fastoptim.kernels.update.store cimport Record
 
+from fastoptim.rows import Elements, Rows
+
 cnp.import_array()
 
 cdef object ZERO = np.zeros(())
@@ -70,7 +72,7 @@ cdef class Copied(Detour):
         cdef Record record = self.record
         cdef bint p_aligned = p_is_straight or cnp.PyArray_ISALIGNED(self.param)
         cdef bint g_aligned = cnp.PyArray_ISALIGNED(self.grad)
-        cdef const Py_ssize_t *p_strides = record.strides
+        cdef const cnp.npy_intp *p_strides = record.strides
         if not p_is_straight:
             span.p = <Py_ssize_t> cnp.PyArray_DATA(self.param)
             p_strides = cnp.PyArray_STRIDES(self.param)
@@ -143,7 +145,7 @@ cdef class TouchedRows(Detour):
         """Sum rows that are there twice, or put them in order."""
         cdef RowSums sums
         cdef const Rule *add
-        cdef bint flush = call.plan.flush
+        cdef bint flush = call.flush
         if self.numbers.direct:
             return 0
         add = pass_of("add")
@@ -170,6 +172,25 @@ cdef class TouchedRows(Detour):
         span.rows = 0
         return 0
 
+    cdef int lead_to(self, Call call, cnp.ndarray array) except -1:
+        """Let the rows be added to an array that lies as the state does."""
+        cdef Span *span = &call.table.spans[self.k]
+        if self.where is not None:
+            self.gathered = []
+            self.gather_from(array, &span.p)
+            span.rows = 0
+        return 0
+
+    cdef tuple part(self):
+        """Return what this gradient adds to a RowSum: the kind, the rows, their values."""
+        values = self.grad_seen().copy()
+        bits = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
+        bits[bits << 1 == 0] = 0        # −0 becomes 0, as it does in a sum that starts at 0
+        by_element = self.given.values.ndim < self.record.ndim
+        kind = Elements if by_element else Rows
+        shape = (-1,) if by_element else (self.numbers.count, *self.record.shape[1:])
+        return kind, (self.numbers.as_array().copy(), values.reshape(shape))
+
     cdef int gather_from(self, object a, Py_ssize_t *address) except -1:
         copy = np.array(a[self.where], order="C")
         self.gathered.append((a, copy))
@@ -180,7 +201,8 @@ cdef class TouchedRows(Detour):
         if self.gathered is not None:
             for a, copy in self.gathered:
                 a[self.where] = copy
-        if call.stages[self.record.group].zero and self.grad is not self.given.given:
+        cdef bint read = call.table.spans[self.k].n > 0         # not where a soft batch keeps rows
+        if call.stages[self.record.group].zero and not (read and self.grad is self.given.given):
             cnp.PyArray_CopyInto(self.given.given, ZERO)
         return 0
 

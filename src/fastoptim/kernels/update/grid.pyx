@@ -10,6 +10,8 @@ Axes that are one in all three are joined first: a gradient of a convolution, (3
 the transpose of (75, 32), is two axes, 32 and 75.
 """
 
+cimport numpy as cnp
+
 from fastoptim.kernels.table cimport MOST_DIMS, Grid
 
 cdef enum:
@@ -24,8 +26,8 @@ cdef inline Py_ssize_t absolute(Py_ssize_t x) noexcept nogil:
 
 
 cdef void make_grid(
-    Grid *grid, int n_dims, const Py_ssize_t *dims, const Py_ssize_t *s_strides,
-    const Py_ssize_t *p_strides, bint p_copied, const Py_ssize_t *g_strides, bint g_copied,
+    Grid *grid, int n_dims, const cnp.npy_intp *dims, const cnp.npy_intp *s_strides,
+    const cnp.npy_intp *p_strides, bint p_copied, const cnp.npy_intp *g_strides, bint g_copied,
     Py_ssize_t itemsize,
 ) noexcept nogil:
     """Fill a grid for an array of at least one element; strides are in bytes.

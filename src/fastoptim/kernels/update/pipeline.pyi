@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-class Line:
+class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
     coefficients: Callable[[int], tuple[float, ...]]
@@ -24,3 +24,19 @@ class Line:
         self, clip_value: float | None, weight_decay: float, shrink: float, average: float | None
     ) -> int: ...
     def set_shrink(self, shrink: float) -> int: ...
+
+class Plan:
+    pipelines: list[Pipeline]
+    clips: bool
+    most_norm: float
+    skips: bool
+    raises: bool
+    surveys: bool
+    flush: bool
+    def __init__(
+        self,
+        pipelines: list[Pipeline],
+        clip_norm: float | None = None,
+        nonfinite: str = "propagate",
+        flush: bool = False,
+    ) -> None: ...

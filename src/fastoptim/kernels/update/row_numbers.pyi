@@ -8,6 +8,6 @@ def coalesced_rows(
     name: str,
     index: NDArray[Any],
     values: NDArray[Any],
-    table: int,
+    n_rows: int,
     length: int,
 ) -> tuple[NDArray[np.intp], NDArray[Any]]: ...

@@ -13,7 +13,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastoptim.kernels.driver cimport Sum, sum_rows
+from fastoptim.kernels.driver cimport RowSums, sum_rows
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport Rule
 
@@ -21,27 +21,13 @@ cnp.import_array()
 
 cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # sums outside an update have no optimizer to keep them
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(__GNUC__) || defined(__clang__)
-      static inline int fo_lowest(uint64_t x) { return __builtin_ctzll(x); }
-    #else
-      static inline int fo_lowest(uint64_t x) { int k = 0; while (!(x >> k & 1)) k++; return k; }
-    #endif
-    /* In plain C, since the baseline instruction set has no instruction for it. */
-    static inline int fo_ones(uint64_t x) {
-        x -= x >> 1 & 0x5555555555555555u;
-        x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-        return (int) (((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
-    }
-    """
+cdef extern from "platform.h":
     int fo_lowest(uint64_t x) noexcept nogil
     int fo_ones(uint64_t x) noexcept nogil
 
 
-cdef class Touched:
-    """Row numbers that have been checked; see rows.pxd for what is kept."""
+cdef class RowNumbers:
+    """Row numbers that have been checked; see row_numbers.pxd for what is kept."""
 
     def __cinit__(self):
         self.buffer = np.zeros(1, np.intp)
@@ -49,7 +35,7 @@ cdef class Touched:
         self.start = np.zeros(2, np.intp)
         self.bits = self.words = np.zeros(0, np.uint64)
 
-    cdef int take(self, str name, object index, Py_ssize_t table, bint unique, bint in_order) except -1:
+    cdef int take(self, str name, object index, Py_ssize_t n_rows, bint unique, bint in_order) except -1:
         """Check row numbers against a table of so many rows, and find duplicates.
 
         The numbers are copied first: what was checked is what is used, whatever another thread
@@ -63,18 +49,18 @@ cdef class Touched:
         np.copyto(self.buffer[:given], index, casting="unsafe")
         with nogil:
             for k in range(given):
-                if <size_t> self.rows[k] >= <size_t> table:
+                if <size_t> self.rows[k] >= <size_t> n_rows:
                     bad = k
                     break
                 if k > 0 and self.rows[k] <= self.rows[k - 1]:
                     increasing = False
         if bad >= 0:
-            raise bad_row(name, index, bad, table)
+            raise bad_row(name, index, bad, n_rows)
         self.count = given
         self.direct = True
         if increasing:
             return 0
-        self.make_room(given, table)    # before a bit is set: all are 0 again whatever happens
+        self.make_room(given, n_rows)    # before a bit is set: all are 0 again whatever happens
         self.mark(name, index, given, unique)
         if unique and not in_order:
             self.clear(given, &self.rows[0])
@@ -84,11 +70,11 @@ cdef class Touched:
         self.direct = False
         return 0
 
-    cdef int make_room(self, Py_ssize_t given, Py_ssize_t table) except -1:
-        if table > self.bits.shape[0] * 64:
-            words = np.zeros((table + 4095) // 4096, np.uint64)
-            before = np.zeros((table + 63) // 64, np.intp)
-            self.bits = np.zeros((table + 63) // 64, np.uint64)
+    cdef int make_room(self, Py_ssize_t given, Py_ssize_t n_rows) except -1:
+        if n_rows > self.bits.shape[0] * 64:
+            words = np.zeros((n_rows + 4095) // 4096, np.uint64)
+            before = np.zeros((n_rows + 63) // 64, np.intp)
+            self.bits = np.zeros((n_rows + 63) // 64, np.uint64)
             self.words, self.before = words, before
         if given + 2 > self.start.shape[0]:
             size = given + given // 2 + 2
@@ -159,36 +145,40 @@ cdef class Touched:
             self.bits[numbers[k] >> 6] = 0
             self.words[numbers[k] >> 12] = 0
 
-    def row_numbers(self):
+    cdef object as_array(self):
         """Return the rows as an array."""
         return self.buffer[:self.count]
 
-    cdef int fill(self, Sum *one, Py_ssize_t length, object values, object sums) except -1:
-        """Describe the sums of this gradient's rows, from values to sums."""
-        one.out = <Py_ssize_t> cnp.PyArray_DATA(sums)
-        one.values = <Py_ssize_t> cnp.PyArray_DATA(values)
-        one.length = length
-        one.count = self.count
-        one.start = <Py_ssize_t> &self.start[0]
-        one.order = <Py_ssize_t> &self.order[0]
-        one.wide = cnp.PyArray_TYPE(values) == cnp.NPY_DOUBLE
+    cdef Py_ssize_t address(self) noexcept:
+        """Return the address of the rows."""
+        return <Py_ssize_t> &self.rows[0]
+
+    cdef int fill(self, RowSums *sums, Py_ssize_t length, object values, object out) except -1:
+        """Describe the sums of this gradient's rows, from values to out."""
+        sums.out = <Py_ssize_t> cnp.PyArray_DATA(out)
+        sums.values = <Py_ssize_t> cnp.PyArray_DATA(values)
+        sums.length = length
+        sums.count = self.count
+        sums.start = <Py_ssize_t> &self.start[0]
+        sums.order = <Py_ssize_t> &self.order[0]
+        sums.is_double = cnp.PyArray_TYPE(values) == cnp.NPY_DOUBLE
         return 0
 
 
-cdef object bad_row(str name, object index, Py_ssize_t k, Py_ssize_t table):
+cdef object bad_row(str name, object index, Py_ssize_t k, Py_ssize_t n_rows):
     """Return the error for a row number that is not one of the table's."""
     if index[k] < 0:
         return IndexError(
-            f"{name}.index[{k}] is {index[k]}; rows are counted from 0, up to {table - 1}, and a "
+            f"{name}.index[{k}] is {index[k]}; rows are counted from 0, up to {n_rows - 1}, and a "
             f"negative number is not taken from the end"
         )
-    return IndexError(f"{name}.index[{k}] is {index[k]}, but the parameter has {table} rows")
+    return IndexError(f"{name}.index[{k}] is {index[k]}, but the parameter has {n_rows} rows")
 
 
-cdef int check_rows(object index, object values, Py_ssize_t table, Py_ssize_t length) except -1:
+cdef int check_rows(object index, object values, Py_ssize_t n_rows, Py_ssize_t length) except -1:
     """Refuse what is no gradient of rows: as many values as the index and a row's length say."""
-    if table < 0 or length < 0:
-        raise ValueError(f"table and length must be at least 0, got {table} and {length}")
+    if n_rows < 0 or length < 0:
+        raise ValueError(f"table and length must be at least 0, got {n_rows} and {length}")
     if type(index) is not np.ndarray or index.dtype.kind not in "iu" or index.ndim != 1:
         raise TypeError("index must be a one-dimensional array of integers")
     if type(values) is not np.ndarray or not (
@@ -205,7 +195,7 @@ cdef int check_rows(object index, object values, Py_ssize_t table, Py_ssize_t le
 
 
 def coalesced_rows(
-    adder, str name, object index, object values, Py_ssize_t table, Py_ssize_t length
+    adder, str name, object index, object values, Py_ssize_t n_rows, Py_ssize_t length
 ):
     """Return distinct row numbers in order and the sums of their values, both new arrays.
 
@@ -217,22 +207,22 @@ def coalesced_rows(
         Of the gradient, for messages.
     index : array of integers
     values : array, contiguous
-    table : int
+    n_rows : int
         Rows that the parameter has.
     length : int
         Elements of a row.
     """
-    cdef Touched touched = Touched()
-    cdef Sum what
+    cdef RowNumbers numbers = RowNumbers()
+    cdef RowSums sums
     cdef const Rule *add = <const Rule *> PyCapsule_GetPointer(adder, "fastoptim.Rule")
-    check_rows(index, values, table, length)
-    touched.take(name, index, table, False, True)
-    if touched.direct:
-        return touched.row_numbers().copy(), values.copy()
-    sums = np.empty((touched.count, *values.shape[1:]), values.dtype)
-    touched.fill(&what, length, values, sums)
+    check_rows(index, values, n_rows, length)
+    numbers.take(name, index, n_rows, False, True)
+    if numbers.direct:
+        return numbers.as_array().copy(), values.copy()
+    out = np.empty((numbers.count, *values.shape[1:]), values.dtype)
+    numbers.fill(&sums, length, values, out)
     cdef int team = THREAD_COUNTS.begin(values.size, False)
     with nogil:
-        sum_rows(add, &what, False, team)
+        sum_rows(add, &sums, False, team)
     THREAD_COUNTS.end()
-    return touched.row_numbers().copy(), sums
+    return numbers.as_array().copy(), out

@@ -41,6 +41,7 @@ cdef class Store:
     cdef Record find(self, object key)
     cdef Record draft(self, Call call, object key, cnp.ndarray a)
     cdef int keep_drafts(self, Call call) except -1
+    cdef int keep_drafts(self, Call call) except -1
     cdef int prepare(self, Call call) except -1
     cdef int commit(self, Call call) noexcept
     cdef int replace(self, dict records, Py_ssize_t iter, Py_ssize_t skipped) noexcept

@@ -8,8 +8,9 @@ from libc.math cimport INFINITY, isfinite, sqrt
 
 from fastoptim.kernels.driver cimport run, survey
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Grid, Span, Table
+from fastoptim.kernels.table cimport Grid, Span, Table, set_bare
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.coefficients cimport check_factors
 from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.grid cimport make_grid
 from fastoptim.kernels.update.pipeline cimport pass_of
@@ -24,10 +25,12 @@ cnp.import_array()
 cdef class Copy:
     """Memory for a gradient in C order."""
 
+    cdef Record record
     cdef cnp.ndarray array
     cdef Grid grid
 
     def __cinit__(self, Record record):
+        self.record = record
         self.array = np.empty(record.shape, record.dtype)
 
 
@@ -47,7 +50,7 @@ cdef class Survey:
         cdef const Rule *rule = pass_of("survey")
         cdef double factor = call.factor, norm_factor
         cdef Py_ssize_t k
-        self.copy_stages.rule = pass_of("copy")
+        set_bare(&self.copy_stages, pass_of("copy"))
         self.fill(call, team)
         with nogil:
             survey(rule, factor, self.table, self.sum_of, team)
@@ -61,6 +64,7 @@ cdef class Survey:
             norm_factor = self.clip_factor(call)
             if norm_factor != 1.0:
                 call.set_stages(norm_factor)
+                check_factors(call)
         return True
 
     cdef int fill(self, Call call, int team) except -1:
@@ -96,7 +100,7 @@ cdef class Survey:
         if cnp.PyArray_IS_C_CONTIGUOUS(grad) and cnp.PyArray_ISALIGNED(grad):
             return <Py_ssize_t> cnp.PyArray_DATA(grad)
         copy = self.copies.get(record.key)
-        if copy is None or copy.array.shape != record.shape or copy.array.dtype != record.dtype:
+        if copy is None or copy.record is not record:
             copy = self.copies[record.key] = Copy(record)
         span = self.copying.add(record.size, record.type_num == cnp.NPY_DOUBLE)
         span.p = <Py_ssize_t> cnp.PyArray_DATA(copy.array)

@@ -1,0 +1,37 @@
+"""An update of all keys, station by station."""
+
+from fastoptim.kernels.learning cimport ThreadCounts
+from fastoptim.kernels.table cimport Table
+from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.detours cimport Detours
+from fastoptim.kernels.update.memory cimport Memory
+from fastoptim.kernels.update.pipeline cimport Plan
+from fastoptim.kernels.update.store cimport Store
+from fastoptim.kernels.update.survey cimport Survey
+
+cdef class Stations:
+    cdef readonly Store store
+    cdef Call call
+    cdef Detours detours
+    cdef Memory memory
+    cdef Survey survey
+    cdef Table numbers                      # the spans of parameters that are numbers
+    cdef ThreadCounts thread_counts
+
+    cdef int check(self, object params, object grads) except -1
+    cdef bint may_go_on(self, int team) except -1
+    cdef int end(self) except -1
+
+cdef class Source:
+    cdef int before_reading(self) except -1
+    cdef void applied(self) noexcept
+
+cdef class Engine(Stations):
+    cdef bint busy
+    cdef Py_ssize_t readers                 # calls of `still` that are not over
+
+    cdef int begin(self) except -1
+    cdef bint apply(
+        self, object params, object grads, Plan plan, double factor, Source source
+    ) except -1
+    cdef int refuse_if_busy(self) except -1

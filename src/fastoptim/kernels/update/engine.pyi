@@ -1,0 +1,28 @@
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from fastoptim.kernels.update.pipeline import Plan
+from fastoptim.kernels.update.store import Store
+
+T = TypeVar("T")
+
+class Source: ...
+
+class Engine:
+    store: Store
+    def __init__(
+        self,
+        group_of: Callable[[Hashable], int] | None = None,
+        check_keys: Callable[[Iterable[Hashable]], None] | None = None,
+    ) -> None: ...
+    def update(self, params: Any, grads: Any, plan: Plan) -> bool: ...
+    def still(self, function: Callable[[], T]) -> T: ...
+    def records(self) -> dict[Any, dict[str, Any]]: ...
+    def restore(
+        self,
+        records: dict[Any, dict[str, Any]],
+        iter: int,
+        skipped: int,
+        changes: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
+        source: Source | None = None,
+    ) -> None: ...

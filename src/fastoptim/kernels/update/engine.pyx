@@ -1,0 +1,180 @@
+"""An update of all keys, station by station: `Engine.apply` is the whole way.
+
+Everything is checked before anything is written, so a refused call changes nothing. What a call needs
+to know is in its `Call` and dies with it; what is new waits there until `Store.commit` puts it in its
+place. An interrupt arrives between two instructions of Python. From the first array that is written
+to the last counter there is none, so an update is whole or was not made.
+"""
+
+cimport cython
+
+from fastoptim.kernels.driver cimport run
+from fastoptim.kernels.learning cimport ThreadCounts
+from fastoptim.kernels.table cimport Table
+from fastoptim.kernels.update cimport coefficients
+from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.detours cimport Detour, Detours
+from fastoptim.kernels.update.intake cimport read
+from fastoptim.kernels.update.memory cimport Memory
+from fastoptim.kernels.update.numbers cimport settle
+from fastoptim.kernels.update.pipeline cimport Plan
+from fastoptim.kernels.update.store cimport Store
+from fastoptim.kernels.update.survey cimport Survey
+
+
+cdef class Stations:
+    """The stations that check a call, with the memory that they use again."""
+
+    def __cinit__(self):
+        self.call = Call()
+        self.detours = Detours()
+        self.memory = Memory()
+        self.survey = Survey()
+        self.numbers = Table()
+        self.thread_counts = ThreadCounts()
+
+    cdef int check(self, object params, object grads) except -1:
+        """Check all but the gradients' numbers; the call must have begun."""
+        read(self.call, self.store, self.detours, params, grads)
+        coefficients.fill(self.call)
+        self.memory.check(self.call, self.detours)
+        self.call.table.number_blocks()
+        return 0
+
+    cdef bint may_go_on(self, int team) except -1:
+        """Look at the gradients' numbers; return whether they may be used."""
+        cdef Detour detour
+        if self.call.detours is not None:
+            for detour in self.call.detours:
+                detour.bring_in(self.call, team)
+        if not self.call.plan.surveys or self.survey.passes(self.call, team):
+            return True
+        self.store.skipped += 1
+        return False
+
+    cdef int end(self) except -1:
+        """Let go of the caller's arrays."""
+        cdef Detour detour
+        if self.call.detours is not None:
+            for detour in self.call.detours:
+                detour.let_go()
+        self.call.end()
+        return 0
+
+
+cdef class Source:
+    """Where the gradients of an update come from, if it has to know of the update's stations."""
+
+    cdef int before_reading(self) except -1:
+        """Make the gradients: the arrays have been checked, their numbers not yet."""
+        return 0
+
+    cdef void applied(self) noexcept:
+        """Note, in the same step as the arrays, that they have been written."""
+
+
+@cython.final
+cdef class Engine(Stations):
+    """All keys of one optimizer, and the way of an update.
+
+    Parameters
+    ----------
+    group_of, check_keys
+        As for `Store`.
+    """
+
+    def __init__(self, group_of=None, check_keys=None):
+        self.store = Store(group_of, check_keys)
+
+    def update(self, object params, object grads, Plan plan not None):
+        """Apply one update to params, in place; return whether it was applied."""
+        return self.apply(params, grads, plan, 1.0, None)
+
+    cdef bint apply(
+        self, object params, object grads, Plan plan, double factor, Source source
+    ) except -1:
+        """Apply one update; every gradient is multiplied by `factor` first.
+
+        Gradients that a source has made are zero afterwards.
+        """
+        cdef Call call = self.call
+        cdef Detour detour
+        cdef int team
+        self.begin()
+        try:
+            call.begin(plan, factor, source is not None)
+            self.check(params, grads)
+            if source is not None:
+                source.before_reading()
+            team = self.thread_counts.begin(call.table.work, False)
+            if not self.may_go_on(team):
+                self.thread_counts.end()
+                return False
+            self.store.prepare(call)
+            if call.detours is not None:
+                for detour in call.detours:
+                    detour.gather(call)
+            if call.numbers:
+                settle(call, self.numbers, True)
+            with nogil:
+                run(call.table, call.flush, team)
+            self.thread_counts.end()
+            self.store.commit(call)
+            if source is not None:
+                source.applied()
+            if call.detours is not None:
+                for detour in call.detours:
+                    detour.take_back(call)
+            return True
+        finally:
+            self.end()
+            self.busy = False
+
+    cdef int begin(self) except -1:
+        """Refuse to begin in the middle of another call."""
+        self.refuse_if_busy()
+        if self.readers:
+            raise RuntimeError(
+                "this optimizer is being copied or saved, in another thread or further up in this "
+                "one; let that end first, or put a lock around both"
+            )
+        self.busy = True
+        return 0
+
+    cdef int refuse_if_busy(self) except -1:
+        if self.busy:
+            raise RuntimeError(
+                "this optimizer is in the middle of an update, in another thread or further up in "
+                "this one; give each thread its own optimizer, or a lock around update"
+            )
+        return 0
+
+    def still(self, function):
+        """Call a function while no update can start; return what it returns."""
+        self.refuse_if_busy()
+        self.readers += 1
+        try:
+            return function()
+        finally:
+            self.readers -= 1
+
+    def records(self):
+        """Return what a checkpoint keeps of each key, the arrays themselves."""
+        self.refuse_if_busy()
+        return {key: record.described() for key, record in self.store.records.items()}
+
+    def restore(self, dict records, Py_ssize_t iter, Py_ssize_t skipped, changes=(), Source source=None):
+        """Replace all that is kept by copies of such records, which have been checked.
+
+        In the same step, between which no interrupt comes, each dict of `changes` is updated with
+        the one beside it, and the source is told.
+        """
+        cdef dict restored = self.store.restored(records)
+        self.refuse_if_busy()
+        if self.readers:
+            raise RuntimeError("this optimizer is being copied or saved, in another thread")
+        self.store.replace(restored, iter, skipped)
+        for kept, new in changes:
+            (<dict> kept).update(new)
+        if source is not None:
+            source.applied()

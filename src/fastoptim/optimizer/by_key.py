@@ -1,0 +1,50 @@
+"""Arrays of an optimizer's records, by key: ``opt.v``, ``opt.average_of``."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastoptim.kernels.update.store import Record, Store
+
+
+class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
+    """The arrays that the records of a store have under a name; a mapping that cannot be written.
+
+    Each array is a new view of the one in the record: it may be read and written in place, and
+    what is done to a view's shape does nothing to the record.
+
+    Parameters
+    ----------
+    store : Store
+    slot : str or None
+        None stands for the averages.
+    """
+
+    __slots__ = ("_slot", "_store")
+
+    def __init__(self, store: Store, slot: str | None) -> None:
+        self._store, self._slot = store, slot
+
+    def _array_of(self, record: Record | None) -> NDArray[Any] | None:
+        if record is None:
+            return None
+        return record.average if self._slot is None else record.state.get(self._slot)
+
+    def __getitem__(self, key: Hashable) -> NDArray[np.floating[Any]]:
+        array = self._array_of(self._store.records.get(key))
+        if array is None:
+            raise KeyError(key)
+        return array.view()
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return (
+            key for key, record in self._store.records.items() if self._array_of(record) is not None
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
