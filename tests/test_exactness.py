@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from registry import arrays, assert_same_bits, every_dtype, every_rule
 
-from fastoptim.kernels import driver, threads
+from fastoptim.kernels import table, threads
 
-BLOCK, WORK_PER_THREAD = driver.block_length(), threads.work_per_thread()
+BLOCK, WORK_PER_THREAD = table.block_length(), threads.work_per_thread()
 SIZES = [0, 1, 7, 8, 15, 16, 17, 1023, 1024, 1025]
 PAST_THRESHOLD = 4 * WORK_PER_THREAD + 1  # enough for four threads, and a tail
 STEPS = 20

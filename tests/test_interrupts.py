@@ -243,7 +243,7 @@ def test_discard_and_load(kind):
             assert snapshot(soft, params) == snapshot(twin, params)
             if not interrupt.raised:
                 break
-        assert n > 2
+        assert n > 0
 
 
 

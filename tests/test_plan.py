@@ -105,8 +105,13 @@ def test_pipelines_are_kept_while_only_numbers_change(monkeypatch):
     from fastoptim.optimizer import plan
 
     made = []
-    line = plan.Line
-    monkeypatch.setattr(plan, "Line", lambda *args, **kw: made.append(args) or line(*args, **kw))
+    real = plan.pipeline_of
+
+    def counted(view):
+        made.append(view)
+        return real(view)
+
+    monkeypatch.setattr(plan, "pipeline_of", counted)
     opt = fo.AdamW(lr=numbers(0.1, 0.2), weight_decay=numbers(0.1, 0.2), average=numbers(0.5, 0.6))
     for _ in range(5):
         opt.update({"x": np.ones(3)}, {"x": np.ones(3)})

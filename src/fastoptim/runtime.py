@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from fastoptim import sharing
-from fastoptim.kernels import ISA, available_isas, driver, threads
+from fastoptim.kernels import ISA, available_isas, table, threads
 
 
 def set_num_threads(n: int | None, fixed: bool = False) -> None:
@@ -82,7 +82,7 @@ def show_runtime() -> None:
         "processors": f"{threads.machine_limit()} for this process",
         "threads": thread_choice(),
         "shared with": ", ".join(sharing.described()),
-        "block": f"{driver.block_length():,} elements",
+        "block": f"{table.block_length():,} elements",
         "after fork": fork if openmp else "nothing to do",
     }
     for name, value in rows.items():

@@ -11,7 +11,7 @@ from cython cimport floating
 from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
-from fastoptim.kernels.table cimport NOT_FINITE, TOO_LARGE, Fit, Span, Stages, Table, set_bare
+from fastoptim.kernels.table cimport NOT_FINITE, TOO_LARGE, Fit, Span, Stages, Table, add_span, set_bare
 
 cnp.import_array()
 
@@ -51,7 +51,7 @@ cdef int one_span(
                     f"{label(other)} and {label(k)} share memory; each needs its own"
                 )
     set_bare(&stages, rule)
-    span = table.add(n, floating is double)
+    span = add_span(table, n, floating is double)
     span.p = place[0]
     span.g = place[1]
     for k in range(rule.slots):

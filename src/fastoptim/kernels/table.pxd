@@ -78,7 +78,6 @@ cdef class Table:
     cdef double[:, ::1] c64
 
     cdef int make_room(self, Py_ssize_t count) except -1
-    cdef Span *add(self, Py_ssize_t n, bint is_double) noexcept
     cdef void number_blocks(self) noexcept
     cdef Fit set_coefs(self, Py_ssize_t row, tuple values) except *
     cdef tuple values_of(self, Py_ssize_t row, Py_ssize_t n)
@@ -88,3 +87,12 @@ cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil
 cdef float rounded(double x) noexcept nogil
 cdef void set_bare(Stages *stages, const Rule *rule) noexcept
 cdef Fit set_scalar(Stage *stage, double value) noexcept
+
+cdef inline Span *add_span(Table table, Py_ssize_t n, bint is_double) noexcept:
+    """Return a new span of n elements that lie in a row; there must be room for it."""
+    cdef Span *span = &table.spans[table.count]
+    span.n = n
+    span.is_double = is_double
+    span.rows = span.grid = span.average = span.coefs = 0
+    table.count += 1
+    return span

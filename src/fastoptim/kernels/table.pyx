@@ -80,15 +80,6 @@ cdef class Table:
         self.spans = &self.memory[0]
         return 0
 
-    cdef Span *add(self, Py_ssize_t n, bint is_double) noexcept:
-        """Return a new span of n elements that lie in a row; there must be room for it."""
-        cdef Span *span = &self.spans[self.count]
-        span.n = n
-        span.is_double = is_double
-        span.rows = span.grid = span.average = span.coefs = 0
-        self.count += 1
-        return span
-
     cdef void number_blocks(self) noexcept:
         """Number the blocks of the spans, one after the other, and sum up the work."""
         cdef Py_ssize_t k

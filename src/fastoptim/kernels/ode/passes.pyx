@@ -23,6 +23,7 @@ from fastoptim.kernels.table cimport (
     Span,
     Stages,
     Table,
+    add_span,
     blocks_of,
     set_bare,
 )
@@ -83,9 +84,9 @@ cdef class PassRunner:
         self.cuts.make_room(sum([(n + PIECE - 1) // PIECE for n in self.sizes]))
         for n, kind in zip(self.sizes, self.kinds, strict=True):
             is_double = kind == cnp.NPY_DOUBLE
-            self.arrays.add(n, is_double)
+            add_span(self.arrays, n, is_double)
             for start in range(0, n, PIECE):
-                self.cuts.add(min(PIECE, n - start), is_double)
+                add_span(self.cuts, min(PIECE, n - start), is_double)
         self.arrays.number_blocks()
         self.cuts.number_blocks()
         self.memory = np.zeros(max(1, self.cuts.count) * sizeof(Piece), np.uint8)

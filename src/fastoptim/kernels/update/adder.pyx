@@ -19,7 +19,7 @@ from fastoptim.kernels.update.detours cimport Copied, Detour, TouchedRows
 from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Pipeline, Plan, pass_of
-from fastoptim.kernels.update.store cimport Record
+from fastoptim.kernels.update.store cimport Record, fits, lies_straight
 
 from fastoptim.kernels.update.checks.batches import check_like, gone
 from fastoptim.kernels.update.checks.containers import as_dict
@@ -380,14 +380,14 @@ cdef class Adder(Source):
 
 cdef bint is_like(Record record, cnp.ndarray array) noexcept:
     """Whether an array has a parameter's shape and dtype."""
-    return record.fits(array) and cnp.PyArray_TYPE(array) == record.type_num
+    return fits(record, array) and cnp.PyArray_TYPE(array) == record.type_num
 
 
 cdef cnp.ndarray array_for(Record record, Waiting waiting):
     """Return the array that a key's next dense gradient is added to."""
     cdef object array = waiting.array
     if array is not None and waiting.rows is None and is_like(record, array) and (
-        record.lies_straight(array, cnp.NPY_ARRAY_ALIGNED)
+        lies_straight(record, array, cnp.NPY_ARRAY_ALIGNED)
     ):
         return array
     new = record.new_array(0)

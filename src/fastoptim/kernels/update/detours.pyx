@@ -13,12 +13,12 @@ cimport numpy as cnp
 
 from fastoptim.kernels.driver cimport RowSums, sum_rows
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
-from fastoptim.kernels.table cimport Span
+from fastoptim.kernels.table cimport Span, add_span
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.grid cimport make_grid
 from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
 from fastoptim.kernels.update.row_numbers cimport RowNumbers
-from fastoptim.kernels.update.store cimport Record
+from fastoptim.kernels.update.store cimport Record, lies_straight
 
 from fastoptim.rows import Elements, Rows
 
@@ -61,8 +61,7 @@ cdef class Copied(Detour):
 
     cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad) except -1:
         """Take over a parameter and its gradient, both checked; a number is an array by now."""
-        cdef Span *span = call.table.add(
-            self.record.size, self.record.type_num == cnp.NPY_DOUBLE
+        cdef Span *span = add_span(call.table, self.record.size, self.record.type_num == cnp.NPY_DOUBLE
         )
         self.param, self.grad = param, grad
         return self.place(span, False)
@@ -76,10 +75,10 @@ cdef class Copied(Detour):
         if not p_is_straight:
             span.p = <Py_ssize_t> cnp.PyArray_DATA(self.param)
             p_strides = cnp.PyArray_STRIDES(self.param)
-            p_is_straight = record.lies_straight(self.param, cnp.NPY_ARRAY_ALIGNED)
+            p_is_straight = lies_straight(record, self.param, cnp.NPY_ARRAY_ALIGNED)
         span.g = <Py_ssize_t> cnp.PyArray_DATA(self.grad)
         span.grid = 0
-        if p_is_straight and record.lies_straight(self.grad, cnp.NPY_ARRAY_ALIGNED):
+        if p_is_straight and lies_straight(record, self.grad, cnp.NPY_ARRAY_ALIGNED):
             return 0
         if record.size == 0:
             return 0
@@ -124,12 +123,12 @@ cdef class TouchedRows(Detour):
         self.where = self.gathered = None
         if not (
             record.order & cnp.NPY_ARRAY_C_CONTIGUOUS
-            and record.lies_straight(param, cnp.NPY_ARRAY_ALIGNED)
+            and lies_straight(record, param, cnp.NPY_ARRAY_ALIGNED)
         ):
             self.where = (self.numbers.as_array(),)
             if given.values.ndim < record.ndim:             # single elements
                 self.where = np.unravel_index(self.where[0], record.shape)
-        span = call.table.add(n, record.type_num == cnp.NPY_DOUBLE)
+        span = add_span(call.table, n, record.type_num == cnp.NPY_DOUBLE)
         span.p = <Py_ssize_t> cnp.PyArray_DATA(param)
         span.g = <Py_ssize_t> cnp.PyArray_DATA(self.grad)
         span.rows = self.numbers.address()
@@ -149,7 +148,7 @@ cdef class TouchedRows(Detour):
         if self.numbers.direct:
             return 0
         add = pass_of("add")
-        self.numbers.fill(&sums, self.given.length, self.given.values, self.sums)
+        self.numbers.fill(&sums, self.given.length, self.given.values, self.grad)
         with nogil:
             sum_rows(add, &sums, flush, team)
         return 0

@@ -13,11 +13,12 @@ import numpy as np
 cimport numpy as cnp
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_Keys, PyDict_Values
 
-from fastoptim.kernels.table cimport Span, Stages
+from fastoptim.kernels.table cimport Span, Stages, add_span
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detours
+from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, Store
+from fastoptim.kernels.update.store cimport Record, Store, fits, lies_straight
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
 from fastoptim.kernels.update.checks.containers import (
@@ -60,11 +61,11 @@ cdef int read(Call call, Store store, Detours detours, object params, object gra
         if (
             record is not None
             and type(p) is cnp.ndarray and cnp.PyArray_TYPE(p) == record.type_num
-            and record.fits(p) and record.lies_straight(p, STRAIGHT_PARAM)
+            and fits(record, p) and lies_straight(record, p, STRAIGHT_PARAM)
             and type(g) is cnp.ndarray and cnp.PyArray_TYPE(g) == record.type_num
-            and record.fits(g) and record.lies_straight(g, STRAIGHT_GRAD)
+            and fits(record, g) and lies_straight(record, g, STRAIGHT_GRAD)
         ):
-            span = call.table.add(record.size, record.type_num == cnp.NPY_DOUBLE)
+            span = add_span(call.table, record.size, record.type_num == cnp.NPY_DOUBLE)
             span.p = <Py_ssize_t> cnp.PyArray_DATA(p)
             span.g = <Py_ssize_t> cnp.PyArray_DATA(g)
         else:
@@ -164,6 +165,7 @@ cdef Record record_for(Call call, Store store, object key, cnp.ndarray a, Record
     ):
         record = None               # without state there is nothing that could not fit
     if record is None:
+        refuse_itself(key, a)       # before memory is asked for: it may be any amount
         return store.draft(call, key, a)
     if record.shape != (<object> a).shape:
         raise ValueError(

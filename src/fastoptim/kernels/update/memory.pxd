@@ -12,6 +12,8 @@ cdef struct Extent:
     Py_ssize_t low
     Py_ssize_t high
 
+cdef int refuse_itself(object key, object a) except -1
+
 cdef class Memory:
     cdef Words written, written_before      # where all that is written lies, now and when it was found good
     cdef Words read, read_before            # where the gradients lie that are only read

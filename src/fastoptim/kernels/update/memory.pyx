@@ -162,7 +162,7 @@ cdef class Memory:
                 continue
             self.extents[n] = Extent(span.p, span.p + record.n_bytes)
             if detour is not None:
-                refuse_itself(record, detour.param)
+                refuse_itself(record.key, detour.param)
                 self.extents[n] = extent_of(detour.param)
             n += 1
             if call.stages[record.group].zero:
@@ -242,11 +242,11 @@ cdef class Memory:
         return k > 0 and self.extents[k - 1].high > low
 
 
-cdef int refuse_itself(Record record, object a) except -1:
+cdef int refuse_itself(object key, object a) except -1:
     """Refuse a parameter of which two elements are one place in memory."""
     if overlaps_itself(a):
         raise ValueError(
-            f"params[{record.key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): "
+            f"params[{key!r}] overlaps itself (strides {a.strides}, shape {a.shape}): "
             f"an element would be updated more than once; pass a copy"
         )
     return 0

@@ -12,9 +12,6 @@ from fastoptim.kernels.update.pipeline cimport Pipeline
 
 cnp.import_array()
 
-cdef extern from "numpy/arrayobject.h":
-    bint PyArray_ISNOTSWAPPED(cnp.ndarray a)
-
 cdef enum:
     CACHE_LINE = 64                 # bytes
     PAGE = 4096
@@ -23,28 +20,6 @@ cdef enum:
 @cython.final
 cdef class Record:
     """What is kept for one key. The layout is that of its first array."""
-
-    cdef bint fits(self, cnp.ndarray a) noexcept:
-        """Whether an array has this shape."""
-        cdef int i
-        if cnp.PyArray_NDIM(a) != self.ndim:
-            return False
-        for i in range(self.ndim):
-            if cnp.PyArray_DIMS(a)[i] != self.dims[i]:
-                return False
-        return True
-
-    cdef bint lies_straight(self, cnp.ndarray a, int needs) noexcept:
-        """Whether an array of this shape lies in memory element for element as the state does."""
-        cdef int flags = cnp.PyArray_FLAGS(a), i
-        if flags & needs != needs or not PyArray_ISNOTSWAPPED(a):
-            return False
-        if flags & self.order:
-            return True
-        for i in range(self.ndim):
-            if self.dims[i] > 1 and cnp.PyArray_STRIDES(a)[i] != self.strides[i]:
-                return self.size == 0
-        return True
 
     cdef object new_array(self, int which):
         """Return a new array of this shape, dtype and layout, all zeros.
@@ -202,10 +177,10 @@ cdef class Store:
         cdef int n
         if call.new_states is not None:
             for i in range(len(call.new_states)):
-                k, record, slots, state, average = <tuple> call.new_states[i]
+                _, record, slots, state, average = <tuple> call.new_states[i]
                 record.slots, record.state, record.average = slots, state, average
                 for n in range(len(<tuple> slots)):
-                    record.s[n] = call.table.spans[k].s[n]
+                    record.s[n] = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> state[slots[n]])
             self.records = call.new_records
             self.drafts = None
         for k in range(len(call.records)):

@@ -8,7 +8,7 @@ from libc.math cimport INFINITY, isfinite, sqrt
 
 from fastoptim.kernels.driver cimport run, survey
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Grid, Span, Table, set_bare
+from fastoptim.kernels.table cimport Grid, Span, Table, add_span, set_bare
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.coefficients cimport check_factors
 from fastoptim.kernels.update.detours cimport Detour
@@ -79,7 +79,7 @@ cdef class Survey:
         for k in range(call.table.count):
             given = &call.table.spans[k]
             record = <Record> call.records[k]
-            self.table.add(given.n, given.is_double).g = given.g
+            add_span(self.table, given.n, given.is_double).g = given.g
             if not record.order & cnp.NPY_ARRAY_C_CONTIGUOUS and not given.rows and not given.grid:
                 self.table.spans[k].g = self.in_order(record, self.grad_seen(call, k))
         for detour in call.detours or ():
@@ -102,7 +102,7 @@ cdef class Survey:
         copy = self.copies.get(record.key)
         if copy is None or copy.record is not record:
             copy = self.copies[record.key] = Copy(record)
-        span = self.copying.add(record.size, record.type_num == cnp.NPY_DOUBLE)
+        span = add_span(self.copying, record.size, record.type_num == cnp.NPY_DOUBLE)
         span.p = <Py_ssize_t> cnp.PyArray_DATA(copy.array)
         span.g = <Py_ssize_t> cnp.PyArray_DATA(grad)
         span.stages = <Py_ssize_t> &self.copy_stages
