@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 import pytest
-from registry import CLASSES
+from helpers import CLASSES
 
 import fastoptim as fo
 from fastoptim import schedules

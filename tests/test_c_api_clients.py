@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_api_run import EPOCHS, PENALTY, RANK, problem, stream
-from registry import CASES, assert_same_array, every_dtype, every_rule
+from helpers import CASES, assert_same_array, every_dtype, every_rule
 
 import fastoptim
 from fastoptim.kernels import available_isas
@@ -245,7 +245,7 @@ def test_clients_of_another_abi_refuse_to_work(python):
     given = python("-c", """if True:
         import factors, logistic, numpy as np, scipy.sparse as sp, fastoptim as fo
         from fastoptim import kernels
-        from test_c_api import struct_of
+        from helpers import struct_of
         for name in ("sgd", "adam"):
             struct_of(kernels.capsule(name)).abi = 3
         w, none = np.zeros(2), np.zeros((0, 2))

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import use_threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from registry import use_threads
 
 import fastoptim as fo
 from fastoptim.checkpoint import file as checkpoint

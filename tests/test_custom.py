@@ -14,8 +14,8 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from helpers import arrays, assert_same_array, assert_same_bits, every_dtype, use_threads
 from reference import Staged
-from registry import arrays, assert_same_array, assert_same_bits, every_dtype, use_threads
 from scipy import sparse
 
 import fastoptim as fo

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from registry import CLASSES
+from helpers import CLASSES
 
 import fastoptim
 from fastoptim import listings

@@ -7,8 +7,7 @@ import types
 
 import numpy as np
 import pytest
-from allocations import kept
-from registry import assert_same_array, assert_same_bits, every_rule
+from helpers import assert_same_array, assert_same_bits, bytes_kept, every_rule
 
 import fastoptim as fo
 
@@ -419,7 +418,7 @@ def test_a_refused_call_keeps_no_memory():
         with pytest.raises(ValueError, match="shape"):
             opt.update(params, grads)
 
-    assert kept(refused, times=1) < 10**5
+    assert bytes_kept(refused, times=1) < 10**5
 
 
 def test_overlap_is_seen_after_a_float_took_the_place():

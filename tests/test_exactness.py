@@ -4,13 +4,20 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from registry import arrays, assert_same_bits, every_dtype, every_rule
+from helpers import (
+    CASES,
+    PAST_THRESHOLD,
+    arrays,
+    assert_same_bits,
+    every_dtype,
+    every_rule,
+    strided,
+)
 
-from fastoptim.kernels import driver, threads
+from fastoptim.kernels import driver
 
-BLOCK, WORK_PER_THREAD = driver.block_length(), threads.work_per_thread()
+BLOCK = driver.block_length()
 SIZES = [0, 1, 7, 8, 15, 16, 17, 1023, 1024, 1025]
-PAST_THRESHOLD = 4 * WORK_PER_THREAD + 1  # enough for four threads, and a tail
 STEPS = 20
 
 
@@ -34,13 +41,6 @@ def train(case, dtype, shapes, steps, view=np.copy):
             ours.update(params, {key: view(g) for key, g in grads.items()})
             assert_same_bits(ours, oracle, params, expected)
     assert ours.iter == steps
-
-
-def strided(a):
-    """The same values, every third element of a larger array."""
-    wide = np.full((*a.shape[:-1], 3 * a.shape[-1]), np.nan, a.dtype)
-    wide[..., ::3] = a
-    return wide[..., ::3]
 
 
 @every_rule
@@ -126,8 +126,6 @@ def test_a_thousand_steps(case):
 
 def test_the_oracle_does_not_leave_float32():
     """Under NumPy 2 an np.float64 scalar would turn the listing's temporaries into float64."""
-    from registry import CASES
-
     for case in CASES:
         oracle, params = case.oracle(), {"x": np.ones(3, np.float32)}
         oracle.update(params, {"x": np.ones(3, np.float32)})

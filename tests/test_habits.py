@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 import pytest
-from registry import CASES, arrays, assert_same_bits, every_dtype, every_rule
+from helpers import CASES, arrays, assert_same_bits, every_dtype, every_rule
 
 import fastoptim as fo
 from fastoptim.optimizer.base import checks_of

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from registry import CASES, CLASSES, every_number, starts
+from helpers import CASES, CLASSES, every_number, slots_by_start
 
 import fastoptim as fo
 
@@ -113,7 +113,7 @@ def test_every_hyperparameter_changes_the_result(cls, field):
         return b"".join(p.tobytes() for p in params.values())
 
     other = TELLING.get((cls.__name__, field.name), 0.5 * field.default or 0.25)
-    late = field.name in starts(cls)  # it can only matter to a key that comes later
+    late = field.name in slots_by_start(cls)  # it can only matter to a key that comes later
     assert trained(cls(**{field.name: other})) != trained(cls())
     assert trained(cls(), other, late) != trained(cls(), None, late)
 

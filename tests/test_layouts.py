@@ -2,40 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers import CASES, LAYOUTS, assert_same_bits, every_dtype, every_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from registry import CASES, assert_same_bits, every_dtype, every_rule
 
 import fastoptim as fo
 from fastoptim import kernels
-
-
-def packed(a):
-    """The same values in a field of a packed record: not aligned."""
-    table = np.zeros(a.shape, np.dtype([("flag", "u1"), ("x", a.dtype)]))
-    table["x"] = a
-    return table["x"]
-
-
-def with_memory(a, order):
-    """The same values with the axes in another order of memory."""
-    return np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order))
-
-
-LAYOUTS = {
-    "C": np.copy,
-    "F": np.asfortranarray,
-    "axes 1 0 2": lambda a: with_memory(a, (1, 0, 2)),
-    "axes 2 0 1": lambda a: with_memory(a, (2, 0, 1)),
-    "reversed": lambda a: a[::-1].copy()[::-1],
-    "reversed inside": lambda a: a[..., ::-1].copy()[..., ::-1],
-    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
-    "every other column": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "part of a table": lambda a: np.pad(a, 3)[3:-3, 3:-3, 3:-3],
-    "packed record": packed,
-    "subclass": lambda a: a.copy().view(type("Sub", (np.ndarray,), {})),
-}
 
 
 @pytest.mark.parametrize("param_layout", LAYOUTS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from registry import arrays, assert_same_array, every_dtype
+from helpers import arrays, assert_same_array, every_dtype
 
 import fastoptim as fo
 from fastoptim import listings

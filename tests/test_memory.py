@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from allocations import kept, peak
-from registry import every_rule
+from helpers import bytes_at_peak, bytes_kept, every_rule
 
 SMALL = 4096  # bytes: the frames and scalars of a call
 
@@ -14,8 +13,8 @@ def assert_small(opt, params, grads, limit):
 
     update()
     update()
-    assert peak(update) < limit
-    assert kept(update) < limit
+    assert bytes_at_peak(update) < limit
+    assert bytes_kept(update) < limit
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "gradient transposed"])

@@ -9,8 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from test_exactness import PAST_THRESHOLD
-from test_layouts import LAYOUTS
+from helpers import LAYOUTS, PAST_THRESHOLD
 
 import fastoptim as fo
 from fastoptim.ode import methods as ode

@@ -8,9 +8,7 @@ import types
 import numpy as np
 import pytest
 import scipy.integrate
-from allocations import kept, peak
-from test_exactness import PAST_THRESHOLD, strided
-from test_layouts import LAYOUTS
+from helpers import LAYOUTS, PAST_THRESHOLD, bytes_at_peak, bytes_kept, strided
 
 import fastoptim as fo
 
@@ -616,8 +614,8 @@ def test_no_allocation_that_grows(method, tolerances, layout):
 
     step()
     step()
-    assert peak(step) < 16_384
-    assert kept(step) < 16_384
+    assert bytes_at_peak(step) < 16_384
+    assert bytes_kept(step) < 16_384
 
 
 @pytest.mark.parametrize("first", [True, False])

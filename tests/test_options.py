@@ -4,39 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from reference import Staged, global_norm
-from registry import (
-    ORACLES,
+from helpers import (
+    OPTIONS,
     arrays,
     assert_same_array,
+    assert_same_averages,
     assert_same_bits,
     every_class,
     every_dtype,
+    every_option,
     every_rule,
 )
+from reference import ORACLES, Staged, global_norm
 
 import fastoptim as fo
 from fastoptim.kernels import driver
 
-OPTIONS = {
-    "L2": {"weight_decay": 0.03},
-    "decoupled": {"weight_decay": 0.03, "decoupled": True},
-    "clip_value": {"clip_value": 0.7},
-    "clip_norm": {"clip_norm": 3.0},
-    "clip_norm that does nothing": {"clip_norm": 1e6},
-    "maximize": {"maximize": True},
-    "zero_grads": {"zero_grads": True},
-    "average": {"average": 0.9},
-    "all with clip_value": {
-        "weight_decay": 0.03, "clip_value": 0.7, "maximize": True, "zero_grads": True,
-        "average": 0.5,
-    },
-    "all with clip_norm": {
-        "weight_decay": 0.03, "decoupled": True, "clip_norm": 3.0, "maximize": True,
-        "zero_grads": True, "average": 0.5,
-    },
-}
-every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 SHAPES = {"W": (30, 41), "b": (7,), "c": (1025,), "e": (0,), "s": ()}
 
 
@@ -45,12 +28,6 @@ def pair(case, options, dtype, shapes=SHAPES, seed=0):
     expected = arrays(rng, shapes, dtype)
     params = {key: p.copy() for key, p in expected.items()}
     return rng, case.ours_with(options), case.oracle_with(options), params, expected
-
-
-def assert_same_averages(ours, oracle):
-    assert set(ours.average_of) == set(oracle.average_of)
-    for key, a in oracle.average_of.items():
-        assert_same_array(ours.average_of[key], a, f"average_of[{key!r}]")
 
 
 @every_option

@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from helpers import CASES, CLASSES
 from reference import ORACLES
-from registry import CASES, CLASSES
 
 import fastoptim
 from fastoptim.kernels import RULES

@@ -6,19 +6,24 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from allocations import kept, peak
-from reference import global_norm
-from registry import (
+from helpers import (
+    OPTIONS,
     arrays,
     assert_same_array,
+    assert_same_averages,
     assert_same_bits,
+    bytes_at_peak,
+    bytes_kept,
     every_class,
     every_dtype,
+    every_option,
     every_rule,
-    starts,
+    random_rows,
+    slots_by_start,
+    summed_rows,
     use_threads,
 )
-from test_options import OPTIONS, assert_same_averages, every_option
+from reference import global_norm
 
 import fastoptim as fo
 from fastoptim.optimizer.base import Optimizer
@@ -27,22 +32,10 @@ F32, F64 = np.float32, np.float64
 SHAPES = [(60,), (60, 1), (50, 3), (40, 15), (40, 16), (30, 100), (9, 2500), (20, 4, 7), (5, 0)]
 
 
-def summed(index, values):
-    """Distinct rows in order, and the sum of each one's values in the order of the index."""
-    rows = np.unique(index)
-    sums = np.zeros((len(rows), *values.shape[1:]), values.dtype)
-    for k, row in enumerate(rows):
-        places = np.flatnonzero(index == row)
-        sums[k] = values[places[0]]
-        for place in places[1:]:
-            sums[k] += values[place]
-    return rows, sums
-
-
 def lazily(case, opt, oracle, params, key, rows, sums):
     """The dense update with zeros elsewhere, and everything elsewhere put back."""
     p = params[key]
-    fill = {slot: getattr(opt, name) for name, slot in starts(case.cls).items()}
+    fill = {slot: getattr(opt, name) for name, slot in slots_by_start(case.cls).items()}
     slots = [(slot, fill.get(slot, 0.0)) for slot in case.slots] + [("average_of", None)]
     before = {"p": p.copy()}
     for slot, start in slots:
@@ -61,12 +54,6 @@ def lazily(case, opt, oracle, params, key, rows, sums):
             getattr(oracle, slot)[key][others] = before[slot][others]
 
 
-def draw(rng, shape, dtype, r):
-    """Row numbers with duplicates, a few of them in most places, and values for them."""
-    index = np.minimum(rng.integers(0, shape[0], r), rng.integers(0, shape[0], r))
-    return index, arrays(rng, {"": (r, *shape[1:])}, dtype)[""]
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @every_dtype
 @every_rule
@@ -76,10 +63,10 @@ def test_touched_rows_get_the_dense_update(case, dtype, shape):
     params = {key: p.copy() for key, p in expected.items()}
     opt, oracle = case.ours_with({}), case.oracle_with({})
     for r in (7, 0, 1, 25, 80):
-        index, values = draw(rng, shape, dtype, r)
+        index, values = random_rows(rng, shape, dtype, r)
         kept = index.copy(), values.copy()
         with np.errstate(all="ignore"):
-            lazily(case, opt, oracle, expected, "E", *summed(index, values))
+            lazily(case, opt, oracle, expected, "E", *summed_rows(index, values))
         opt.update(params, {"E": fo.Rows(index, values)})
         assert_same_bits(opt, oracle, params, expected)
         assert_same_array(values, kept[1], "values")
@@ -97,8 +84,8 @@ def test_every_option(case, dtype, options):
     params = {"E": expected["E"].copy()}
     opt, oracle = case.ours_with(options), case.oracle_with(options)
     for _ in range(4):
-        index, values = draw(rng, (32, 32), dtype, 20)
-        lazily(case, opt, oracle, expected, "E", *summed(index, values))
+        index, values = random_rows(rng, (32, 32), dtype, 20)
+        lazily(case, opt, oracle, expected, "E", *summed_rows(index, values))
         opt.update(params, {"E": fo.Rows(index, values)})
         assert_same_bits(opt, oracle, params, expected)
         assert_same_averages(opt, oracle)
@@ -129,7 +116,7 @@ def test_rows_that_cover_the_table_are_the_dense_update(case, name, how, shape):
 def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threads, isa):
     rng = np.random.default_rng(3)
     start = arrays(rng, {"E": (5000, 40)}, dtype)
-    index, values = draw(rng, (5000, 40), dtype, 6000)
+    index, values = random_rows(rng, (5000, 40), dtype, 6000)
     index[:1500] = 3                                     # more than one thread's share
     results = []
     for n in (1, threads):
@@ -177,8 +164,8 @@ def test_unique_and_order_change_no_bit(clip_norm):
 
 def test_the_norm_is_that_of_the_summed_rows():
     rng = np.random.default_rng(5)
-    index, values = draw(rng, (400, 33), F32, 700)
-    rows, sums = summed(index, values)
+    index, values = random_rows(rng, (400, 33), F32, 700)
+    rows, sums = summed_rows(index, values)
     params, other = {"E": np.zeros((400, 33), F32)}, {"E": np.zeros((400, 33), F32)}
     fo.SGD(lr=1.0, clip_norm=2.0).update(params, {"E": fo.Rows(index, values)})
     factor = F32(2.0 / global_norm({"E": sums}))
@@ -224,7 +211,7 @@ def layouts(a):
 def test_any_layout_of_parameter_and_values(case, options):
     rng = np.random.default_rng(6)
     start = arrays(rng, {"E": (40, 20)}, F32)["E"]
-    batches = [draw(rng, (40, 20), F32, r) for r in (30, 0, 9)]
+    batches = [random_rows(rng, (40, 20), F32, r) for r in (30, 0, 9)]
     plain, flat = case.ours_with(options), {"E": start.copy()}
     for index, values in batches:
         plain.update(flat, {"E": fo.Rows(index, values.copy())})
@@ -287,7 +274,7 @@ def test_values_in_the_table_itself():
     for index in ([0, 1, 2], [2, 0, 1], [1, 1, 2]):
         table = np.arange(12.0).reshape(4, 3) + 1
         apart = {"E": table.copy()}
-        rows, sums = summed(np.array(index), table[1:].copy())
+        rows, sums = summed_rows(np.array(index), table[1:].copy())
         apart["E"][rows] -= sums
         fo.SGD(lr=1.0).update({"E": table}, {"E": fo.Rows(index, table[1:])})
         assert_same_array(table, apart["E"], "E")
@@ -295,7 +282,7 @@ def test_values_in_the_table_itself():
 
 def test_checkpoints_go_on_to_the_bit(tmp_path):
     rng = np.random.default_rng(8)
-    batches = [draw(rng, (50, 20), F32, 30) for _ in range(6)]
+    batches = [random_rows(rng, (50, 20), F32, 30) for _ in range(6)]
     results = []
     for stop in (False, True):
         params, opt = {"E": np.ones((50, 20), F32)}, fo.Adam()
@@ -318,8 +305,8 @@ def test_memory_is_that_of_the_rows():
         opt.update(params, {"E": rows})
 
     update()
-    assert peak(update) < 100_000
-    assert kept(update) < 100_000
+    assert bytes_at_peak(update) < 100_000
+    assert bytes_kept(update) < 100_000
 
 
 # ---------------------------------------------------------------- errors
@@ -646,11 +633,11 @@ def test_a_soft_batch_of_rows_is_one_update(case, dtype, kind, options):
     for _ in range(2):
         total, touched, biases = np.zeros(shape, dtype), set(), np.zeros(3, dtype)
         for _ in range(every):
-            index, values = draw(rng, shape, dtype, int(rng.integers(0, 30)))
+            index, values = random_rows(rng, shape, dtype, int(rng.integers(0, 30)))
             b = arrays(rng, {"b": (3,)}, dtype)["b"]
             if kind == "rows":
                 grad = fo.Rows(index, values)
-                rows, sums = summed(index, values)
+                rows, sums = summed_rows(index, values)
                 total[rows] += sums
                 touched |= set(rows)
             else:
@@ -694,8 +681,8 @@ def test_rows_and_dense_in_one_soft_batch(first):
         total = np.zeros((30, 20))
         for k in range(4):
             if (k % 2 == 0) == (first == "rows"):
-                index, values = draw(rng, (30, 20), F64, 25)
-                rows, sums = summed(index, values)
+                index, values = random_rows(rng, (30, 20), F64, 25)
+                rows, sums = summed_rows(index, values)
                 total[rows] += sums
                 soft.update(params, {"E": fo.Rows(index, values)})
             else:
@@ -717,8 +704,8 @@ def test_rows_and_sparse_in_one_soft_batch(first, shape):
         total, touched = np.zeros(shape), np.zeros(shape, bool)
         for k in range(5):
             if (k % 2 == 0) == (first == "rows"):
-                index, values = draw(rng, shape, F64, 4)
-                rows, sums = summed(index, values)
+                index, values = random_rows(rng, shape, F64, 4)
+                rows, sums = summed_rows(index, values)
                 total[rows] += sums
                 touched[rows] = True
                 soft.update(params, {"E": fo.Rows(index, values)})
@@ -736,7 +723,7 @@ def test_rows_and_sparse_in_one_soft_batch(first, shape):
 @pytest.mark.parametrize("how", ["file", "dict", "deepcopy"])
 def test_a_soft_batch_of_rows_is_kept(tmp_path, how, kind):
     rng = np.random.default_rng(14)
-    batches = [draw(rng, (30, 20), F32, 25) for _ in range(8)]
+    batches = [random_rows(rng, (30, 20), F32, 25) for _ in range(8)]
     if kind == "elements":
         batches = [(i, sp.csr_array(np.where(rng.random((30, 20)) < 0.2, F32(1.5), F32(0))))
                    for i, _ in batches]

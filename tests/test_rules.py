@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import assert_same_bits
 from reference import ORACLES
-from registry import assert_same_bits
 
 import fastoptim as fo
 from fastoptim.rules import MomentumProducts, momentum_products

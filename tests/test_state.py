@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from registry import CASES, arrays, assert_same_array, every_dtype, every_rule
+from helpers import CASES, arrays, assert_same_array, every_dtype, every_rule
 
 import fastoptim as fo
 

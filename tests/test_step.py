@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from registry import assert_same_bits, every_dtype, every_rule, starts
+from helpers import assert_same_bits, every_dtype, every_rule, slots_by_start
 
 import fastoptim as fo
 from fastoptim.kernels import RULES, step
@@ -20,7 +20,7 @@ def test_same_bits_as_the_listing(case, dtype, n):
     expected = {"x": rng.standard_normal(n).astype(dtype)}
     bare = case.without_decay
     p, opt, oracle = expected["x"].copy(), case.ours(**bare), case.oracle(**bare)
-    start = {slot: getattr(opt, name) for name, slot in starts(case.cls).items()}
+    start = {slot: getattr(opt, name) for name, slot in slots_by_start(case.cls).items()}
     state = [np.full_like(p, start.get(slot, 0.0)) for slot in case.slots]
     for t in (1, 2, 3):
         g = rng.standard_normal(n).astype(dtype)

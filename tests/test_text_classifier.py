@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from registry import assert_same_array
+from helpers import assert_same_array
 
 import fastoptim as fo
 

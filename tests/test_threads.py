@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from registry import every_rule
+from helpers import every_rule
 from threadpoolctl import threadpool_limits
 
 import fastoptim as fo

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skipgram_oracle
-from registry import CLASSES, assert_same_array
+from helpers import CLASSES, assert_same_array
 
 import fastoptim as fo
 
