@@ -304,6 +304,7 @@ class RuleStruct(ctypes.Structure):
     ]
 
 
+CAPSULE_NAME = b"fastoptim.Rule"
 LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_ssize_t)  # (p, g, s, c, n)
 
 
@@ -311,7 +312,15 @@ def struct_of(capsule):
     """The struct Rule that a capsule points to."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return RuleStruct.from_address(get(capsule, b"fastoptim.Rule"))
+    return RuleStruct.from_address(get(capsule, CAPSULE_NAME))
+
+
+def capsule_of(struct):
+    """A capsule around a struct Rule, which must be kept alive as long as the capsule."""
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return new(ctypes.addressof(struct), CAPSULE_NAME, None)
 
 
 def loop_for(capsule, dtype):
