@@ -204,6 +204,12 @@ def copies(arrays_by_key):
     return {key: a.copy() for key, a in arrays_by_key.items()}
 
 
+def read_only(a):
+    """The array itself, which cannot be written any more."""
+    a.flags.writeable = False
+    return a
+
+
 def strided(a):
     """The same values, every third element of a larger array."""
     wide = np.full((*a.shape[:-1], 3 * a.shape[-1]), np.nan, a.dtype)

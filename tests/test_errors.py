@@ -15,6 +15,7 @@ from helpers import (
     copies,
     every_rule,
     every_stateful_rule,
+    read_only,
 )
 
 import fastoptim as fo
@@ -24,11 +25,6 @@ F32, F64 = np.float32, np.float64
 
 def ones(*shape, dtype=F64):
     return np.ones(shape, dtype)
-
-
-def read_only(a):
-    a.flags.writeable = False
-    return a
 
 
 def shared_table():
