@@ -615,12 +615,19 @@ def test_sparse_with_other_layouts_and_zeroing():
     assert not g.data.any()
 
 
-@pytest.mark.parametrize("form", ["csr", "csc", "1-D"])
-def test_what_lies_behind_a_sparse_array_is_not_of_it(form):
+@pytest.mark.parametrize(
+    ("form", "numbers"),
+    [
+        (sp.csr_array, [[0, 1.0], [2.0, 0], [0, 3.0]]),
+        (sp.csc_array, [[0, 1.0], [2.0, 0], [0, 3.0]]),
+        (sp.csr_array, [0, 2.0, 0, 1.0]),
+    ],
+    ids=["csr", "csc", "1-D"],
+)
+def test_what_lies_behind_a_sparse_array_is_not_of_it(form, numbers):
     """Data beyond the last bound are room, to SciPy too."""
-    dense = np.array([[0, 1.0], [2.0, 0], [0, 3.0]])
-    dense = np.array([0, 2.0, 0, 1.0]) if form == "1-D" else dense
-    g = sp.csr_array(dense) if form != "csc" else sp.csc_array(dense)
+    dense = np.array(numbers)
+    g = form(dense)
     g.data = np.append(g.data, [5.0, 5.0])
     g.indices = np.append(g.indices, [1, 1]).astype(g.indices.dtype)
     np.testing.assert_array_equal(g.toarray(), dense)
