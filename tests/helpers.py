@@ -204,6 +204,12 @@ def copies(arrays_by_key):
     return {key: a.copy() for key, a in arrays_by_key.items()}
 
 
+def all_pairs(first, second, dtype):
+    """Two arrays that have every number of the first beside every number of the second."""
+    a, b = np.meshgrid(first, second)
+    return a.ravel().astype(dtype), b.ravel().astype(dtype)
+
+
 def read_only(a):
     """The array itself, which cannot be written any more."""
     a.flags.writeable = False

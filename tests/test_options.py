@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import (
     OPTIONS,
+    all_pairs,
     arrays,
     assert_same_array,
     assert_same_arrays,
@@ -103,7 +104,7 @@ def test_option_set_on_a_running_optimizer(case, options):
 @every_option
 def test_special_numbers_pass_the_stages_as_in_numpy(options, isa):
     values = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, 1.0], np.float32)
-    p, g = np.repeat(values, len(values)), np.tile(values, len(values))
+    p, g = all_pairs(values, values, np.float32)
     if "clip_norm" in options:
         g = np.where(np.isfinite(g), g, 1)
         g = np.where(abs(g) > 1e30, 5, g)
@@ -367,7 +368,7 @@ def test_groups_are_optimizers_of_their_own(case):
         "c.beta": {"lr": 123.0},
     }
     start = {key: rng.standard_normal(50) for key in own}
-    params = {key: p.copy() for key, p in start.items()}
+    params = copies(start)
     oracles = {}
     for key, values in own.items():
         options = {"weight_decay": 0.01} | values

@@ -861,7 +861,7 @@ def test_every_optimizer_takes_rows(case):
 @every_rule
 def test_rows_without_elements_between_other_keys(case, soft, isa):
     expected = {"a": np.ones(2), "E": np.zeros((3, 0)), "b": np.ones(2)}
-    params = {key: p.copy() for key, p in expected.items()}
+    params = copies(expected)
     opt, twin = case.ours(), case.ours()
     update = fo.SoftBatch(opt, every=1).update if soft else opt.update
     for index in ([1], [0, 2, 0], []):
