@@ -3,6 +3,9 @@
 import ctypes
 import dataclasses
 import os
+import subprocess
+import sys
+import textwrap
 import tracemalloc
 from itertools import product
 from pathlib import Path
@@ -302,6 +305,40 @@ def assert_same_bits(ours, oracle, params, expected):
 
 def assert_same_averages(ours, oracle):
     assert_same_arrays(ours.average_of, oracle.average_of, "average_of")
+
+
+# ---------------------------------------------------------------- Python in another process
+
+PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
+
+
+def environment_with(*folders, **variables):
+    """This process's environment, with folders to import from before its own; None unsets."""
+    own = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    path = os.pathsep.join(os.path.abspath(folder) for folder in (*folders, *own))
+    environment = os.environ | {"PYTHONPATH": path} | variables
+    return {name: text for name, text in environment.items() if text is not None}
+
+
+def run_python(*arguments, folders=(), cwd=None, **variables):
+    """Run Python in a process of its own, and return what it did; a hang is a failure."""
+    command = [sys.executable, *[str(argument) for argument in arguments]]
+    return subprocess.run(
+        command, cwd=cwd, env=environment_with(*folders, **variables), capture_output=True,
+        text=True, encoding="utf-8", timeout=PATIENCE, check=False,
+    )
+
+
+def run_code(code, **variables):
+    """Run indented code in a process of its own, and return what it did."""
+    return run_python("-c", textwrap.dedent(code), **variables)
+
+
+def output_of(code, **variables):
+    """What indented code prints in a process of its own, in which it must not fail."""
+    done = run_code(code, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
 
 
 # ---------------------------------------------------------------- a kernel in C

@@ -1,13 +1,11 @@
 """What people who come from other libraries try first is answered in this library's terms."""
 
 import inspect
-import subprocess
-import sys
 import types
 
 import numpy as np
 import pytest
-from helpers import CLASSES
+from helpers import CLASSES, output_of
 
 import fastoptim as fo
 from fastoptim import schedules
@@ -390,8 +388,7 @@ def test_nothing_is_imported_for_the_answer():
         " {'W': np.ones(1)})\n"
         "except TypeError: print({'torch', 'jax', 'tensorflow'} & set(sys.modules))\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout == "set()\n"
+    assert output_of(code) == "set()"
 
 
 def test_what_is_said_of_torch_is_so():

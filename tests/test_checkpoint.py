@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import use_threads
+from helpers import output_of, run_code, use_threads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -625,7 +625,7 @@ def test_full_disk_at_every_size(old):
             assert checkpoint.load({str(old)!r}) == "old"
             assert os.listdir({str(old.parent)!r}) == [{old.name!r}]
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    output_of(code)
     assert_untouched(old)
 
 
@@ -881,11 +881,8 @@ def test_saving_when_the_interpreter_ends(path):
             assert checkpoint.load({str(path)!r}).sum() == 3_000_000
             print("saved")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "saved\n"
-    assert done.stderr == ""
+    done = run_code(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "saved\n", "")
 
 
 def test_digest_is_as_documented(path):

@@ -6,8 +6,6 @@ import gc
 import importlib
 import inspect
 import math
-import os
-import subprocess
 import sys
 import weakref
 from multiprocessing import get_context
@@ -21,6 +19,7 @@ from helpers import (
     assert_same_bits,
     copies,
     every_dtype,
+    run_code,
     use_threads,
 )
 from reference import Staged
@@ -825,7 +824,7 @@ def test_with_its_compiler_switched_off(monkeypatch):
 
 def test_importing_fastoptim_does_not_import_numba():
     code = "import sys, fastoptim; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
+    assert run_code(code).returncode == 0
 
 
 def test_functions_of_numba_are_followed():

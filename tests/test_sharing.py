@@ -3,19 +3,15 @@
 Each case runs in a process of its own with an alarm: a hang ends it with a signal.
 """
 
-import os
-import subprocess
-import sys
 import textwrap
 import threading as threading_module
 
 import pytest
+from helpers import PATIENCE, run_python
 
 import fastoptim as fo
 from fastoptim import sharing as of_python
 from fastoptim.kernels import sharing, threads
-
-PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
 
 START = f"""
     import os, signal, sys, threading
@@ -53,10 +49,7 @@ needs_sharing = pytest.mark.skipif(not shareable(), reason="no OpenBLAS that tak
 
 def run(code, **environment):
     code = textwrap.dedent(START) + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True,
-        text=True, timeout=PATIENCE, encoding="utf-8", env=os.environ | environment,
-    )
+    return run_python("-W", "error", "-c", code, **environment)
 
 
 def check_runs(code, **environment):
