@@ -307,6 +307,21 @@ def assert_same_averages(ours, oracle):
     assert_same_arrays(ours.average_of, oracle.average_of, "average_of")
 
 
+# ---------------------------------------------------------------- nested dicts, to be damaged
+
+REMOVED = object()
+
+
+def put(tree, place, value):
+    """Put a value at a place in nested dicts, or remove what is there."""
+    for name in place[:-1]:
+        tree = tree[name]
+    if value is REMOVED:
+        del tree[place[-1]]
+    else:
+        tree[place[-1]] = value
+
+
 # ---------------------------------------------------------------- Python in another process
 
 PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy

@@ -315,7 +315,11 @@ def test_a_build_without_openmp_says_so():
 def test_two_threads_that_begin_to_share_install_it_once(monkeypatch):
     """The second waits: twice installed, the callback would count as what was there before."""
     libraries, found, opened = of_python.libraries, [], []
-    other = threading_module.Thread(target=lambda: opened.append(fo.share_threads()))
+
+    def share():
+        opened.append(fo.share_threads())
+
+    other = threading_module.Thread(target=share)
 
     def in_between():
         found.append(libraries())

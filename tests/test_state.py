@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from helpers import (
     CASES,
+    REMOVED,
     arrays,
     assert_same_array,
     assert_same_arrays,
     assert_same_averages,
     every_dtype,
     every_rule,
+    put,
 )
 
 import fastoptim as fo
@@ -241,7 +243,6 @@ def record_of(p):
 
 HYPERPARAMETERS = fo.Adam(lr=0.1).state_dict()["hyperparameters"]
 W = ("parameters", "W")
-REMOVED = object()
 # Each: a place in the state of Adam with W (2, 3) and b (3,), what is put there, and the error.
 BAD = {
     "format": (("format",), 2, ValueError, "has format 2, .* reads 1"),
@@ -278,16 +279,6 @@ BAD = {
     "slot": ((*W, "state", "w"), np.zeros((2, 3)), ValueError, r"has slots \['m', 'v', 'w'\]"),
     "slot missing": ((*W, "state", "v"), REMOVED, ValueError, r"has only the slots \['m'\]"),
 }
-
-
-def put(state, place, value):
-    """Put a value at a place in nested dicts, or remove what is there."""
-    for name in place[:-1]:
-        state = state[name]
-    if value is REMOVED:
-        del state[place[-1]]
-    else:
-        state[place[-1]] = value
 
 
 def assert_refused(trained, state, error, text):
