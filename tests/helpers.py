@@ -127,6 +127,14 @@ class Case:
     def slots(self):
         return self.cls.kernels[self.kernel]
 
+    def starts_of_slots(self, opt):
+        """The number that each state array of an optimizer of this case is filled with."""
+        starts = dict.fromkeys(self.slots, 0.0)
+        for hyperparameter, slot in slots_by_start(self.cls).items():
+            if slot in starts:
+                starts[slot] = getattr(opt, hyperparameter)
+        return starts
+
     @property
     def without_decay(self):
         """What turns off the weight decay of a rule that has it by default, a stage around it."""
@@ -269,6 +277,13 @@ def summed_rows(index, values):
         for place in places[1:]:
             sums[k] += values[place]
     return rows, sums
+
+
+# The layouts of a parameter and of its gradient, where an update allocates nothing for any.
+every_layout_of_both = pytest.mark.parametrize(
+    ("layout", "grad_layout"),
+    [("C", "C"), ("F", "F"), ("every other column", "every other column"), ("C", "F")],
+)
 
 
 # ---------------------------------------------------------------- the same bits

@@ -15,6 +15,7 @@ from helpers import (
     bytes_kept,
     copies,
     every_dtype,
+    every_layout_of_both,
     read_only,
     strided,
     use_threads,
@@ -619,16 +620,6 @@ def test_one_step_at_a_time(method):
 
 # ---------------------------------------------------------------- memory
 
-ONES = np.ones((1000, 500))
-# Each: a parameter and its gradient.
-IN_MEMORY = {
-    "C": (ONES.copy(), ONES),
-    "F": (np.asfortranarray(ONES), np.asfortranarray(ONES)),
-    "strided": (ONES.copy()[:, ::2], ONES[:, ::2]),
-    "gradient transposed": (ONES.copy(), np.ones((500, 1000)).T),
-}
-
-
 def deterministic_rk23(lr, **tolerances):
     return fo.RK23(lr, deterministic=True, **tolerances)
 
@@ -637,16 +628,16 @@ def deterministic_rk45(lr, **tolerances):
     return fo.RK45(lr, deterministic=True, **tolerances)
 
 
-@pytest.mark.parametrize("layout", IN_MEMORY)
+@every_layout_of_both
 @pytest.mark.parametrize(
     ("method", "tolerances"),
     [
         *WAYS.values(), (deterministic_rk23, {"rtol": 1e-3}), (deterministic_rk45, {"rtol": 1e-3}),
     ],
 )
-def test_no_allocation_that_grows(method, tolerances, layout):
-    p, g = IN_MEMORY[layout]
-    params, grads = {"x": p}, {"x": g}
+def test_no_allocation_that_grows(method, tolerances, layout, grad_layout):
+    ones = np.ones((1000, 500))
+    params, grads = {"x": LAYOUTS[layout](ones)}, {"x": LAYOUTS[grad_layout](ones)}
     opt = method(0.01, **tolerances)
 
     def step():

@@ -21,7 +21,6 @@ from helpers import (
     every_rule,
     random_rows,
     read_only,
-    slots_by_start,
     summed_rows,
     use_threads,
 )
@@ -34,18 +33,10 @@ F32, F64 = np.float32, np.float64
 SHAPES = [(60,), (60, 1), (50, 3), (40, 15), (40, 16), (30, 100), (9, 2500), (20, 4, 7), (5, 0)]
 
 
-def starts_of_slots(case, opt):
-    """The number that each state array of a rule starts at."""
-    starts = dict.fromkeys(case.slots, 0.0)
-    for hyperparameter, slot in slots_by_start(case.cls).items():
-        starts[slot] = getattr(opt, hyperparameter)
-    return starts
-
-
 def lazily(case, opt, oracle, params, key, rows, sums):
     """The dense update with zeros elsewhere, and everything elsewhere put back."""
     p = params[key]
-    before = {slot: np.full_like(p, start) for slot, start in starts_of_slots(case, opt).items()}
+    before = {slot: np.full_like(p, start) for slot, start in case.starts_of_slots(opt).items()}
     before["average_of"] = p.copy()
     for slot in before:
         held = getattr(oracle, slot, {})
