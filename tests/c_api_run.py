@@ -31,7 +31,7 @@ def main(path):
     assert "fastoptim" not in sys.modules
     import factors
     import logistic
-    from registry import CASES, starts
+    from helpers import CASES
 
     from fastoptim.kernels import ISA
 
@@ -44,9 +44,9 @@ def main(path):
                 out[f"U {case!r} {dtype} {threads}"] = U
                 out[f"V {case!r} {dtype} {threads}"] = V
         x, y = stream()
-        start = {slot: getattr(opt, name) for name, slot in starts(case.cls).items()}
         w = np.zeros(6)
-        state = np.array([np.full(6, start.get(slot, 0.0)) for slot in case.slots]).reshape(-1, 6)
+        starts = list(case.starts_of_slots(opt).values())
+        state = np.repeat(starts, 6).reshape(len(starts), 6)
         coefficients = np.array([opt.coefficients(t) for t in range(1, len(y) + 1)])
         logistic.learn(opt.kernel, w, state, coefficients, x, y)
         out[f"w {case!r}"] = w

@@ -1,8 +1,8 @@
 import gc
 
 import pytest
+from helpers import use_threads
 from hypothesis import HealthCheck, settings
-from registry import use_threads
 
 import fastoptim
 from fastoptim.kernels import ISA, available_isas, use

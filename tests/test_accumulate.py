@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from registry import (
+from helpers import (
     arrays,
     assert_same_array,
     assert_same_bits,

@@ -1,11 +1,9 @@
 """What setup.py makes of the compiler's flags in the environment."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers import run_python
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,10 +41,8 @@ print(float(x * np.float32(0.5)) == before)
 def test_a_module_that_was_built_to_be_fast_leaves_the_importing_thread_as_it_was(flags, tmp_path):
     """GCC, asked to link with such flags, adds code that flushes subnormals from the import on."""
     (tmp_path / "tiny.c").write_text(MODULE)
-    for code, *arguments in ([BUILD, ROOT / "setup.py"], [LOOK]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=tmp_path, text=True, capture_output=True,
-            env={**os.environ, "CFLAGS": flags}, timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == "True\n"
+    built = run_python("-c", BUILD, ROOT / "setup.py", cwd=tmp_path, CFLAGS=flags)
+    assert built.returncode == 0, built.stdout + built.stderr
+    looked = run_python("-c", LOOK, cwd=tmp_path)
+    assert looked.returncode == 0, looked.stderr
+    assert looked.stdout == "True\n"

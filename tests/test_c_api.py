@@ -1,6 +1,5 @@
 """The C API is what its page says: the struct, the names, and what each of them computes."""
 
-import ctypes
 import hashlib
 import math
 import re
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from registry import CLASSES
+from helpers import CLASSES, RuleStruct, call_loop, every_dtype, struct_of
 
 import fastoptim as fo
 from fastoptim import kernels
@@ -17,27 +16,7 @@ from fastoptim.kernels import api
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(fo.__file__).parent
 PAGE = (ROOT / "docs/c-api.md").read_text("utf-8")
-NAMES = sorted({kernel for cls in CLASSES for kernel in cls.kernels})
-
-
-class RuleStruct(ctypes.Structure):
-    _fields_ = [
-        ("abi", ctypes.c_uint32), ("name", ctypes.c_char_p), ("slots", ctypes.c_int),
-        ("coefs", ctypes.c_int), ("f32", ctypes.c_void_p), ("f64", ctypes.c_void_p),
-    ]
-
-
-def struct_of(capsule):
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return RuleStruct.from_address(get(capsule, b"fastoptim.Rule"))
-
-
-def call(rule, field, p, g, s, c):
-    """Call a loop of a rule through ctypes."""
-    loop = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_ssize_t)(getattr(rule, field))
-    slots = (ctypes.c_void_p * len(s))(*(a.ctypes.data for a in s))
-    loop(p.ctypes.data, g.ctypes.data, slots, c.ctypes.data, p.size)
+NAMES = sorted(set().union(*[cls.kernels for cls in CLASSES]))
 
 
 # ---------------------------------------------------------------- the capsules
@@ -59,13 +38,13 @@ def test_an_unknown_name_lists_the_names(name):
     assert sorted(listed.split(", ")) == NAMES
 
 
-@pytest.mark.parametrize(("field", "dtype"), [("f32", np.float32), ("f64", np.float64)])
-def test_ctypes_can_call_a_rule(field, dtype):
+@every_dtype
+def test_ctypes_can_call_a_rule(dtype):
     p, g, v = (np.full(5, x, dtype) for x in (1.0, 2.0, 3.0))
     expected, velocity = p.copy(), v.copy()
     c = fo.Momentum(lr=0.1, alpha=0.5).coefficients(1)
     kernels.step("momentum", expected, g, (velocity,), c)
-    call(struct_of(kernels.capsule("momentum")), field, p, g, [v], np.array(c, dtype))
+    call_loop(kernels.capsule("momentum"), p, g, [v], np.array(c, dtype))
     np.testing.assert_array_equal(p, expected)
     np.testing.assert_array_equal(v, velocity)
 
@@ -102,17 +81,18 @@ PINNED = {
 
 def digest(name, last=None):
     """Two steps in either dtype of a rule; all coefficients differ, or the last is given."""
-    rule = struct_of(kernels.capsule(name))
+    capsule = kernels.capsule(name)
+    rule = struct_of(capsule)
     i = np.arange(67)                     # whole vectors and a rest
     seen = hashlib.sha256()
-    for field, dtype in (("f32", np.float32), ("f64", np.float64)):
+    for dtype in (np.float32, np.float64):
         p, g = (i % 7 / 4 - 0.75).astype(dtype), (i % 5 / 8 - 0.25).astype(dtype)
         s = [(i % (11 + k) / 16 + 0.0625).astype(dtype) for k in range(rule.slots)]
         c = np.array([1 / (k + 2) for k in range(rule.coefs)], dtype)
         if last is not None:
             c[-1] = last
         for _ in range(2):
-            call(rule, field, p, g, s, c)
+            call_loop(capsule, p, g, s, c)
         for a in (p, *s):
             assert np.isfinite(a).all()   # a NaN has no bits of its own
             seen.update(a.astype(a.dtype.newbyteorder("<")).tobytes())
@@ -165,14 +145,13 @@ def test_there_is_room_for_more_rules_than_there_are_and_an_end_to_it():
 
 # ---------------------------------------------------------------- the page's table
 
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.splitlines() if re.match(r"\| `\w+` \| `\w+\(", line)
-]
+LINES = [line for line in PAGE.splitlines() if re.match(r"\| `\w+` \| `\w+\(", line)]
+ROWS = [line.strip("|").split("|") for line in LINES]
 CODE = re.search(r"^where\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)[1]
 
 
 def ticked(cell):
+    """What stands between backticks."""
     return re.findall(r"`(.*?)`", cell)
 
 
@@ -186,11 +165,14 @@ def test_the_table_has_every_rule_that_is_pinned():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: ticked(row[1])[0])
 def test_the_table_says_what_the_optimizer_does(row):
-    (kernel,), (of,), slots, coefficients = map(ticked, row)
-    opt = optimizer(of)
-    assert opt.kernel == kernel
-    starts = ((slot, getattr(type(opt), slot).start) for slot in opt.kernels[kernel])
-    assert slots == [f"{slot} = {start}" if start else slot for slot, start in starts]
+    kernel, of, slots, coefficients = [ticked(cell) for cell in row]
+    opt = optimizer(of[0])
+    assert [opt.kernel] == kernel
+    expected = []
+    for slot in opt.kernels[opt.kernel]:
+        start = getattr(type(opt), slot).start
+        expected.append(f"{slot} = {start}" if start else slot)
+    assert slots == expected
     for t in (1, 2, 3, 10, 100):
         names = {"t": t, "sqrt": math.sqrt, **vars(opt)}
         exec(CODE, names)

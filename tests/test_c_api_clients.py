@@ -1,11 +1,8 @@
 """The clients of examples/c_api, and a probe, are built and run away from the sources."""
 
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import exp
@@ -14,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_api_run import EPOCHS, PENALTY, RANK, problem, stream
-from registry import CASES, assert_same_array, every_dtype, every_rule
+from helpers import CASES, assert_same_array, every_dtype, every_rule, run_python
 
 import fastoptim
 from fastoptim.kernels import available_isas
@@ -24,28 +21,20 @@ HERE = Path(__file__).parent
 CLIENTS = {"example": HERE.parent / "examples/c_api", "probe": HERE / "c_api_probe"}
 
 
-def environment(*folders, **more):
-    """This process's environment, for another folder, with some to import from before its own."""
-    own = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    path = os.pathsep.join(os.path.abspath(folder) for folder in (*folders, *own))
-    return {**os.environ, "PYTHONPATH": path, **more}
-
-
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory):
     """A folder with the clients installed in it, built from copies of their sources."""
     folder = tmp_path_factory.mktemp("clients")
-    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--disable-pip-version-check"]
+    pip = ["-m", "pip", "install", "--no-index", "--disable-pip-version-check"]
 
     def install(name):
         built = shutil.ignore_patterns("build", "*.egg-info")
         copy = shutil.copytree(CLIENTS[name], folder / name, ignore=built)
         target = folder / f"{name}-installed"
-        done = subprocess.run(
-            [*pip, "--no-build-isolation", "--no-deps", "--target", target, copy], cwd=folder,
-            env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        done = run_python(
+            *pip, "--no-build-isolation", "--no-deps", "--target", target, copy, cwd=folder
         )
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == 0, done.stdout + done.stderr
         return target
 
     with ThreadPoolExecutor() as pool:
@@ -56,9 +45,8 @@ def installed(tmp_path_factory):
 def python(installed, tmp_path):
     """Run Python in an empty folder, where the clients can be imported; return what it prints."""
     def run(*arguments, **env):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", *map(str, arguments)], cwd=tmp_path,
-            env=environment(*installed, HERE, **env), text=True, capture_output=True, timeout=600,
+        done = run_python(
+            "-W", "error", *arguments, folders=[*installed, HERE], cwd=tmp_path, **env
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -75,11 +63,11 @@ def results(installed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     given = {}
     for isa in available_isas():
-        subprocess.run(
-            [sys.executable, "-W", "error", HERE / "c_api_run.py", folder / f"{isa}.npz"],
-            cwd=folder, env=environment(*installed, HERE, FASTOPTIM_ISA=isa),
-            check=True, timeout=600,
+        done = run_python(
+            "-W", "error", HERE / "c_api_run.py", folder / f"{isa}.npz",
+            folders=[*installed, HERE], cwd=folder, FASTOPTIM_ISA=isa,
         )
+        assert done.returncode == 0, done.stdout + done.stderr
         given[isa] = dict(np.load(folder / f"{isa}.npz"))
     return given
 
@@ -245,7 +233,7 @@ def test_clients_of_another_abi_refuse_to_work(python):
     given = python("-c", """if True:
         import factors, logistic, numpy as np, scipy.sparse as sp, fastoptim as fo
         from fastoptim import kernels
-        from test_c_api import struct_of
+        from helpers import struct_of
         for name in ("sgd", "adam"):
             struct_of(kernels.capsule(name)).abi = 3
         w, none = np.zeros(2), np.zeros((0, 2))

@@ -1,20 +1,15 @@
 """The command fastoptim, where the terminal is not UTF-8."""
 
-import os
-import subprocess
-import sys
+from helpers import run_code
 
 
 def test_letters_that_the_terminal_does_not_have():
     """In the locale C the demonstration's µ and × cannot be printed."""
-    code = """if True:
+    code = """
         import fastoptim
         from fastoptim.demo import cli
         fastoptim.show_runtime = lambda: print("\\xb5s, 3\\xd7")
         raise SystemExit(cli.main(["info"]))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )
+    done = run_code(code, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb5s, 3\\xd7\n", "")

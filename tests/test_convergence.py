@@ -5,7 +5,7 @@ Weight decay, which would move the minimum, is off.
 
 import numpy as np
 import pytest
-from registry import CASES
+from helpers import CASES
 
 QUADRATIC = {
     "SGD": {"lr": 0.015}, "Momentum": {"lr": 0.005}, "Nesterov": {"lr": 0.005},

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from registry import CLASSES
+from helpers import CLASSES
 
 import fastoptim
 

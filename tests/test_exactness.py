@@ -4,13 +4,22 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from registry import arrays, assert_same_bits, every_dtype, every_rule
+from helpers import (
+    PAST_THRESHOLD,
+    all_pairs,
+    arrays,
+    assert_same_bits,
+    copies,
+    every_dtype,
+    every_rule,
+    strided,
+)
 
-from fastoptim.kernels import table, threads
+import fastoptim as fo
+from fastoptim.kernels import table
 
-BLOCK, WORK_PER_THREAD = table.block_length(), threads.work_per_thread()
+BLOCK = table.block_length()
 SIZES = [0, 1, 7, 8, 15, 16, 17, 1023, 1024, 1025]
-PAST_THRESHOLD = 4 * WORK_PER_THREAD + 1  # enough for four threads, and a tail
 STEPS = 20
 
 
@@ -18,14 +27,14 @@ STEPS = 20
 def lesson(shapes, dtype, steps):
     """The start and the gradients of all steps; the same for every rule, so drawn only once."""
     rng = np.random.default_rng(1)
-    start, *grads = (arrays(rng, dict(shapes), dtype) for _ in range(1 + steps))
-    return start, grads
+    start = arrays(rng, dict(shapes), dtype)
+    return start, [arrays(rng, dict(shapes), dtype) for _ in range(steps)]
 
 
 def train(case, dtype, shapes, steps, view=np.copy):
     """Run ours and the oracle from the same start, and compare after every step."""
     start, lessons = lesson(tuple(shapes.items()), dtype, steps)
-    expected = {key: p.copy() for key, p in start.items()}
+    expected = copies(start)
     params = {key: view(p) for key, p in start.items()}
     ours, oracle = case.ours(), case.oracle()
     with np.errstate(all="ignore"):
@@ -34,13 +43,6 @@ def train(case, dtype, shapes, steps, view=np.copy):
             ours.update(params, {key: view(g) for key, g in grads.items()})
             assert_same_bits(ours, oracle, params, expected)
     assert ours.iter == steps
-
-
-def strided(a):
-    """The same values, every third element of a larger array."""
-    wide = np.full((*a.shape[:-1], 3 * a.shape[-1]), np.nan, a.dtype)
-    wide[..., ::3] = a
-    return wide[..., ::3]
 
 
 @every_rule
@@ -76,7 +78,7 @@ def test_both_dtypes_in_one_dict(case, threads):
     shapes = {"a": (300, 101), "b": (7,), "c": (40_000,), "d": ()}
     narrow, wide = arrays(rng, shapes, np.float32), arrays(rng, shapes, np.float64)
     expected = narrow | {key.upper(): p for key, p in wide.items()}
-    params = {key: p.copy() for key, p in expected.items()}
+    params = copies(expected)
     ours, oracle = case.ours(), case.oracle()
     for _ in range(5):
         grads = {key: rng.standard_normal(p.shape).astype(p.dtype) for key, p in params.items()}
@@ -92,7 +94,7 @@ def test_special_numbers(case, dtype, isa):
     info = np.finfo(dtype)
     numbers = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny]
     numbers += [info.smallest_subnormal, -info.smallest_subnormal, info.tiny / 8, 1e-20, 1e20]
-    p, g = (a.ravel().astype(dtype) for a in np.meshgrid(numbers, numbers))
+    p, g = all_pairs(numbers, numbers, dtype)
     expected, params = {"x": p.copy()}, {"x": p.copy()}
     ours, oracle = case.ours(), case.oracle()
     with np.errstate(all="ignore"):
@@ -102,20 +104,24 @@ def test_special_numbers(case, dtype, isa):
             assert_same_bits(ours, oracle, params, expected)
 
 
+def shuffled(rng, arrays_by_key):
+    """The same dict with its keys in another order."""
+    return {key: arrays_by_key[key] for key in rng.permutation(list(arrays_by_key))}
+
+
 @every_rule
 def test_key_order_does_not_matter(case):
     rng = np.random.default_rng(3)
     shapes = {f"k{i}": (i * 37 % 101,) for i in range(30)}
     start = arrays(rng, shapes, np.float32)
-    a, b = ({key: p.copy() for key, p in start.items()} for _ in "ab")
+    a, b = copies(start), copies(start)
     first, second = case.ours(), case.ours()
     for _ in range(4):
         grads = arrays(rng, shapes, np.float32)
         first.update(a, grads)
-        b = {key: b[key] for key in rng.permutation(list(b))}
-        second.update(b, {key: grads[key] for key in rng.permutation(list(b))})
-    for key in a:
-        assert a[key].tobytes() == b[key].tobytes()
+        b = shuffled(rng, b)
+        second.update(b, shuffled(rng, grads))
+    assert_same_bits(first, second, a, b)
 
 
 @every_rule
@@ -124,22 +130,18 @@ def test_a_thousand_steps(case):
     train(case, np.float32, {"W": (5, 3)}, 1000)
 
 
-def test_the_oracle_does_not_leave_float32():
+@every_rule
+def test_the_oracle_does_not_leave_float32(case):
     """Under NumPy 2 an np.float64 scalar would turn the listing's temporaries into float64."""
-    from registry import CASES
-
-    for case in CASES:
-        oracle, params = case.oracle(), {"x": np.ones(3, np.float32)}
-        oracle.update(params, {"x": np.ones(3, np.float32)})
-        for slot in case.slots:
-            assert getattr(oracle, slot)["x"].dtype == np.float32
+    oracle, params = case.oracle(), {"x": np.ones(3, np.float32)}
+    oracle.update(params, {"x": np.ones(3, np.float32)})
+    for slot in case.slots:
+        assert getattr(oracle, slot)["x"].dtype == np.float32
 
 
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK + 3])
 def test_nothing_outside_a_span_is_touched(n):
     """Sentinels before and behind parameters stay as they are."""
-    import fastoptim as fo
-
     room = np.full(n + 200, 7, np.float32)
     params = {"x": room[100 : 100 + n]}
     fo.Adam(lr=0.1).update(params, {"x": np.ones(n, np.float32)})

@@ -2,40 +2,23 @@
 
 import numpy as np
 import pytest
+from helpers import (
+    CASES,
+    LAYOUTS,
+    assert_same_arrays,
+    assert_same_bits,
+    copies,
+    every_dtype,
+    every_rule,
+    every_stateful_rule,
+    read_only,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from registry import CASES, assert_same_bits, every_dtype, every_rule
 
 import fastoptim as fo
 from fastoptim import kernels
-
-
-def packed(a):
-    """The same values in a field of a packed record: not aligned."""
-    table = np.zeros(a.shape, np.dtype([("flag", "u1"), ("x", a.dtype)]))
-    table["x"] = a
-    return table["x"]
-
-
-def with_memory(a, order):
-    """The same values with the axes in another order of memory."""
-    return np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order))
-
-
-LAYOUTS = {
-    "C": np.copy,
-    "F": np.asfortranarray,
-    "axes 1 0 2": lambda a: with_memory(a, (1, 0, 2)),
-    "axes 2 0 1": lambda a: with_memory(a, (2, 0, 1)),
-    "reversed": lambda a: a[::-1].copy()[::-1],
-    "reversed inside": lambda a: a[..., ::-1].copy()[..., ::-1],
-    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
-    "every other column": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "part of a table": lambda a: np.pad(a, 3)[3:-3, 3:-3, 3:-3],
-    "packed record": packed,
-    "subclass": lambda a: a.copy().view(type("Sub", (np.ndarray,), {})),
-}
 
 
 @pytest.mark.parametrize("param_layout", LAYOUTS)
@@ -76,7 +59,7 @@ def test_a_new_array_of_another_layout_under_an_old_key(case):
 def test_columns_of_one_table_as_two_parameters(case):
     """Interleaved in memory, but no element shared: allowed, and gradients may alternate too."""
     rng = np.random.default_rng(7)
-    start, table = rng.random((50, 8)), None
+    start = rng.random((50, 8))
     table = start.copy()
     params = {"a": table[:, :3], "b": table[:, 3:]}
     expected = {"a": start[:, :3].copy(), "b": start[:, 3:].copy()}
@@ -90,8 +73,7 @@ def test_columns_of_one_table_as_two_parameters(case):
 
 @every_rule
 def test_read_only_gradient(case):
-    g = np.ones(5)
-    g.flags.writeable = False
+    g = read_only(np.ones(5))
     params, expected = {"x": np.ones(5)}, {"x": np.ones(5)}
     opt, oracle = case.ours(), case.oracle()
     opt.update(params, {"x": g})
@@ -110,41 +92,38 @@ def test_stride_0_gradient(case):
     assert_same_bits(opt, oracle, params, expected)
 
 
-def aliases():
-    """Gradients that lie on what is written: name, gradients as views of params."""
-    return {
-        "the parameter itself": lambda p: {"a": p["a"], "b": p["b"]},
-        "the other parameter": lambda p: {"a": p["b"], "b": p["a"]},
-        "itself shifted": lambda p: {"a": p["a"].base[1 : 1 + p["a"].size], "b": p["b"]},
-        "itself reversed": lambda p: {"a": p["a"][::-1], "b": p["b"]},
-        "one for both": lambda p: {"a": p["a"], "b": p["a"]},
-    }
+# Gradients of a and b that lie on what is written: on a, on b, or on the room that a is a part of.
+ALIASES = {
+    "the parameter itself": lambda a, b, room: {"a": a, "b": b},
+    "the other parameter": lambda a, b, room: {"a": b, "b": a},
+    "itself shifted": lambda a, b, room: {"a": room[1 : 1 + a.size], "b": b},
+    "itself reversed": lambda a, b, room: {"a": a[::-1], "b": b},
+    "one for both": lambda a, b, room: {"a": a, "b": a},
+}
 
 
-@pytest.mark.parametrize("name", aliases())
+@pytest.mark.parametrize("gradients", ALIASES.values(), ids=ALIASES)
 @every_rule
-def test_gradient_that_overlaps_a_parameter_is_copied_first(case, name):
+def test_gradient_that_overlaps_a_parameter_is_copied_first(case, gradients):
     rng = np.random.default_rng(8)
     n = 5000
     room = rng.standard_normal(n + 2)
     params = {"a": room[:n], "b": rng.standard_normal(n)}
-    expected = {key: p.copy() for key, p in params.items()}
+    expected = copies(params)
     opt, oracle = case.ours(), case.oracle()
     for _ in range(3):
-        grads = aliases()[name](params)
-        frozen = {key: g.copy() for key, g in grads.items()}
-        oracle.update(expected, frozen)
+        grads = gradients(params["a"], params["b"], room)
+        oracle.update(expected, copies(grads))
         opt.update(params, grads)
         assert_same_bits(opt, oracle, params, expected)
 
 
-@every_rule
+@every_stateful_rule
 def test_gradient_that_is_the_optimizers_state(case):
+    g = np.random.default_rng(9).random(3000)
     for slot in case.slots:
-        params, opt, twin = {"x": np.ones(3000)}, case.ours(), case.ours()
-        other = {"x": np.ones(3000)}
-        rng = np.random.default_rng(9)
-        g = rng.random(3000)
+        params, opt = {"x": np.ones(3000)}, case.ours()
+        other, twin = {"x": np.ones(3000)}, case.ours()
         opt.update(params, {"x": g})
         twin.update(other, {"x": g})
         opt.update(params, {"x": getattr(opt, slot)["x"]})
@@ -158,21 +137,29 @@ def test_gradients_may_lie_in_one_buffer_and_between_parameters(case):
     buffer = rng.standard_normal(4000)
     params = {"a": buffer[:1000], "b": buffer[2000:3000]}
     grads = {"a": buffer[1000:2000], "b": buffer[3000:]}
-    expected = {key: p.copy() for key, p in params.items()}
-    kept = {key: g.copy() for key, g in grads.items()}
+    expected, kept = copies(params), copies(grads)
     opt, oracle = case.ours(), case.oracle()
     for _ in range(3):
         opt.update(params, grads)
         oracle.update(expected, kept)
     assert_same_bits(opt, oracle, params, expected)
-    for key in grads:
-        assert np.array_equal(grads[key], kept[key])
+    assert_same_arrays(grads, kept, "grads")
+
+
+def always(x):
+    """A property that is x."""
+    return property(lambda self: x)
 
 
 def lying(a, **lies):
     """The same memory as an array that says something of itself that is not so."""
-    said = {name: property(lambda self, x=x: x) for name, x in lies.items()}
+    said = {name: always(x) for name, x in lies.items()}
     return a.view(type("Lying", (np.ndarray,), said))
+
+
+def honest(a):
+    """An array as NumPy sees it, whatever it says of itself."""
+    return np.ndarray.view(a, np.ndarray)
 
 
 class Writeable:
@@ -196,12 +183,12 @@ LIES = {
 def test_what_an_array_says_of_itself_is_not_believed(case, name, dtype):
     """Parameter, gradient and rows that lie, in memory that is right."""
     rng = np.random.default_rng(12)
-    expected = {key: rng.standard_normal((4, 3)).astype(dtype) for key in "abcd"}
-    params = {
-        key: lying(LAYOUTS[layout](p), **LIES[name]) for (key, p), layout
-        in zip(expected.items(), ["C", "F", "C", "every other row"], strict=True)
-    }
-    memory = {key: np.ndarray.view(p, np.ndarray) for key, p in params.items()}
+    layouts = {"a": "C", "b": "F", "c": "C", "d": "every other row"}
+    expected = {key: rng.standard_normal((4, 3)).astype(dtype) for key in layouts}
+    params = {}
+    for key, layout in layouts.items():
+        params[key] = lying(LAYOUTS[layout](expected[key]), **LIES[name])
+    memory = {key: honest(p) for key, p in params.items()}
     opt, oracle = case.ours(zero_grads=True), case.oracle()
     for _ in range(3):
         grads = {key: rng.standard_normal((4, 3)).astype(dtype) for key in expected}
@@ -212,33 +199,47 @@ def test_what_an_array_says_of_itself_is_not_believed(case, name, dtype):
         assert_same_bits(opt, oracle, memory, expected)
 
 
-@pytest.mark.parametrize("wrong", [np.int32, np.float16, ">f4", "f8", complex])
-def test_an_array_that_says_a_dtype_that_is_taken(wrong):
-    """Half as many bytes as the update would write, or twice as many."""
+# Half as many bytes as the update would write, or twice as many, or as many of another kind.
+every_wrong_dtype = pytest.mark.parametrize("wrong", [np.int32, np.float16, ">f4", "f8", complex])
+
+
+def said_to_be_float32(shape, dtype):
+    return lying(np.ones(shape, dtype), dtype=np.dtype("f4"))
+
+
+@pytest.mark.parametrize("place", ["parameter", "gradient", "rows"])
+@every_wrong_dtype
+def test_an_array_that_says_a_dtype_that_is_taken(wrong, place):
     params = {"a": np.ones(5, np.float32), "W": np.ones((5, 1), np.float32)}
-    good = {key: np.ones_like(p) for key, p in params.items()}
-    bad = lying(np.ones((5, 1), wrong), dtype=np.dtype("f4"))
-    opt = fo.Momentum()
-    for mine, theirs in [
-        (params | {"W": bad}, good), (params, good | {"W": bad}),
-        (params, good | {"W": fo.Rows(range(5), bad)}),
-    ]:
-        with pytest.raises(TypeError, match=r"\['W'\].* (must be|has|is) "):
-            opt.update(mine, theirs)
-        flat = [np.ndarray.reshape(np.ndarray.view(x["W"], np.ndarray), -1) if x["W"] is not bad
-                else lying(np.ones(5, wrong), dtype=np.dtype("f4")) for x in (mine, theirs)
-                if isinstance(x["W"], np.ndarray)]
-        if len(flat) == 2:
-            with pytest.raises(TypeError, match="must be float32|but param is"):
-                kernels.step("sgd", *flat, (), (0.5,))
+    grads = {key: np.ones_like(p) for key, p in params.items()}
+    bad, opt = said_to_be_float32((5, 1), wrong), fo.Momentum()
+    given, given_grads = dict(params), dict(grads)
+    if place == "parameter":
+        given["W"] = bad
+    elif place == "gradient":
+        given_grads["W"] = bad
+    else:
+        given_grads["W"] = fo.Rows(range(5), bad)
+    with pytest.raises(TypeError, match=r"\['W'\].* (must be|has|is) "):
+        opt.update(given, given_grads)
     assert (opt.iter, dict(opt.v)) == (0, {})
     assert all((p == 1).all() for p in params.values())
+    assert (honest(bad) == 1).all()
+
+
+@every_wrong_dtype
+def test_a_step_with_an_array_that_says_a_dtype_that_is_taken(wrong):
+    good, bad = np.ones(5, np.float32), said_to_be_float32(5, wrong)
+    for param, grad in [(bad, good), (good, bad)]:
+        with pytest.raises(TypeError, match="must be float32|but param is"):
+            kernels.step("sgd", param, grad, (), (0.5,))
+    assert (good == 1).all()
+    assert (honest(bad) == 1).all()
 
 
 def test_a_read_only_gradient_that_says_it_is_not():
-    g = np.ones(3)
-    g.flags.writeable = False
-    lies = g.view(type("Lying", (np.ndarray,), {"flags": property(lambda self: Writeable())}))
+    g = read_only(np.ones(3))
+    lies = lying(g, flags=Writeable())
     params = {"W": np.ones(3)}
     for grad in (lies, fo.Rows([0, 1, 2], lies)):
         with pytest.raises(ValueError, match="is read-only, and zero_grads=True writes it"):
@@ -303,19 +304,26 @@ def views(draw, shape):
     return steps, starts, order
 
 
+def picked(n, step, start):
+    """The slice of n elements, each a step from the next, whose lowest is at start."""
+    if n == 0:
+        return slice(0, 0)
+    if step > 0:
+        return slice(start, start + n * step, step)
+    highest = start + (n - 1) * -step
+    below = start - 1 if start > 0 else None
+    return slice(highest, below, step)
+
+
 def lay_out(a, view):
     """Copy an array into such a view of a larger one."""
     steps, starts, order = view
-    room = np.full(
-        [s + max(1, n) * abs(step) + 2 for n, step, s in zip(a.shape, steps, starts, strict=True)],
-        np.nan, a.dtype,
-    )
+    sizes = []
+    for n, step, start in zip(a.shape, steps, starts, strict=True):
+        sizes.append(start + max(1, n) * abs(step) + 2)
+    room = np.full(sizes, np.nan, a.dtype)
     room = room.transpose(order).copy(order="C").transpose(np.argsort(order))
-    index = tuple(
-        slice(s, s + n * step, step) if step > 0
-        else slice(s + (n - 1) * -step, s - 1 if s else None, step) if n else slice(0, 0)
-        for n, step, s in zip(a.shape, steps, starts, strict=True)
-    )
+    index = [picked(n, step, s) for n, step, s in zip(a.shape, steps, starts, strict=True)]
     out = room[(..., *index)]
     out[...] = a
     return out

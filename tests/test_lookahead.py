@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from registry import arrays, assert_same_array, every_dtype
+from helpers import arrays, assert_same_arrays, copies, every_dtype
 
 import fastoptim as fo
 from fastoptim import listings
@@ -20,24 +20,19 @@ def gradient(params):
 def test_step_is_nesterovs_gradient_at_the_future_position(dtype, threads):
     rng = np.random.default_rng(0)
     expected = arrays(rng, SHAPES, dtype)
-    params = {key: p.copy() for key, p in expected.items()}
+    params = copies(expected)
     opt, oracle = fo.Momentum(lr=0.01, alpha=0.8, lookahead=True), listings.Momentum(0.01, 0.8)
-    for step in range(6):
-        ahead = {
-            key: np.asarray(p + 0.8 * oracle.v[key]) if step else p.copy()
-            for key, p in expected.items()
-        }
+    for _ in range(6):
+        ahead = {key: np.asarray(p + 0.8 * oracle.v.get(key, 0)) for key, p in expected.items()}
         loss, grads = gradient(ahead)
-        before = {key: p.copy() for key, p in params.items()}
+        before = copies(params)
         position = opt.lookahead(params)
-        for key in params:
-            assert_same_array(position[key], ahead[key], key)
-            assert_same_array(params[key], before[key], key)
+        assert_same_arrays(position, ahead, "position")
+        assert_same_arrays(params, before, "params")
         assert opt.step(params, gradient) == loss
         oracle.update(expected, grads)
-        for key in params:
-            assert_same_array(params[key], expected[key], key)
-            assert_same_array(opt.v[key], oracle.v[key], key)
+        assert_same_arrays(params, expected, "params")
+        assert_same_arrays(opt.v, oracle.v, "v")
 
 
 def test_it_is_the_reformulated_rule_seen_from_elsewhere():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from registry import assert_same_array, every_class
+from helpers import assert_same_array, every_class
 
 import fastoptim as fo
 

@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import all_pairs, assert_same_bits, copies
 from reference import ORACLES
-from registry import assert_same_bits
 
 import fastoptim as fo
 from fastoptim.rules import MomentumProducts, momentum_products
@@ -49,7 +49,7 @@ def test_heavy_balls_first_step_is_not_dampened_for_any_key():
 
 
 def test_momenta_are_multiplied_alike_whichever_t_is_asked_for_first():
-    forwards, backwards = (MomentumProducts(0.999, 0.01) for _ in "ab")
+    forwards, backwards = MomentumProducts(0.999, 0.01), MomentumProducts(0.999, 0.01)
     steps = range(1, 300)
     a = [forwards.product(t) for t in steps]
     b = [backwards.product(t) for t in reversed(steps)]
@@ -74,14 +74,15 @@ def test_momentum_products_asked_for_by_several_threads():
     for one in threads:
         one.join()
     alone = MomentumProducts(0.9999, 1.0)
-    assert all(got == [alone.product(t) for t in range(1, 2000)] for got in answers)
+    expected = [alone.product(t) for t in range(1, 2000)]
+    assert answers == [expected] * 4
 
 
 def test_nadam_with_keys_of_different_age_and_hyperparameters_that_change():
     momentum_products.cache_clear()
     rng = np.random.default_rng(0)
     start = {key: rng.standard_normal(6) for key in "ab"}
-    params = {key: p.copy() for key, p in start.items()}
+    params = copies(start)
     opt, oracles = fo.NAdam(), {key: ORACLES["NAdam"]() for key in "ab"}
     for step, present in enumerate(["a", "a", "ab", "b", "ab", "a", "ab", "ab"]):
         beta1, psi = (0.9, 0.004) if step < 4 else (0.8, 0.5)
@@ -192,16 +193,16 @@ def test_without_an_eps_under_the_root_no_bit_knows_of_it(name, options, slot, e
     """The oracle adds nothing then; states and gradients are all special numbers with all."""
     info = np.finfo(dtype)
     numbers = [0.0, -0.0, 1.0, np.inf, np.nan, info.max, info.tiny, info.smallest_subnormal, 1e-20]
-    h, g = (a.ravel().astype(dtype) for a in np.meshgrid([*numbers, -1.0], numbers))
-    ours, oracle = (make(eps=eps, **options) for make in (getattr(fo, name), ORACLES[name]))
-    params, expected = ({"x": np.ones(h.size, dtype)} for _ in "ab")
+    h, g = all_pairs([*numbers, -1.0], numbers, dtype)
+    ours, oracle = getattr(fo, name)(eps=eps, **options), ORACLES[name](eps=eps, **options)
+    params, expected = {"x": np.ones(h.size, dtype)}, {"x": np.ones(h.size, dtype)}
     with np.errstate(all="ignore"):
         for grads in (np.ones_like(g), g, -g):
             ours.update(params, {"x": grads})
             oracle.update(expected, {"x": grads})
             assert_same_bits(ours, oracle, params, expected)
-            for state in (getattr(ours, slot), getattr(oracle, slot)):
-                state["x"][...] = h
+            getattr(ours, slot)["x"][...] = h
+            getattr(oracle, slot)["x"][...] = h
 
 
 def test_eps_root_goes_with_its_correction():

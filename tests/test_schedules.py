@@ -192,7 +192,12 @@ def test_wrong_arguments(make, error, message):
 
 def test_per_epoch():
     seen = []
-    f = s.per_epoch(lambda epoch: seen.append(epoch) or np.float32(epoch + 0.5), 3)
+
+    def rate(epoch):
+        seen.append(epoch)
+        return np.float32(epoch + 0.5)
+
+    f = s.per_epoch(rate, 3)
     assert [f(step) for step in range(7)] == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 2.5]
     assert seen == [0, 0, 0, 1, 1, 1, 2]
     assert type(f(0)) is float

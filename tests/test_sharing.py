@@ -3,19 +3,15 @@
 Each case runs in a process of its own with an alarm: a hang ends it with a signal.
 """
 
-import os
-import subprocess
-import sys
 import textwrap
 import threading as threading_module
 
 import pytest
+from helpers import PATIENCE, run_python
 
 import fastoptim as fo
 from fastoptim import sharing as of_python
 from fastoptim.kernels import sharing, threads
-
-PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
 
 START = f"""
     import os, signal, sys, threading
@@ -53,10 +49,7 @@ needs_sharing = pytest.mark.skipif(not shareable(), reason="no OpenBLAS that tak
 
 def run(code, **environment):
     code = textwrap.dedent(START) + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True,
-        text=True, timeout=PATIENCE, encoding="utf-8", env=os.environ | environment,
-    )
+    return run_python("-W", "error", "-c", code, **environment)
 
 
 def check_runs(code, **environment):
@@ -322,7 +315,11 @@ def test_a_build_without_openmp_says_so():
 def test_two_threads_that_begin_to_share_install_it_once(monkeypatch):
     """The second waits: twice installed, the callback would count as what was there before."""
     libraries, found, opened = of_python.libraries, [], []
-    other = threading_module.Thread(target=lambda: opened.append(fo.share_threads()))
+
+    def share():
+        opened.append(fo.share_threads())
+
+    other = threading_module.Thread(target=share)
 
     def in_between():
         found.append(libraries())

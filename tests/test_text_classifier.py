@@ -1,8 +1,6 @@
 """The linear text classifier of the examples: its formulas, and the program as a user runs it."""
 
 import re
-import subprocess
-import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from registry import assert_same_array
+from helpers import assert_same_array, run_python
 
 import fastoptim as fo
 
@@ -104,8 +102,6 @@ def test_the_program_tells_libraries_apart(example, tmp_path, monkeypatch, capsy
     "argument", ["--epochs=0", "--texts=3", "--rule=adam", "--lr=-1", "--l1=nan"]
 )
 def test_bad_arguments_end_with_2(argument):
-    run = subprocess.run(
-        [sys.executable, str(PROGRAM), argument], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 2
-    assert argument.partition("=")[0].lstrip("-") in run.stderr.splitlines()[-1]
+    done = run_python(PROGRAM, argument)
+    assert done.returncode == 2
+    assert argument.partition("=")[0].lstrip("-") in done.stderr.splitlines()[-1]

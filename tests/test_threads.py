@@ -3,15 +3,13 @@
 import os
 import platform
 import re
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
 import numpy as np
 import pytest
-from registry import every_rule
+from helpers import PATIENCE, every_rule, output_of, run_code
 from threadpoolctl import threadpool_limits
 
 import fastoptim as fo
@@ -20,23 +18,7 @@ from fastoptim.kernels import available_isas, threads
 OPENMP = bool(threads.openmp_version())
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="this build is serial")
 N = 8 * threads.work_per_thread()
-PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
 UNSET = dict.fromkeys(["OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "FASTOPTIM_NUM_THREADS"])
-
-
-def run(code, **environment):
-    """Run Python code in a process of its own; a hang is a failure, and None unsets a variable."""
-    given = {name: text for name, text in (os.environ | environment).items() if text is not None}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=PATIENCE, env=given,
-    )
-
-
-def output(code, **environment):
-    done = run(code, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 SHOW = "import fastoptim as fo; print(fo.get_num_threads())"
@@ -47,7 +29,7 @@ SHOW = "import fastoptim as fo; print(fo.get_num_threads())"
 def test_set_num_threads(limit, numbers):
     """So many, whatever OpenMP's own number is; more than it lets a process have are refused."""
     environment = UNSET | {"OMP_NUM_THREADS": "2", "OMP_THREAD_LIMIT": limit}
-    shown = output(f"""
+    shown = output_of(f"""
     import numpy as np
     import fastoptim as fo
     for n in *{numbers}, *map(np.int64, {numbers}), None:
@@ -55,7 +37,7 @@ def test_set_num_threads(limit, numbers):
         print(fo.get_num_threads())
     """, **environment)
     assert [int(n) for n in shown.split()] == [*numbers, *numbers, 2]
-    refused = run("import fastoptim as fo; fo.set_num_threads(1025)", **environment)
+    refused = run_code("import fastoptim as fo; fo.set_num_threads(1025)", **environment)
     assert f"n must be a whole number in [1, {limit or 1024}], got 1025" in refused.stderr
 
 
@@ -74,8 +56,8 @@ def test_what_is_no_number_of_threads(n):
 @needs_openmp
 def test_openmps_own_controls_are_followed_at_each_call():
     three = UNSET | {"OMP_NUM_THREADS": "3"}
-    assert output(SHOW, **three) == "3"
-    assert output(SHOW, **three | {"FASTOPTIM_NUM_THREADS": "2"}) == "2"
+    assert output_of(SHOW, **three) == "3"
+    assert output_of(SHOW, **three | {"FASTOPTIM_NUM_THREADS": "2"}) == "2"
     fo.set_num_threads(None)
     before = fo.get_num_threads()
     with threadpool_limits(limits=1, user_api="openmp"):
@@ -94,18 +76,18 @@ def test_serial_build_says_so():
 
 @pytest.mark.parametrize("text", ["0", "-3", "many", "1.5"])
 def test_bad_environment_for_threads(text):
-    done = run("import fastoptim", FASTOPTIM_NUM_THREADS=text)
+    done = run_code("import fastoptim", FASTOPTIM_NUM_THREADS=text)
     assert done.returncode == 1
     assert "ValueError: FASTOPTIM_NUM_THREADS must be a whole number in [1," in done.stderr
     assert f"got '{text}'" in done.stderr
 
 
 def test_empty_environment_is_none():
-    assert output("import fastoptim", FASTOPTIM_NUM_THREADS="", FASTOPTIM_ISA="") == ""
+    assert output_of("import fastoptim", FASTOPTIM_NUM_THREADS="", FASTOPTIM_ISA="") == ""
 
 
 def test_bad_environment_for_instructions():
-    done = run("import fastoptim", FASTOPTIM_ISA="nonsense")
+    done = run_code("import fastoptim", FASTOPTIM_ISA="nonsense")
     assert done.returncode == 1
     assert "FASTOPTIM_ISA must be one of baseline, avx2, avx512" in done.stderr
     assert f"have {', '.join(available_isas())}; got 'nonsense'" in done.stderr
@@ -114,12 +96,12 @@ def test_bad_environment_for_instructions():
 def test_an_instruction_set_that_this_machine_lacks_is_an_error():
     missing = {"baseline", "avx2", "avx512"} - set(available_isas())
     for isa in missing:
-        assert f"got '{isa}'" in run("import fastoptim", FASTOPTIM_ISA=isa).stderr
+        assert f"got '{isa}'" in run_code("import fastoptim", FASTOPTIM_ISA=isa).stderr
 
 
 @pytest.mark.parametrize("isa", available_isas())
 def test_environment_chooses_instructions(isa):
-    shown = output("import fastoptim as fo; fo.show_runtime()", FASTOPTIM_ISA=isa)
+    shown = output_of("import fastoptim as fo; fo.show_runtime()", FASTOPTIM_ISA=isa)
     assert f"instructions: {isa} (available: {', '.join(available_isas())})" in shown
 
 
@@ -202,7 +184,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 @needs_fork
 def test_fork_and_update_in_both():
-    output(PREPARE + """
+    output_of(PREPARE + """
     for _ in range(20):
         pid = os.fork()
         if not pid:
@@ -214,7 +196,7 @@ def test_fork_and_update_in_both():
 
 @needs_fork
 def test_fork_in_a_thread_while_another_is_updating():
-    output(PREPARE + """
+    output_of(PREPARE + """
     stop, other = threading.Event(), fo.Adam()
     mine = {"x": np.ones(n, np.float32)}
     def busy():
@@ -238,7 +220,7 @@ def test_fork_in_a_thread_while_another_is_updating():
 def test_fork_during_another_threads_first_update():
     """Nothing is imported lazily in an update: the child would inherit the import's lock."""
     for _ in range(5):
-        output(f"""
+        output_of(f"""
         import os, signal, threading
         import numpy as np
         import fastoptim as fo
@@ -263,7 +245,7 @@ def test_fork_during_another_threads_first_update():
 
 @needs_fork
 def test_multiprocessing_fork_pool():
-    output(PREPARE + """
+    output_of(PREPARE + """
     import multiprocessing
     def work(seed):
         signal.alarm(limit)
@@ -279,7 +261,7 @@ def test_multiprocessing_fork_pool():
 @needs_fork
 def test_child_that_cannot_have_threads_works_on_one():
     """What happens where OpenMP cannot release its threads before the fork."""
-    assert output(PREPARE + """
+    assert output_of(PREPARE + """
     pid = os.fork()
     if not pid:
         threads.serial_from_now_on()
@@ -296,7 +278,7 @@ def test_child_that_cannot_have_threads_works_on_one():
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_floating_point_mode_is_not_inherited(threads):
     """Flush-to-zero, poisoned on the caller, and so on the threads that it starts."""
-    assert output(f"""
+    assert output_of(f"""
     import ctypes
     import numpy as np
     import fastoptim as fo
@@ -366,4 +348,4 @@ def test_processors_are_those_before_openmp_binds_its_threads():
     from fastoptim.kernels import threads, processors
     print(threads.machine_limit() == min(before, processors.quota(), 1024))
     """
-    assert output(code, **UNSET | {"OMP_PROC_BIND": "true"}) == "True"
+    assert output_of(code, **UNSET | {"OMP_PROC_BIND": "true"}) == "True"

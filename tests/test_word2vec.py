@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skipgram_oracle
-from registry import CLASSES, assert_same_array
+from helpers import CLASSES, PATIENCE, assert_same_array, environment_with, run_python
 
 import fastoptim as fo
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "word2vec"
 RULES = sorted(cls.__name__.lower() for cls in CLASSES)
 every_rule = pytest.mark.parametrize("rule", RULES)
-PATIENCE = 600  # seconds: a hang is for ever, and a machine may be very busy
+LIBRARY = Path(fo.__file__).parents[1]  # the fastoptim that is tested
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +32,10 @@ def installed(tmp_path_factory):
     shutil.copytree(
         EXAMPLE, source, ignore=shutil.ignore_patterns("*.so", "*.c", "build", "*.egg-info")
     )
-    library = str(Path(fo.__file__).parents[1])
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps"]
-    command += ["--no-index", "--disable-pip-version-check", "--target", str(target), str(source)]
-    path = os.pathsep.join([library, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, cwd=folder, capture_output=True, text=True
+    pip = ["-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
+    done = run_python(
+        *pip, "--no-build-isolation", "--no-deps", "--target", target, source,
+        folders=[LIBRARY], cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return target
@@ -84,25 +82,32 @@ def corpus_file(tmp_path):
 # --- what is computed
 
 
+def sentences_by_job(corpus):
+    """The numbers of the sentences of each job: those that begin within the same 10,000 words."""
+    jobs = {}
+    for k, start in enumerate(corpus.starts[:-1].tolist()):
+        jobs.setdefault(start // 10_000, []).append(k)
+    return list(jobs.values())
+
+
 def by_hand(skipgram, corpus, options):
     """The oracle's run, with the jobs and their scalars that the docstring of `train` says."""
     training = skipgram.training
     tables, state = training.start(len(corpus.words), options)
     dim, n, starts = options.dim, len(corpus.ids), corpus.starts
     high, low = options.rates
+    slots = []
+    for side in (0, 1):
+        slots.append([pair[side][:, :dim].copy() for pair in state.values()])
     trainer = skipgram_oracle.Trainer(
-        [table[:, :dim].copy() for table in tables],
-        [[arrays[side][:, :dim].copy() for arrays in state.values()] for side in (0, 1)],
+        [table[:, :dim].copy() for table in tables], slots,
         options.optimizer(high).kernel, options.window, options.negative,
         *skipgram._loop.alias_table(training.noise(corpus.counts)),
         training.keep(corpus.counts, options.sample),
     )
     sentences = [ids.tolist() for ids in np.split(corpus.ids, starts[1:-1])]
     for epoch in range(options.epochs):
-        for full in range(0, n, 10_000):
-            job = [k for k in range(len(sentences)) if full <= starts[k] < full + 10_000]
-            if not job:
-                continue
+        for job in sentences_by_job(corpus):
             before = epoch * n + int(starts[job[0]])
             opt = options.optimizer(high - (high - low) * before / (n * options.epochs))
             seed = np.random.SeedSequence([options.seed, epoch, job[0]])
@@ -157,20 +162,24 @@ def test_several_jobs_epochs_and_the_decay(skipgram):
     assert_as_by_hand(skipgram, corpus, options, rtol=1e-3, atol=1e-4)  # 40,000 steps in float32
 
 
-def test_state_starts_at_the_values_of_its_rule(skipgram):
+STARTS = {("ftrl", "h"): np.float32(0.1), ("rprop", "delta"): np.float32(0.01)}
+
+
+@every_rule
+def test_state_starts_at_the_values_of_its_rule(skipgram, rule):
     """FTRL's h at its `initial`, Rprop's step sizes at lr, all other state at zero."""
-    for rule in RULES:
-        (inputs, outputs), state = skipgram.training.start(7, skipgram.Options(rule=rule, dim=20))
-        value = {("ftrl", "h"): np.float32(0.1), ("rprop", "delta"): np.float32(0.01)}
-        for slot, arrays in state.items():
-            for array in arrays:
-                assert (array[:, :20] == value.get((rule, slot), 0)).all(), (rule, slot)
-        for array in (inputs, outputs, *(a for arrays in state.values() for a in arrays)):
-            assert array.shape == (7, 32)
-            assert array.ctypes.data % 64 == 0
-            assert not array[:, 20:].any()
-        assert not outputs.any()
-        assert 0.9 / 40 < np.abs(inputs).max() <= 1 / 40
+    (inputs, outputs), state = skipgram.training.start(7, skipgram.Options(rule=rule, dim=20))
+    tables = [inputs, outputs]
+    for slot, pair in state.items():
+        tables += pair
+        for array in pair:
+            assert (array[:, :20] == STARTS.get((rule, slot), 0)).all(), slot
+    for array in tables:
+        assert array.shape == (7, 32)
+        assert array.ctypes.data % 64 == 0
+        assert not array[:, 20:].any()
+    assert not outputs.any()
+    assert 0.9 / 40 < np.abs(inputs).max() <= 1 / 40
 
 
 @pytest.mark.parametrize("size", [0.5, 2.0, 4.0, 10.0])
@@ -181,7 +190,7 @@ def test_scores_of_any_size_take_their_step(skipgram, size):
     for table in tables:
         table[:] = size * rng.standard_normal(table.shape)
     copies = [table.copy() for table in tables]
-    largest = max(abs((x * y).sum()) for x in copies[0] for y in copies[1])
+    largest = np.abs((copies[0][:, None] * copies[1]).sum(axis=2)).max()
     ids, starts = np.arange(9, dtype=np.int32), np.array([0, 9])
     table = skipgram._loop.alias_table(np.full(9, 1 / 9))
     rest = ([], []), "sgd", 3, 4, *table, np.empty(0)
@@ -239,11 +248,12 @@ def test_held_out_loss_is_the_formula(skipgram):
     found = Counter(zip(pairs.contexts.tolist(), pairs.centres.tolist(), strict=True))
     assert found == Counter([(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0), (3, 4), (4, 3)])
     wide_x, wide_y = x.astype(float), y.astype(float)
-    terms = [
-        np.log1p(np.exp(-(wide_x[c] * wide_y[w]).sum()))
-        + sum(np.log1p(np.exp((wide_x[c] * wide_y[n]).sum())) for n in ns)
-        for c, w, ns in zip(pairs.contexts, pairs.centres, pairs.negatives, strict=True)
-    ]
+    terms = []
+    for c, w, negatives in zip(pairs.contexts, pairs.centres, pairs.negatives, strict=True):
+        term = np.log1p(np.exp(-(wide_x[c] * wide_y[w]).sum()))
+        for n in negatives:
+            term += np.log1p(np.exp((wide_x[c] * wide_y[n]).sum()))
+        terms.append(term)
     assert skipgram.heldout.loss(x, y, pairs) == pytest.approx(np.mean(terms), rel=1e-6)
 
 
@@ -264,12 +274,16 @@ def test_a_long_sentence_is_cut(skipgram):
     assert corpus.starts.tolist() == [0, 10_000, 20_000, 25_000]
 
 
-def test_numbers_that_are_no_words_are_refused(skipgram):
-    words, counts = ["a", "b"], np.array([1, 1])
-    for ids, starts in [([0, 2], [0, 2]), ([0, -1], [0, 2]), ([0, 1], [0, 1]), ([0, 1], [1, 2]),
-                        ([0, 1], [0, 2, 1, 2])]:
-        with pytest.raises(ValueError, match="ids must be numbers of words"):
-            skipgram.Corpus(words, counts, np.array(ids), np.array(starts))
+@pytest.mark.parametrize(
+    ("ids", "starts"),
+    [
+        ([0, 2], [0, 2]), ([0, -1], [0, 2]), ([0, 1], [0, 1]), ([0, 1], [1, 2]),
+        ([0, 1], [0, 2, 1, 2]),
+    ],
+)
+def test_numbers_that_are_no_words_are_refused(skipgram, ids, starts):
+    with pytest.raises(ValueError, match="ids must be numbers of words"):
+        skipgram.Corpus(["a", "b"], np.array([1, 1]), np.array(ids), np.array(starts))
 
 
 def test_text_of_python(skipgram, tmp_path, monkeypatch):
@@ -295,11 +309,9 @@ def test_text_of_python(skipgram, tmp_path, monkeypatch):
 
 def test_one_thread_and_a_seed_give_the_same_file(installed, corpus_file, tmp_path):
     def vectors(name, *more):
-        command = [sys.executable, "-m", "skipgram", corpus_file, "-o", tmp_path / name, *more]
-        path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path, capture_output=True,
-            text=True,
+        done = run_python(
+            "-m", "skipgram", corpus_file, "-o", tmp_path / name, *more,
+            folders=[installed, LIBRARY], cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
@@ -409,9 +421,8 @@ def test_printing_where_not_all_can_be_printed(skipgram, installed, tmp_path):
     """Into a pipe that nobody reads any more, and letters that the terminal does not have."""
     file = tmp_path / "vectors.txt"
     file.write_text("2 1\nµ 1\nλ 2\n", "utf-8")
-    path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
     command = [sys.executable, "-m", "skipgram", "--vectors", file, "--most-similar", "µ".encode()]
-    environment = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii", "PYTHONPATH": path}
+    environment = environment_with(installed, LIBRARY, PYTHONUTF8="1", PYTHONIOENCODING="ascii")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["\\xb5", "1.0000", "\\u03bb"]
@@ -465,21 +476,24 @@ def refused(main, capsys, tmp_path):
     return refused
 
 
-def test_a_corpus_that_cannot_be_used(refused, tmp_path):
-    def of(content):
-        path = tmp_path / "c.txt"
-        path.write_bytes(content)
-        return refused(path, "-o", tmp_path / "v.txt").replace(str(path), "c.txt")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: it has no words"),
+        (b"\n \n", "is empty: it has no words"),
+        (b"a b\ncaf\xe9 x\n", "is not UTF-8: line 2 has byte 0xe9 at column 4; convert it, for "
+         "instance with iconv"),
+        (b"a a a a a b\n", "has 1 of the 2 words that a vocabulary needs: of its 2 different words "
+         "only these occur at least 5 times; lower --min-count or give more text"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used(refused, tmp_path, content, message):
+    path = tmp_path / "c.txt"
+    path.write_bytes(content)
+    assert refused(path, "-o", tmp_path / "v.txt") == f"{path} {message}"
 
-    assert of(b"") == "c.txt is empty: it has no words"
-    assert of(b"\n \n") == "c.txt is empty: it has no words"
-    assert of(b"a b\ncaf\xe9 x\n") == (
-        "c.txt is not UTF-8: line 2 has byte 0xe9 at column 4; convert it, for instance with iconv"
-    )
-    assert of(b"a a a a a b\n") == (
-        "c.txt has 1 of the 2 words that a vocabulary needs: of its 2 different words only these "
-        "occur at least 5 times; lower --min-count or give more text"
-    )
+
+def test_a_corpus_that_cannot_be_read(refused, tmp_path):
     missing = tmp_path / "missing.txt"
     expected = f"cannot read {missing}: No such file or directory"
     assert refused(missing, "-o", tmp_path / "v.txt") == expected
@@ -596,12 +610,9 @@ INTERRUPTED = """
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupt(installed, corpus_file, tmp_path, threads):
     """Ctrl-C in the midst of training: after the third of a million jobs."""
-    path = os.pathsep.join([str(installed), str(Path(fo.__file__).parents[1])])
-    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), corpus_file]
-    command += ["-o", tmp_path / "v.txt", "--epochs", "1000000", "--threads", str(threads)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
-        timeout=PATIENCE,
+    done = run_python(
+        "-c", textwrap.dedent(INTERRUPTED), corpus_file, "-o", tmp_path / "v.txt",
+        "--epochs", 1_000_000, "--threads", threads, folders=[installed, LIBRARY],
     )
     assert done.returncode == 130
     assert done.stderr == "skipgram: stopped; nothing was written\n"
