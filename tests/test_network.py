@@ -13,7 +13,7 @@ from test_exactness import PAST_THRESHOLD
 from test_layouts import LAYOUTS
 
 import fastoptim as fo
-from fastoptim.ode import methods as ode
+from fastoptim.ode import adaptive, runge_kutta
 from fastoptim.optimizer import hyperparameters, lookahead
 from fastoptim.optimizer import objective as closure
 
@@ -518,7 +518,7 @@ def test_a_mapping_that_raises_at_each_access(method, again):
     assert everything(opt, params.data) == after
 
 
-FILES = {module.__file__ for module in (ode, lookahead, closure, hyperparameters)}
+FILES = {module.__file__ for module in (runge_kutta, adaptive, lookahead, closure, hyperparameters)}
 
 
 def interrupted_at(n, step):

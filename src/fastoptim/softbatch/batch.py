@@ -19,7 +19,7 @@ from fastoptim.kernels.learning import ThreadCounts
 from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.kernels.update.checks.gradients import grad_memory
 from fastoptim.kernels.update.commit import Commit
-from fastoptim.ode.methods import RungeKutta
+from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import state
 from fastoptim.optimizer.base import Arrays, Optimizer
 from fastoptim.optimizer.hyperparameters import Choice
