@@ -51,7 +51,7 @@ class ByNumPy:
 
     def update(self, params, grads):
         self.t += 1
-        fold = self.opt._fold
+        fold = self.opt._further
         fields = {f: getattr(self.opt, f) for f in inspect.signature(type(self.opt)).parameters}
         numbers = fields | (fold(self.t, fields) if fold else {})
         for key, p in params.items():
@@ -351,7 +351,7 @@ def test_the_loop_lives_as_long_as_an_optimizer(monkeypatch):
 
 def test_the_class_is_like_any_other(rules):
     cls = rules.Adam
-    assert issubclass(cls, fo.base.Optimizer)
+    assert issubclass(cls, fo.optimizer.base.Optimizer)
     assert (cls.__name__, cls.__qualname__, cls.__module__) == ("Adam", "Adam", "custom_rules")
     assert rules.Locals.__qualname__ == "closure.<locals>.Locals"
     assert cls.kernels == {"Adam": ("m", "v")}
