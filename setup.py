@@ -138,8 +138,8 @@ class Build(build_ext):
 modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
     "driver", "one_array", "update/pipeline", "update/commit", "update/row_numbers",
-    "update/collect", "ode/passes", "ode/columns", "ode/param_memory", "ode/caller_params",
-    "ode/gradients", "ode/workspace",
+    "update/collect", "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients",
+    "ode/workspace",
 ]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),

@@ -19,6 +19,7 @@ import ast
 import builtins
 import linecache
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import BoundArguments
@@ -29,20 +30,27 @@ import numpy as np
 
 from fastoptim.custom import functions as known
 from fastoptim.custom.source import definition_of, own_signature
-from fastoptim.custom.symbols import (
-    BINARY,
-    COMPARE,
-    ELEMENTWISE,
-    LOGICAL,
-    UNARY,
-    Condition,
-    Const,
-    Element,
-    Known,
-    Missing,
-    Number,
-    Value,
-)
+from fastoptim.custom.symbols import Condition, Const, Element, Known, Missing, Number, Value
+
+# Python's operators by syntax: the sign, and the function for what is known at definition.
+BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv), ast.Pow: ("**", operator.pow),
+    ast.FloorDiv: ("//", operator.floordiv), ast.Mod: ("%", operator.mod),
+    ast.BitAnd: ("&", operator.and_), ast.BitOr: ("|", operator.or_),
+    ast.BitXor: ("^", operator.xor), ast.LShift: ("<<", operator.lshift),
+    ast.RShift: (">>", operator.rshift), ast.MatMult: ("@", operator.matmul),
+}
+UNARY: dict[type[ast.unaryop], tuple[str, Callable[[Any], Any]]] = {
+    ast.USub: ("-", operator.neg), ast.UAdd: ("+", operator.pos), ast.Not: ("not ", operator.not_),
+    ast.Invert: ("~", operator.invert),
+}
+COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge), ast.Eq: ("==", operator.eq), ast.NotEq: ("!=", operator.ne),
+}
+ELEMENTWISE = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+LOGICAL = (ast.BitAnd, ast.BitOr, ast.BitXor)
 
 
 class Frame:

@@ -1,8 +1,5 @@
-"""What stands for a value while a rule's body is walked, and Python's operators by their syntax."""
+"""What stands for a value while a rule's body is walked."""
 
-import ast
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,23 +49,3 @@ class Missing:
 
 
 Value: TypeAlias = Const | Number | Element | Condition | Known | Missing | tuple["Value", ...]
-
-# Python's operators by syntax: the sign, and the function for what is known at definition.
-BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
-    ast.Div: ("/", operator.truediv), ast.Pow: ("**", operator.pow),
-    ast.FloorDiv: ("//", operator.floordiv), ast.Mod: ("%", operator.mod),
-    ast.BitAnd: ("&", operator.and_), ast.BitOr: ("|", operator.or_),
-    ast.BitXor: ("^", operator.xor), ast.LShift: ("<<", operator.lshift),
-    ast.RShift: (">>", operator.rshift), ast.MatMult: ("@", operator.matmul),
-}
-UNARY: dict[type[ast.unaryop], tuple[str, Callable[[Any], Any]]] = {
-    ast.USub: ("-", operator.neg), ast.UAdd: ("+", operator.pos), ast.Not: ("not ", operator.not_),
-    ast.Invert: ("~", operator.invert),
-}
-COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt),
-    ast.GtE: (">=", operator.ge), ast.Eq: ("==", operator.eq), ast.NotEq: ("!=", operator.ne),
-}
-ELEMENTWISE = (ast.Add, ast.Sub, ast.Mult, ast.Div)
-LOGICAL = (ast.BitAnd, ast.BitOr, ast.BitXor)

@@ -69,7 +69,7 @@ class Adaptive(RungeKutta):
         """Take a step from y, whose slope is known, of a length within the tolerances."""
         if self.tolerances is None:
             return super().advance(fn, start, h)
-        first, t = self.moving.columns[0], self.time
+        first, t = self.moving.memory.columns[0], self.time
         least = 10 * (math.nextafter(t, math.inf) - t)
         length, rejected, not_finite = max(h, least), 0, 0
         while True:
@@ -93,7 +93,7 @@ class Adaptive(RungeKutta):
         if rejected:
             factor = min(1.0, factor)
         if self.deterministic:
-            self.moving.passes.run(PASSES["copy"], (first, slopes))
+            self.moving.memory.passes.run(PASSES["copy"], (first, slopes))
         progress = Progress(
             self.iter + 1, t + h, min(h * factor, LONGEST_STEP), self.rejected + rejected
         )
@@ -103,14 +103,14 @@ class Adaptive(RungeKutta):
         """Let x be the solution after h; return loss and gradients there, and the error's norm."""
         moving, (rtol, atol) = self.moving, self.tolerances or (0.0, 0.0)
         b, e = self.tableau.b, self.tableau.e
-        error = moving.columns[self.tableau.place_of_error]
+        error = moving.memory.columns[self.tableau.place_of_error]
         g = self.stages(fn, start, h)
         self.combine("embedded", g, h, b, error, error=e[:-1])
         loss, last = self.evaluate(fn)
         total = moving.total(
-            PASSES["error_squared"], last, (moving.y, error), (-h * e[-1], rtol, atol)
+            PASSES["error_squared"], last, (moving.memory.base, error), (-h * e[-1], rtol, atol)
         )
-        return loss, last, math.sqrt(total / max(1, moving.passes.size))
+        return loss, last, math.sqrt(total / max(1, moving.memory.passes.size))
 
     def check_finite(self, first: Slopes, h: float, last: bool) -> None:
         """After a trial whose error is not finite: raise if no shorter step could help."""
@@ -121,7 +121,7 @@ class Adaptive(RungeKutta):
                     f"{tuple(map(int, np.argwhere(~np.isfinite(g))[0]))} where the step starts"
                 )
         if last:
-            key = self.moving.keys[self.moving.passes.not_finite()]
+            key = self.moving.keys[self.moving.memory.passes.not_finite()]
             raise FloatingPointError(
                 f"the error of params[{key!r}] is not finite, even with a step of {h}; with "
                 f"atol=0 a parameter of exactly 0 is enough for that"

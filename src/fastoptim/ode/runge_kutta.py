@@ -129,7 +129,7 @@ class RungeKutta(Checked):
         """Move the parameters by one step; return loss, and what is counted then (`session`)."""
         h = self.step_size
         kept = self.moving.start()
-        loss, start = (kept[0], self.moving.columns[0]) if kept else self.evaluate(fn)
+        loss, start = (kept[0], self.moving.memory.columns[0]) if kept else self.evaluate(fn)
         progress, keep = self.advance(fn, start, h)
         return loss, vars(self), {"progress": progress}, keep
 
@@ -146,7 +146,7 @@ class RungeKutta(Checked):
 
     def stages(self, fn: Function, g: Slopes, h: float) -> Slopes:
         """Evaluate the stages from the second on; return the last."""
-        for weights, keep in zip(self.tableau.a[1:], self.moving.columns, strict=False):
+        for weights, keep in zip(self.tableau.a[1:], self.moving.memory.columns, strict=False):
             if g is keep:  # the first slope, when it is known from before
                 self.combine("combine", g, h, weights)
             else:
@@ -162,7 +162,7 @@ class RungeKutta(Checked):
         moving, last = self.moving, len(weights) - 1
         both = error or weights
         used = [i for i in range(last) if weights[i] or both[i]]
-        columns = (moving.y, *(moving.columns[i] for i in used), *more)
+        columns = (moving.memory.base, *(moving.memory.columns[i] for i in used), *more)
         used.append(last)
         rows = (weights, error) if error else (weights,)
         coefficients = tuple(-h * row[i] for row in rows for i in used)
