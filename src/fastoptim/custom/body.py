@@ -235,7 +235,7 @@ class Body:
         return all(isinstance(value, (Const, Number)) for value in values)
 
     def folded(self, function: Callable[..., Any], *values: Any) -> Const:
-        """Return what is known at definition."""
+        """Return the constant that a function gives for constants."""
         try:
             x = function(*values)
         except Exception as problem:
@@ -288,7 +288,7 @@ class Body:
             self.assign(node.target, self.value(node.value))
         elif isinstance(node, ast.AugAssign):
             if not isinstance(node.target, ast.Name):
-                self.assign(node.target, Const(0))  # which says what is wrong
+                self.assign(node.target, Const(0))  # which raises
             assert isinstance(node.target, ast.Name)
             before = self.name(node.target.id)
             value = self.binary(type(node.op), before, self.value(node.value))
@@ -360,7 +360,7 @@ class Body:
             frame.names[name] = self.chosen(test, a, b, Missing())
 
     def two_returns(self, node: ast.If, test: Value, rest: Sequence[ast.stmt]) -> Value:
-        """Walk both ways on from an ``if`` with a ``return`` in it, and choose what is returned."""
+        """Walk both ways on from an ``if`` with a ``return`` in it; choose between the results."""
         frame = self._frames[-1]
         before = dict(frame.names)
         ways = []

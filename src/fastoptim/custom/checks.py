@@ -90,7 +90,7 @@ def interval(name: str, text: str) -> Interval:
 
 
 def check_function(fn: object) -> None:
-    """Refuse what is not a plain function with a name."""
+    """Refuse anything but a plain function with a name."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
         raise TypeError(f"a rule is made of a function with a name, by def; got {fn!r}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):

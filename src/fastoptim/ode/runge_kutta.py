@@ -126,7 +126,7 @@ class RungeKutta(Checked):
         return self.moving.session(params, partial(self.body, fn))
 
     def body(self, fn: Function) -> tuple[Any, dict[str, Any], dict[str, Any], object]:
-        """Move the parameters by one step; return loss, and what is counted then (`session`)."""
+        """Move the parameters by one step; return loss and progress, as `session` wants it."""
         h = self.step_size
         kept = self.moving.start()
         loss, start = (kept[0], self.moving.memory.columns[0]) if kept else self.evaluate(fn)
@@ -195,7 +195,7 @@ class RungeKutta(Checked):
         Warns
         -----
         UserWarning
-            lr was a schedule when it was saved, and is none here.
+            lr was a schedule when it was saved, and is not one here.
         """
         ode_state.load(self, saved)
 
