@@ -140,8 +140,7 @@ modules = [
     "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
     "update/row_numbers", "update/detours", "update/intake", "update/coefficients",
     "update/memory", "update/survey", "update/numbers", "update/engine", "update/adder",
-    "ode/passes", "ode/columns", "ode/param_memory", "ode/caller_params",
-    "ode/gradients", "ode/workspace",
+    "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",
 ]
 setup(
     ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastoptim as fo
+from fastoptim.checkpoint import digest, files, header, tree
 from fastoptim.checkpoint import file as checkpoint
-from fastoptim.checkpoint import tree
 
 pytest.importorskip("safetensors")
 pytest.importorskip("xxhash")
@@ -303,7 +303,7 @@ def test_cycle_and_depth(old):
 def test_a_long_header_is_never_written(path, monkeypatch):
     """Whatever is long lies in the file's tensors: the reader refuses longer headers."""
     monkeypatch.setattr(checkpoint, "LONG_HEADER", 2000)
-    monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 2600)
+    monkeypatch.setattr(header, "LONGEST_HEADER", 2600)
     one = np.ones(1)
     for value in ("x" * 900, "x" * 5000, '"' * 950, '"' * 1100, [one] * 9, [one] * 99):
         checkpoint.save(path, value)
@@ -436,7 +436,7 @@ def resigned(path, text):
     header = header_of(path)
     metadata = header["__metadata__"]
     metadata["tree"] = text
-    metadata["digest"] = checkpoint._digest(metadata, [])
+    metadata["digest"] = digest.digest_of(metadata, [])
     write_header(path, header)
 
 
@@ -462,10 +462,10 @@ def forged(path, text, **packs):
     from safetensors.numpy import save_file
 
     tensors = {"tree": np.frombuffer(text.encode(), np.uint8), **packs}
-    metadata = {"format": checkpoint.FORMAT, "format_version": "2", "library_version": "0"}
-    flat = [checkpoint._flat(a) for a in tensors.values()]
-    hashes = checkpoint._hashes([a.nbytes for a in flat], checkpoint._from_memory(flat))
-    metadata["digest"] = checkpoint._digest(metadata, hashes)
+    metadata = {"format": header.FORMAT, "format_version": "2", "library_version": "0"}
+    flat = [digest.bytes_of(a) for a in tensors.values()]
+    hashes = digest.hashes_of([a.nbytes for a in flat], digest.from_memory(flat))
+    metadata["digest"] = digest.digest_of(metadata, hashes)
     save_file(tensors, path, metadata=metadata)
 
 
@@ -687,12 +687,12 @@ def test_interrupted_at_every_line(path):
 
     The lines are those of the library, and of the contexts that it enters.
     """
-    files = {checkpoint.__file__, contextlib.__file__}
+    ours = {m.__file__ for m in (checkpoint, digest, files, header, contextlib)}
     stop, line = 0, 0
 
     def trace(frame, event, _):
         nonlocal line
-        if frame.f_code.co_filename not in files:
+        if frame.f_code.co_filename not in ours:
             return None
         if event == "line":
             line += 1
@@ -722,7 +722,7 @@ def test_interrupted(old, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_from_file", interrupt)
+        patch.setattr(checkpoint, "from_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(old, small())
     assert_untouched(old)

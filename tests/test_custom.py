@@ -60,8 +60,8 @@ class ByNumPy:
     def update(self, params, grads):
         self.t += 1
         numbers = {f: getattr(self.opt, f) for f in inspect.signature(type(self.opt)).parameters}
-        if self.opt._fold:
-            numbers |= self.opt._fold(self.t, numbers)
+        if self.opt._further:
+            numbers |= self.opt._further(self.t, numbers)
         given = [numbers[name] for name in self.opt._arguments]
         for key, p in params.items():
             slots = [self.slot_of(name, key, p) for name in self.slots]

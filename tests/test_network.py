@@ -12,7 +12,7 @@ import pytest
 from helpers import LAYOUTS, PAST_THRESHOLD, copies, every_dtype
 
 import fastoptim as fo
-from fastoptim.ode import methods as ode
+from fastoptim.ode import adaptive, runge_kutta
 from fastoptim.optimizer import hyperparameters, lookahead
 from fastoptim.optimizer import objective as closure
 
@@ -582,7 +582,7 @@ def test_a_mapping_that_raises_at_each_access(method, again):
     assert everything(opt, params.data) == after
 
 
-FILES = {module.__file__ for module in (ode, lookahead, closure, hyperparameters)}
+FILES = {module.__file__ for module in (runge_kutta, adaptive, lookahead, closure, hyperparameters)}
 
 
 def interrupted_at(n, step):

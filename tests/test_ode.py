@@ -141,7 +141,7 @@ def test_late_in_time_steps_are_whole_digits_of_it(ours, theirs, no_blas):
     """Where time has few digits left for h, both round h to them, and begin with ten of them."""
     y = np.random.default_rng(7).standard_normal(SIZE)
     params, opt = split(y.copy()), ours(1e-6, 1e-3, 1e-6)
-    vars(opt)["_t"] = 1e10
+    opt.load_state_dict(opt.state_dict() | {"time": 1e10})
     oracle = theirs(lambda t, y: -quadratic(y), 1e10, y, np.inf, first_step=1e-6)
     for _ in range(8):
         opt.step(params, lambda p: split(quadratic(join(p))))

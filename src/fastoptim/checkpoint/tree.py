@@ -152,7 +152,7 @@ def from_json(text: str, make: MakeArray) -> Any:
     Anything that `to_json` does not write is a ValueError.
     """
     def decode(pairs: list[tuple[str, Any]]) -> Any:
-        """Return what an object stands for; json has decoded what is in it."""
+        """Return what an object stands for; json has decoded its content."""
         ((kind, value),) = pairs
         if kind == "dict":
             return {key: item for key, item in value}  # noqa: C416  dict() takes more than pairs

@@ -22,61 +22,15 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from inspect import BoundArguments, Signature, signature
-from types import CodeType, FunctionType
-from typing import Any, NoReturn, TypeAlias
+from inspect import BoundArguments
+from types import FunctionType
+from typing import Any, NoReturn
 
 import numpy as np
 
 from fastoptim.custom import functions as known
-
-
-@dataclass(frozen=True)
-class Const:
-    """A number that is known at definition."""
-
-    value: Any
-
-    def __eq__(self, other: object) -> bool:  # 0 is not −0, and NaN is NaN
-        return isinstance(other, Const) and repr(self.value) == repr(other.value)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that is known at each step, by its name among the lines for Python."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Element:
-    """A value of the array's dtype, by its name among the lines for numba."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A truth value of an element, by its name among the lines for numba."""
-
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """An object of the user's program, such as np.sqrt."""
-
-    value: Any
-    name: str
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What a name stands for where only one side of an ``if`` has given it a value."""
-
-
-Value: TypeAlias = Const | Number | Element | Condition | Known | Missing | tuple["Value", ...]
+from fastoptim.custom.source import definition_of, own_signature
+from fastoptim.custom.symbols import Condition, Const, Element, Known, Missing, Number, Value
 
 # Python's operators by syntax: the sign, and the function for what is known at definition.
 BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
@@ -115,55 +69,6 @@ class Frame:
     def source(self) -> str:
         """Return the text of the line where the walk is."""
         return linecache.getline(self.fn.__code__.co_filename, self.line).strip()
-
-
-def definition_of(fn: FunctionType) -> ast.FunctionDef:
-    """Return the syntax tree of a function, with the line numbers of its file."""
-    code, name = fn.__code__, fn.__name__
-    if name == "<lambda>":
-        raise ValueError(
-            f"a rule calls functions made by def; {code.co_filename} line {code.co_firstlineno} "
-            f"has a lambda"
-        )
-    linecache.checkcache(code.co_filename)
-    # not inspect.getsource, which does not find what doctest and some notebooks keep
-    text = "".join(linecache.getlines(code.co_filename, fn.__globals__))
-    try:
-        tree = ast.parse(text)
-    except SyntaxError as problem:
-        raise ValueError(
-            f"{name}: {code.co_filename} is no longer what was run: {problem}"
-        ) from problem
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if first == code.co_firstlineno and compiles_to(tree, code):
-                return node
-    raise ValueError(
-        f"{name}: its source cannot be read from {code.co_filename} line {code.co_firstlineno}; "
-        f"a rule must be written in a file or a notebook that has not changed since it was run"
-    )
-
-
-def own_signature(fn: FunctionType) -> Signature:
-    """Return the signature of the function whose body is walked, not of one that it wraps."""
-    return signature(fn, follow_wrapped=False)
-
-
-def compiles_to(tree: ast.Module, code: CodeType) -> bool:
-    """Whether a function of a module's tree has this code: it has not been edited since."""
-    top_level_await = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # in a notebook's cell
-    waiting = [compile(tree, code.co_filename, "exec", top_level_await, dont_inherit=True)]
-    for outer in waiting:
-        waiting += [x for x in outer.co_consts if isinstance(x, CodeType)]
-    return any(contents(one) == contents(code) for one in waiting)
-
-
-def contents(code: CodeType) -> tuple[Any, ...]:
-    """Return what of a code object says where it stands and what it does, without positions."""
-    constants = [repr(x) for x in code.co_consts if not isinstance(x, CodeType)]
-    names = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return code.co_firstlineno, code.co_code, constants, *names
 
 
 class Body:
@@ -330,7 +235,7 @@ class Body:
         return all(isinstance(value, (Const, Number)) for value in values)
 
     def folded(self, function: Callable[..., Any], *values: Any) -> Const:
-        """Return what is known at definition."""
+        """Return the constant that a function gives for constants."""
         try:
             x = function(*values)
         except Exception as problem:
@@ -383,7 +288,7 @@ class Body:
             self.assign(node.target, self.value(node.value))
         elif isinstance(node, ast.AugAssign):
             if not isinstance(node.target, ast.Name):
-                self.assign(node.target, Const(0))  # which says what is wrong
+                self.assign(node.target, Const(0))  # which raises
             assert isinstance(node.target, ast.Name)
             before = self.name(node.target.id)
             value = self.binary(type(node.op), before, self.value(node.value))
@@ -455,7 +360,7 @@ class Body:
             frame.names[name] = self.chosen(test, a, b, Missing())
 
     def two_returns(self, node: ast.If, test: Value, rest: Sequence[ast.stmt]) -> Value:
-        """Walk both ways on from an ``if`` with a ``return`` in it, and choose what is returned."""
+        """Walk both ways on from an ``if`` with a ``return`` in it; choose between the results."""
         frame = self._frames[-1]
         before = dict(frame.names)
         ways = []

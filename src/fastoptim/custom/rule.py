@@ -2,19 +2,23 @@
 
 import dataclasses
 import inspect
-import keyword
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastoptim.custom import numba_loop
-from fastoptim.custom.body import Body, own_signature
-from fastoptim.kernels.api import MOST_SLOTS
+from fastoptim.custom.body import Body
+from fastoptim.custom.checks import (
+    Coupled,
+    check_function,
+    checked_arguments,
+    checked_hyperparameters,
+    checked_state,
+)
+from fastoptim.custom.further_numbers import FurtherNumbers, picker
 from fastoptim.optimizer.base import Number, Optimizer, Slot
-from fastoptim.optimizer.hyperparameters import Flag, Interval, hyper, real_number
-
-ENDS = re.compile(r"[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]")
+from fastoptim.optimizer.hyperparameters import hyper
 
 
 class Rule(Optimizer):
@@ -26,7 +30,7 @@ class Rule(Optimizer):
     _numbers: ClassVar[numba_loop.Numbers]
     _arguments: ClassVar[tuple[str, ...]]
     _pick: ClassVar[Any]
-    _fold: ClassVar["Fold | None"]
+    _further: ClassVar[FurtherNumbers | None]
 
     if TYPE_CHECKING:  # each class has its own
 
@@ -39,20 +43,7 @@ class Rule(Optimizer):
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
         values = vars(self)
-        return self._numbers(*self._pick(values, self._fold and self._fold(t, values)))
-
-
-Pick = Callable[[Mapping[str, Any], Any], Sequence[Any]]
-
-
-def picker(names: Sequence[str], others: Collection[str] = ()) -> Pick:
-    """Return a function of two dicts that takes these names out of one, others out of the other.
-
-    It runs at every update, so it is one expression; merging the dicts would cost more.
-    """
-    items = (f"{'others' if name in others else 'values'}[{name!r}]" for name in names)
-    pick: Pick = eval(f"lambda values, others: ({''.join(f'{item}, ' for item in items)})")
-    return pick
+        return self._numbers(*self._pick(values, self._further and self._further(t, values)))
 
 
 def rule(
@@ -147,13 +138,13 @@ def rule(
             raise ValueError(f"{slot} is both a state array and a hyperparameter")
         if start is not None and start not in fields:
             raise ValueError(f"state {slot!r} starts at {start!r}, which is no hyperparameter")
-    fold = None if coefficients is None else Fold(coefficients, fields)
+    further = None if coefficients is None else FurtherNumbers(coefficients, fields)
 
     def decorate(fn: Callable[..., Any]) -> type[Rule]:
         numba_loop.numba()
         check_function(fn)
         assert isinstance(fn, FunctionType)
-        arguments = checked_arguments(fn, starts, fields, fold)
+        arguments = checked_arguments(fn, starts, fields, further)
         body = Body(fn, len(starts))
         namespace: dict[str, Any] = {
             "kernels": {fn.__name__: tuple(starts)},
@@ -161,8 +152,8 @@ def rule(
             "_compiled": numba_loop.capsule(fn.__name__, body, len(starts)),
             "_numbers": staticmethod(numba_loop.numbers_of(body)),
             "_arguments": arguments,
-            "_pick": staticmethod(picker(arguments, fold.names if fold else ())),
-            "_fold": fold,
+            "_pick": staticmethod(picker(arguments, further.names if further else ())),
+            "_further": further,
             "__doc__": documentation(fn, fields, starts),
             **{slot: Slot(start) for slot, start in starts.items()},
         }
@@ -177,195 +168,6 @@ def rule(
         return cls
 
     return decorate
-
-
-class Coupled(Flag):
-    """False: a rule without lr has nothing that its weight decay could be multiplied by."""
-
-    def __init__(self, rule: str) -> None:
-        self.rule = rule
-
-    def __call__(self, name: str, value: object) -> bool:
-        """Return False, or say why it cannot be True."""
-        if super().__call__(name, value):
-            raise ValueError(
-                f"{name}=True multiplies by 1 − lr·weight_decay, and {self.rule} has no lr"
-            )
-        return False
-
-
-class Fold:
-    """The user's function from t and hyperparameters to further numbers."""
-
-    def __init__(self, function: Callable[..., Any], fields: Mapping[str, Any]) -> None:
-        if not callable(function):
-            raise TypeError(
-                f"coefficients must be a function of t and hyperparameters, got {function!r}"
-            )
-        self.function = function
-        parameters = inspect.signature(function).parameters
-        self.parameters = tuple(parameters)
-        self.pick = picker(self.parameters, {"t"})
-        for name, parameter in parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                raise TypeError(f"coefficients must take {name} by position")
-            if name != "t" and name not in fields:
-                raise TypeError(
-                    f"coefficients takes {name!r}, which is neither t nor one of the "
-                    f"hyperparameters {', '.join(fields)}"
-                )
-        self.names: dict[str, None] = {}
-        values = {name: field.default for name, field in fields.items()}
-        self.names = dict.fromkeys(self(1, values))
-        if not self.names:
-            raise ValueError("coefficients returns nothing; leave it out")
-        for name in self.names:
-            if name in fields:
-                raise ValueError(
-                    f"coefficients returns {name!r}, which is a hyperparameter; choose another name"
-                )
-
-    def __call__(self, t: int, values: Mapping[str, Any]) -> Mapping[str, float]:
-        """Return the further numbers, checked."""
-        given = self.pick(values, {"t": t})
-        try:
-            result = self.function(*given)
-        except Exception as problem:
-            named = zip(self.parameters, given, strict=True)
-            numbers = ", ".join(f"{name} = {value!r}" for name, value in named)
-            problem.add_note(f"in coefficients of a rule, called with {numbers}")
-            raise
-        if type(result) is not dict and not isinstance(result, Mapping):
-            raise TypeError(
-                f"coefficients must return a dict of names and numbers, such as "
-                f"{{'lr_t': …}}; got {result!r}"
-            )
-        if self.names and result.keys() != self.names.keys():
-            raise ValueError(
-                f"coefficients returned {', '.join(map(str, result))} at t = {t}, and "
-                f"{', '.join(self.names)} with the defaults at t = 1; the names must not change"
-            )
-        for value in result.values():
-            if type(value) is not float:
-                return {
-                    name: float(x) if isinstance(x, float)  # np.float64, of np.sqrt and its kin
-                    else real_number(f"{name}, as coefficients returns it,", x, "a number")
-                    for name, x in result.items()
-                }
-        return result
-
-
-def check_name(name: object, what: str) -> str:
-    """Return a name if an attribute of the class can have it."""
-    if not isinstance(name, str):
-        raise TypeError(f"{what} must be a name, got {name!r}")
-    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-        raise ValueError(f"{what} must be a name without a leading underscore, got {name!r}")
-    if name == "body" or hasattr(Rule, name):  # the options are attributes, too: their defaults
-        raise ValueError(f"{name!r} is an option or attribute of every optimizer; rename {what}")
-    return name
-
-
-def checked_state(state: object) -> dict[str, str | None]:
-    """Return the state's names, and the hyperparameter that each starts at."""
-    if isinstance(state, str) or not isinstance(state, (Sequence, Mapping)):
-        raise TypeError(f"state must be a tuple of names, such as ('m', 'v'), got {state!r}")
-    starts = dict(state) if isinstance(state, Mapping) else dict.fromkeys(state)
-    for slot in starts:
-        check_name(slot, "a state array")
-    if len(starts) != len(state):
-        raise ValueError(f"state names an array twice: {state!r}")
-    if len(starts) > MOST_SLOTS:
-        raise ValueError(f"a rule has at most {MOST_SLOTS} state arrays, got {len(starts)}")
-    return starts
-
-
-def checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a field of the class for each hyperparameter."""
-    fields = {}
-    for name, value in given.items():
-        check_name(name, "the hyperparameter")
-        if name == "t":
-            raise ValueError("t is the number of the update, and cannot be a hyperparameter")
-        default, text = value, "[0, inf)" if name == "lr" else "(-inf, inf)"
-        if isinstance(value, tuple):
-            if len(value) != 2 or not isinstance(value[1], str):
-                raise TypeError(
-                    f"{name} must be a number, or a number and an interval such as "
-                    f"(0.9, '[0, 1)'), got {value!r}"
-                )
-            default, text = value
-        check = interval(name, text)
-        fields[name] = hyper(check(name, default), check)
-    return fields
-
-
-def interval(name: str, text: str) -> Interval:
-    """Return an interval that a user wrote."""
-    ends = ENDS.fullmatch(text.strip())
-    try:
-        low, high = map(float, ends.groups()) if ends else (1.0, 0.0)
-    except ValueError:
-        low, high = 1.0, 0.0
-    if not low <= high:
-        raise ValueError(f"the interval of {name} must be such as '[0, 1)', got {text!r}")
-    return Interval(text.strip())
-
-
-def check_function(fn: object) -> None:
-    """Refuse what is not a plain function with a name."""
-    if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
-        raise TypeError(f"a rule is made of a function with a name, by def; got {fn!r}")
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
-        raise TypeError(f"{fn.__name__} must be a plain function, without async, await and yield")
-    for name, parameter in own_signature(fn).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"{fn.__name__} must name each of its arguments, and takes *{name}")
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            raise TypeError(f"{fn.__name__} must take {name} by position")
-        if parameter.default is not parameter.empty:
-            raise TypeError(
-                f"{fn.__name__} gives {name} a default; defaults are given to rule({name}=…)"
-            )
-
-
-def checked_arguments(
-    fn: FunctionType, starts: Mapping[str, Any], fields: Mapping[str, Any], fold: Fold | None
-) -> tuple[str, ...]:
-    """Return the numbers that a function takes, if it takes what a rule of these names should."""
-    arguments = tuple(own_signature(fn).parameters)
-    folded = tuple(fold.names) if fold else ()
-    n = 2 + len(starts)
-    slots = ", ".join(["p", "g", *starts])
-    if len(arguments) < n or arguments[2:n] != tuple(starts):
-        raise TypeError(
-            f"{fn.__name__} must take {slots}, in this order, and then its numbers; it takes "
-            f"{', '.join(arguments)}"
-        )
-    if arguments[0] == "g" or arguments[1] == "p":  # other names are the user's affair
-        raise TypeError(
-            f"{fn.__name__} must take the parameter p first and then its gradient g; it takes "
-            f"{', '.join(arguments)}"
-        )
-    for name in arguments[:2]:
-        if name in fields or name in folded:
-            raise TypeError(
-                f"{fn.__name__} must take {slots} and then its numbers; its first two arguments "
-                f"are {', '.join(arguments[:2])}, but {name} is a number"
-            )
-    numbers = arguments[n:]
-    for name in numbers:
-        if name not in fields and name not in folded:
-            raise TypeError(
-                f"{fn.__name__} takes {name}, which is neither of its state nor one of its numbers "
-                f"({', '.join([*fields, *folded]) or 'it has none'})"
-            )
-    used = {*numbers, *starts.values(), *(fold.parameters if fold else ())}
-    for name in (*fields, *folded):
-        if name not in used:
-            source = "coefficients returns" if name in folded else "rule gives it"
-            raise TypeError(f"{fn.__name__} does not take {name}, which {source}")
-    return numbers
 
 
 def documentation(

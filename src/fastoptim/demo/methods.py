@@ -89,7 +89,7 @@ def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: An
 
 
 def tendency(reached: Mapping[str, float]) -> str:
-    """Return what is known of exact integration, and whether this run agrees."""
+    """Return a sentence about exact integration, and whether this run agrees."""
     known = "Following the gradient more exactly is known to tend to overfit\n  (arXiv:2009.11162)"
     others = [loss for name, loss in reached.items() if name != "SGD"]
     if "SGD" not in reached or not others:

@@ -1,6 +1,6 @@
-# Passes, which are no rules; included by rules.pyx like the stages.
-# What runs over many arrays in one region (ode/passes.pyx), in the same shape as a rule: p is a piece of
-# the point, g what was evaluated last, s the rest. ode.py has the mathematics.
+# The passes of a Runge–Kutta step and of look-ahead; included by rules.pyx like the stages.
+# A pass runs over many arrays in one region (ode/passes.pyx) and has the signature of a rule: p is a piece
+# of the point, g the gradient evaluated last, s the rest. ode/runge_kutta.py has the mathematics.
 # A weighted sum grows in a tile of its own, one k after the other: in one loop over all of them gcc
 # would have to check more pairs of arrays for overlap than it is willing to (10), and not vectorise.
 # Measured (RK45's passes, 1 M float32, AVX-512 and AVX2): with tiles of 128 the larger passes take
@@ -132,7 +132,7 @@ cdef void _ahead(floating *p, const floating *g, floating **s, const floating *c
         p[i] = y[i] + weight * g[i]
 
 
-# The base point y is kept while x moves: y = x at the start, x = y where it shall be back.
+# The base point y is kept while x moves: y = x at the start, x = y to go back.
 
 cdef void _save(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef Piece *piece = <Piece *> p

@@ -1,1 +1,1 @@
-"""Gradient flow followed by Heun's and Runge–Kutta methods."""
+"""Gradient flow, followed by Runge–Kutta steps: `fastoptim.Heun`, `RK23` and `RK45`."""

@@ -2,16 +2,25 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastoptim.optimizer.hyperparameters import Interval, OrNone, checks_of
 from fastoptim.optimizer.state import FORMAT, merged, numbers, part, whole
 
 if TYPE_CHECKING:
-    from fastoptim.ode.methods import RungeKutta
+    from fastoptim.ode.runge_kutta import RungeKutta
 
 TIME = Interval("[0, inf)")
 STEP = OrNone(Interval("(0, inf)"))
+
+
+class Progress(NamedTuple):
+    """What a method counts, replaced as a whole at the end of a step."""
+
+    iter: int = 0
+    time: float = 0.0
+    step_size: float | None = None  # with tolerances, what the last step found; None: lr
+    rejected: int = 0
 
 
 def check_schedule(lr: object, rtol: object, atol: object) -> None:
@@ -26,7 +35,7 @@ def check_schedule(lr: object, rtol: object, atol: object) -> None:
 
 def check_idle(opt: "RungeKutta") -> None:
     """Refuse to look at parameters and counters that are on their way."""
-    if opt._points.busy:
+    if opt.moving.busy:
         raise RuntimeError(
             "this optimizer is in the middle of a step, and the parameters are on their way; save, "
             "load and copy it between two steps"
@@ -44,8 +53,8 @@ def of(opt: "RungeKutta") -> dict[str, Any]:
         "rule": type(opt).__name__,
         "iter": opt.iter,
         "time": opt.time,
-        "step_size": opt._h,  # of the tolerances' control; None where lr is the step
-        "rejected": opt._rejected,
+        "step_size": opt.progress.step_size,
+        "rejected": opt.progress.rejected,
         **numbers({name: vars(opt)[name] for name in checks_of(type(opt))}),
     }
 
@@ -71,12 +80,12 @@ def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
         )
     values, lost = merged(saved, present, checks, "")
     check_schedule(values["lr"], values.get("rtol"), values.get("atol"))
-    changes = {
-        "_iter": whole(saved, "iter"),
-        "_t": TIME("time", part(saved, "time")),
-        "_h": STEP("step_size", part(saved, "step_size")),
-        "_rejected": whole(saved, "rejected"),
-    }
+    progress = Progress(
+        whole(saved, "iter"),
+        TIME("time", part(saved, "time")),
+        STEP("step_size", part(saved, "step_size")),
+        whole(saved, "rejected"),
+    )
     for line in lost:  # before anything is replaced: a warning may be an error
         warnings.warn(line, UserWarning, stacklevel=3)
-    vars(opt).update(changes, **values)
+    vars(opt).update(values, progress=progress)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels.update.adder import Adder, Batch
-from fastoptim.ode.methods import RungeKutta
+from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import state
 from fastoptim.optimizer.base import Arrays, Optimizer
 from fastoptim.optimizer.hyperparameters import Choice

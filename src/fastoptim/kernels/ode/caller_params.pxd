@@ -1,4 +1,6 @@
-"""The caller's parameters during one session."""
+"""The caller's parameters, and where they lie."""
+
+cimport numpy as cnp
 
 from fastoptim.kernels.ode.columns cimport Columns
 
@@ -20,3 +22,12 @@ cdef class CallerParams:
     cdef int restore(self, list base, object problem) except -1
     cdef int put_back(self) except -1
     cdef bint holds_originals(self) except -1
+
+cdef class ParamMemory:
+    cdef list found_apart               # addresses and strides
+    cdef Py_ssize_t[::1] lows, highs    # the parameters' memory, apart and in order
+
+    cdef int forget(self) except -1
+    cdef int check(self, CallerParams params, Columns own) except -1
+    cdef int check_all(self, list keys, list views, Columns own) except -1
+    cdef bint is_reached_by(self, cnp.ndarray a) except -1

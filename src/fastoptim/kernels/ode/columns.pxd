@@ -12,7 +12,6 @@ cdef class Columns:
     cdef Py_ssize_t low, high           # the memory of base
 
     cdef bint fit(self, list keys, list arrays) except -1
-    cdef object flat_param(self, Py_ssize_t k)
-    cdef object flat_grad(self, Py_ssize_t k)
+    cdef object flat(self, list copies, Py_ssize_t k)
 
 cdef bint lies_like(cnp.ndarray a, cnp.ndarray own)

@@ -50,17 +50,11 @@ cdef class Columns:
             and [a.dtype for a in arrays] == self.dtypes
         )
 
-    cdef object flat_param(self, Py_ssize_t k):
-        """Return the array that a parameter of another layout is copied to."""
-        if self.flat_params[k] is None:
-            self.flat_params[k] = np.empty_like(self.base[k], order="K")
-        return self.flat_params[k]
-
-    cdef object flat_grad(self, Py_ssize_t k):
-        """Return the array that a gradient is copied to."""
-        if self.flat_grads[k] is None:
-            self.flat_grads[k] = np.empty_like(self.base[k], order="K")
-        return self.flat_grads[k]
+    cdef object flat(self, list copies, Py_ssize_t k):
+        """Return the array of `flat_params` or `flat_grads` for a key."""
+        if copies[k] is None:
+            copies[k] = np.empty_like(self.base[k], order="K")
+        return copies[k]
 
 
 cdef bint lies_like(cnp.ndarray a, cnp.ndarray own):

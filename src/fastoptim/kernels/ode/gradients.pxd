@@ -1,13 +1,12 @@
 """Gradients as fn left them."""
 
-from fastoptim.kernels.ode.caller_params cimport CallerParams
+from fastoptim.kernels.ode.caller_params cimport CallerParams, ParamMemory
 from fastoptim.kernels.ode.columns cimport Columns
-from fastoptim.kernels.ode.param_memory cimport ParamMemory
 
 cdef class Gradients:
     cdef CallerParams params
     cdef Columns columns
-    cdef ParamMemory memory
+    cdef ParamMemory where
     cdef list missing               # whether the gradient of each key is None at every stage of the step
 
     cdef list of_fn(self, object grads)

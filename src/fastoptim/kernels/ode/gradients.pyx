@@ -13,17 +13,16 @@ from fastoptim.kernels.update.checks.containers import as_dict, check_containers
 from fastoptim.kernels.update.checks.row_grads import is_sparse
 from fastoptim.rows import Rows
 
-from fastoptim.kernels.ode.caller_params cimport CallerParams
+from fastoptim.kernels.ode.caller_params cimport CallerParams, ParamMemory
 from fastoptim.kernels.ode.columns cimport Columns, lies_like
-from fastoptim.kernels.ode.param_memory cimport ParamMemory
 
 
 @cython.final
 cdef class Gradients:
     """Reads gradients for one session."""
 
-    def __cinit__(self, CallerParams params, Columns columns, ParamMemory memory):
-        self.params, self.columns, self.memory = params, columns, memory
+    def __cinit__(self, CallerParams params, Columns columns, ParamMemory where):
+        self.params, self.columns, self.where = params, columns, where
 
     cdef list of_fn(self, object grads):
         """Return a list of arrays that lie as x does; fn must have left the parameters as they were."""
@@ -90,11 +89,11 @@ cdef class Gradients:
                 a = checked_grad(key, g, self.columns.dtypes[k], self.columns.shapes[k])
                 if (
                     isinstance(g, np.ndarray) and lies_like(a, self.columns.base[k])
-                    and not self.memory.is_reached_by(a)
+                    and not self.where.is_reached_by(a)
                 ):
                     flat.append(a)
                     continue
-            own = self.columns.flat_grad(k)
+            own = self.columns.flat(self.columns.flat_grads, k)
             own[...] = 0 if a is None else a
             flat.append(own)
         return flat
@@ -113,7 +112,7 @@ cdef class Gradients:
         else:
             return False
         for a in parts:
-            if self.memory.is_reached_by(a):
+            if self.where.is_reached_by(a):
                 return True
         return False
 

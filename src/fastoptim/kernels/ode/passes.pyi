@@ -11,27 +11,15 @@ class PassRunner:
     def begin(self) -> None: ...
     def end(self) -> None: ...
     def run(
-        self,
-        capsule: object,
-        columns: tuple[Column, ...],
-        coefficients: tuple[float, ...] = (),
+        self, capsule: object, columns: tuple[Column, ...], coefficients: tuple[float, ...] = (),
         rows: list[int] | None = None,
     ) -> None: ...
     def move(
-        self,
-        capsule: object,
-        x: Column,
-        g: Column | None,
-        columns: tuple[Column, ...],
-        coefficients: tuple[float, ...] = (),
-        rows: list[int] | None = None,
+        self, capsule: object, x: Column, g: Column | None, columns: tuple[Column, ...],
+        coefficients: tuple[float, ...] = (), rows: list[int] | None = None,
     ) -> bool: ...
     def total(
-        self,
-        capsule: object,
-        x: Column,
-        g: Column,
-        columns: tuple[Column, ...],
+        self, capsule: object, x: Column, g: Column, columns: tuple[Column, ...],
         coefficients: tuple[float, ...] = (),
     ) -> float: ...
     def not_finite(self) -> int: ...

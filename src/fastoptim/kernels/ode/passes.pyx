@@ -1,7 +1,7 @@
-"""A rule over many arrays that lie alike, in one parallel region: the door for what is no update.
+"""A pass over many arrays that lie alike, in one parallel region.
 
-An update checks a caller's arrays and keeps state by key (collect.pyx). What works on arrays that
-were checked before, such as the stages of a Runge–Kutta step (workspace.pyx), needs only the walk.
+An update checks the caller's arrays and keeps state by key (kernels/update). The passes of a
+Runge–Kutta step work on arrays that were checked before (workspace.pyx) and need only the walk.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ assert blocks_of(PIECE) == 1        # so that the driver hands on a piece as a w
 
 @cython.final
 cdef class PassRunner:
-    """Runs rules over lists of arrays that are all alike: as many, of the same sizes and dtypes.
+    """Runs passes over lists of arrays that are all alike: as many, of the same sizes and dtypes.
 
     Parameters
     ----------

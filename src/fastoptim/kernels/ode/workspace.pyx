@@ -26,10 +26,9 @@ cimport cython
 
 from fastoptim.kernels.instruction_sets import PASSES
 
-from fastoptim.kernels.ode.caller_params cimport CallerParams
+from fastoptim.kernels.ode.caller_params cimport CallerParams, ParamMemory
 from fastoptim.kernels.ode.columns cimport Columns
 from fastoptim.kernels.ode.gradients cimport Gradients
-from fastoptim.kernels.ode.param_memory cimport ParamMemory
 
 
 @cython.final
@@ -44,8 +43,8 @@ cdef class MovingParams:
     """
 
     cdef int n_columns
-    cdef Columns own                # None before the first session, and when it could not be allocated
-    cdef ParamMemory memory
+    cdef readonly Columns memory    # None before the first session, and when it could not be allocated
+    cdef ParamMemory where
     cdef tuple kept                 # of the step before, if its x is y and its slopes are columns[0]
     cdef readonly bint busy
     # of a session:
@@ -55,7 +54,7 @@ cdef class MovingParams:
 
     def __cinit__(self, int n_columns):
         self.n_columns = n_columns
-        self.memory = ParamMemory()
+        self.where = ParamMemory()
 
     def __deepcopy__(self, memo):
         return MovingParams(self.n_columns)     # nothing in here outlives a step but memory
@@ -68,27 +67,12 @@ cdef class MovingParams:
     @property
     def keys(self):
         """The parameters' keys, in the order of all lists of arrays."""
-        return self.own.keys
+        return self.memory.keys
 
     @property
     def x(self):
         """The point: the caller's memory, or flat copies of it."""
         return self.params.x
-
-    @property
-    def y(self):
-        """The base point."""
-        return self.own.base
-
-    @property
-    def columns(self):
-        """Further lists of arrays."""
-        return self.own.columns
-
-    @property
-    def passes(self):
-        """What runs passes over such lists, a PassRunner."""
-        return self.own.passes
 
     # ---------------------------------------------------------------- a session
 
@@ -120,18 +104,18 @@ cdef class MovingParams:
         self.away = False
         try:
             self.take(CallerParams(params))
-            self.own.passes.begin()
+            self.memory.passes.begin()
             result, state, changes, kept = body()
-            self.own.passes.end()
+            self.memory.passes.end()
             (<dict> state).update(changes)
             self.away = False
             if kept is not None:
-                self.own.passes.run(PASSES["copy"], (self.own.base, self.params.x))
+                self.memory.passes.run(PASSES["copy"], (self.memory.base, self.params.x))
                 self.kept = kept, self.grads.missing
             return result
         except BaseException as problem:
             if self.away:
-                self.params.restore(self.own.base, problem)
+                self.params.restore(self.memory.base, problem)
             raise
         finally:
             self.params = self.grads = None
@@ -140,16 +124,16 @@ cdef class MovingParams:
 
     cdef int take(self, CallerParams params) except -1:
         """Check where parameters lie, and find or make the memory for them."""
-        cdef bint fits = self.own is not None and self.own.fit(params.keys, params.arrays)
+        cdef bint fits = self.memory is not None and self.memory.fit(params.keys, params.arrays)
         if not fits:
-            self.memory.forget()
-        self.memory.check(params.keys, params.arrays, params.views, self.own)
+            self.where.forget()
+        self.where.check(params, self.memory)
         if not fits:
-            self.own = self.kept = None     # the old memory is free before there is new
-            self.own = Columns(params.keys, params.arrays, self.n_columns)
-        params.lay_out(self.own)
+            self.memory = self.kept = None     # the old memory is free before there is new
+            self.memory = Columns(params.keys, params.arrays, self.n_columns)
+        params.lay_out(self.memory)
         self.params = params
-        self.grads = Gradients(params, self.own, self.memory)
+        self.grads = Gradients(params, self.memory, self.where)
         return 0
 
     # ---------------------------------------------------------------- moving
@@ -164,7 +148,7 @@ cdef class MovingParams:
             x then is y already, and columns[0] are the gradients there. Else None.
         """
         kept, self.kept = self.kept, None
-        if kept is None or not self.own.passes.same_bits(self.params.x, self.own.base):
+        if kept is None or not self.memory.passes.same_bits(self.params.x, self.memory.base):
             self.save()
             return None
         self.away = True
@@ -173,7 +157,7 @@ cdef class MovingParams:
 
     cdef int save(self) except -1:
         """Write x to y."""
-        self.own.passes.move(PASSES["save"], self.params.x, None, (self.own.base,))
+        self.memory.passes.move(PASSES["save"], self.params.x, None, (self.memory.base,))
         self.away = True
         return 0
 
@@ -183,33 +167,33 @@ cdef class MovingParams:
         if g is None:
             self.save()
             return
-        self.own.passes.move(PASSES["leap"], self.params.x, g, (self.own.base,), coefficients, rows)
+        self.memory.passes.move(PASSES["leap"], self.params.x, g, (self.memory.base,), coefficients, rows)
         self.away = True
         self.params.show()
 
     def move(self, object capsule, list g, tuple columns, tuple coefficients=()):
         """Write the next point to x in one pass; the caller's arrays hold it then."""
-        if not self.own.passes.move(capsule, self.params.x, g, columns, coefficients):
+        if not self.memory.passes.move(capsule, self.params.x, g, columns, coefficients):
             raise self.altered()
         self.params.show()
 
     def total(self, object capsule, list g, tuple columns, tuple coefficients):
         """Return a sum over all elements that a pass makes at x."""
-        total = self.own.passes.total(capsule, self.params.x, g, columns, coefficients)
-        if self.own.passes.altered >= 0:
+        total = self.memory.passes.total(capsule, self.params.x, g, columns, coefficients)
+        if self.memory.passes.altered >= 0:
             raise self.altered()
         return total
 
     def back(self):
         """Go back to the base point, in the middle of a session that is going well."""
-        if not self.own.passes.move(PASSES["restore"], self.params.x, None, (self.own.base,)):
+        if not self.memory.passes.move(PASSES["restore"], self.params.x, None, (self.memory.base,)):
             raise self.altered()
         self.params.show(True)
         self.away = False
 
     cdef object altered(self):
         return RuntimeError(
-            f"fn altered params[{self.own.keys[self.own.passes.altered]!r}]; they are the point at which "
+            f"fn altered params[{self.memory.keys[self.memory.passes.altered]!r}]; they are the point at which "
             f"the gradient is wanted, and the step moves them: let fn only read them"
         )
 
@@ -217,10 +201,10 @@ cdef class MovingParams:
         """Return the point x + c g in memory of ours, which cannot be written."""
         self.kept = None
         if g is None:
-            self.own.passes.run(PASSES["copy"], (self.own.base, self.params.x))
+            self.memory.passes.run(PASSES["copy"], (self.memory.base, self.params.x))
         else:
-            self.own.passes.run(PASSES["ahead"], (self.own.base, g, self.params.x), coefficients, rows)
-        return self.params.with_values(self.own.base)
+            self.memory.passes.run(PASSES["ahead"], (self.memory.base, g, self.params.x), coefficients, rows)
+        return self.params.with_values(self.memory.base)
 
     # ---------------------------------------------------------------- what fn returned
 

@@ -48,7 +48,7 @@ def checked_array(name: str, a: Any) -> Any:
 def plain(a: Any) -> Any:
     """Return an array as an ndarray of the same memory.
 
-    A subclass may say of its dtype, shape or flags what is not so, and memory would be read by it.
+    A subclass may report a wrong dtype, shape or flags, and memory would be read accordingly.
     """
     return a if type(a) is np.ndarray else np.ndarray.view(a, np.ndarray)
 

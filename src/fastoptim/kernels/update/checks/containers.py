@@ -32,7 +32,7 @@ def as_dict(name: str, x: Any) -> dict[Any, Any]:
 
 
 def check_keeps_its_arrays(params: Any, arrays: dict[Any, Any]) -> None:
-    """Refuse a mapping that makes its arrays when asked: what is written to them would be lost."""
+    """Refuse a mapping that makes a new array at each access: an update of it would be lost."""
     if isinstance(params, (dict, list, tuple)):
         return
     for key, a in arrays.items():
