@@ -1,7 +1,7 @@
 """Every bad input: the exception's type, its text, and that nothing changed."""
 
-import contextlib
 import collections
+import contextlib
 import copy
 import threading
 import types
@@ -370,7 +370,7 @@ def test_a_dict_that_changes_while_it_is_read():
     held, opt = params[present], fo.SGD(lr=1.0)
     with contextlib.suppress(RuntimeError, ValueError, KeyError):
         opt.update(params, {Replacing(): np.ones(2)})
-    assert (held == 1 - opt.iter).all()  # what was there when the call began was updated, or nothing
+    assert (held == 1 - opt.iter).all()  # what was there when the call began, or nothing
 
 
 @pytest.mark.parametrize("kind", ["npz", "builds"])

@@ -5,14 +5,16 @@ import pytest
 
 import fastoptim as fo
 from fastoptim import kernels
-from fastoptim.kernels import RULES, Collector, Line
+from fastoptim.kernels import RULES
 from fastoptim.kernels.update.checks import containers as checks
+from fastoptim.kernels.update.engine import Engine
+from fastoptim.kernels.update.pipeline import Pipeline, Plan
 
 F32 = np.float32
 
 
-def line(rule="momentum", slots=("v",), starts=(0.0,), coefficients=lambda t: (0.1, 0.9)):
-    return Line(RULES[rule], slots, starts, coefficients)
+def pipeline(rule="momentum", slots=("v",), starts=(0.0,), coefficients=lambda t: (0.1, 0.9)):
+    return Pipeline(RULES[rule], slots, starts, coefficients)
 
 
 def test_the_public_names():
@@ -20,13 +22,20 @@ def test_the_public_names():
     assert kernels.__all__ == ["ISA", "RULES", "available_isas", "capsule", "step"]
 
 
-@pytest.mark.parametrize("lines", [[None], [line(), None], [line(), 3], [Line]], ids=str)
-def test_lines_that_are_none(lines):
-    params, collector = {"x": np.ones(3)}, Collector()
-    with pytest.raises(TypeError, match="lines must be a list of Line, got"):
-        collector.update(params, {"x": np.ones(3)}, lines)
+@pytest.mark.parametrize(
+    "pipelines", [[None], [pipeline(), None], [pipeline(), 3], [Pipeline]], ids=str
+)
+def test_pipelines_that_are_none(pipelines):
+    with pytest.raises(TypeError, match="pipelines must be a list of Pipeline, got"):
+        Plan(pipelines)
+
+
+def test_a_plan_that_is_none():
+    params, engine = {"x": np.ones(3)}, Engine()
+    with pytest.raises(TypeError, match="plan"):
+        engine.update(params, {"x": np.ones(3)}, None)
     assert (params["x"] == 1).all()
-    collector.update(params, {"x": np.ones(3)}, [line()])
+    engine.update(params, {"x": np.ones(3)}, Plan([pipeline()]))
     assert (params["x"] != 1).all()
 
 
@@ -38,25 +47,34 @@ def test_lines_that_are_none(lines):
 def test_as_many_slots_as_the_rule_has(slots, starts):
     text = rf"'momentum' has 1 state arrays, got {len(slots)} names and {len(starts)} starts"
     with pytest.raises(ValueError, match=text):
-        line(slots=slots, starts=starts)
+        pipeline(slots=slots, starts=starts)
 
 
 @pytest.mark.parametrize("group", [-1, -(2**31)])
 def test_a_group_below_zero(group):
     params, chosen = {"a": np.ones(3), "x": np.ones(3)}, {"a": 0, "x": group}
-    collector = Collector(chosen.__getitem__)
+    engine, plan = Engine(chosen.__getitem__), Plan([pipeline()])
     with pytest.raises(ValueError, match=rf"the group of 'x' is {group}; .*counted from 0"):
-        collector.update(params, dict(params), [line()])
-    assert collector.iter == 0
+        engine.update(params, dict(params), plan)
+    assert engine.store.iter == 0
     assert all((p == 1).all() for p in params.values())
     chosen["x"] = 0
-    collector.update(params, {key: np.ones(3) for key in params}, [line()])
-    assert collector.iter == 1
+    engine.update(params, {key: np.ones(3) for key in params}, plan)
+    assert engine.store.iter == 1
+
+
+@pytest.mark.parametrize("group", [1, 2**31 - 1])
+def test_a_group_without_a_pipeline(group):
+    params, engine = {"x": np.ones(3)}, Engine(lambda key: group)
+    with pytest.raises(RuntimeError, match="the groups changed in the middle"):
+        engine.update(params, {"x": np.ones(3)}, Plan([pipeline()]))
+    assert (params["x"] == 1).all()
 
 
 COALESCED = {
     "short": ([1, 0], np.ones(3, F32), 4, 2, ValueError, "2 rows of 2 elements are 4, got 3"),
     "long": ([1, 0], np.ones(5, F32), 4, 2, ValueError, "2 rows of 2 elements are 4, got 5"),
+    "flat": ([1, 0], np.ones(4, F32), 4, 2, ValueError, "values must have a row for each"),
     "int8": ([1, 0], np.ones(4, np.int8), 4, 2, TypeError, "values must be an array of float32"),
     "half": ([1, 0], np.ones(4, np.float16), 4, 2, TypeError, "values must be an array of float32"),
     "byte order": ([1, 0], np.ones(4, ">f4"), 4, 2, TypeError, "values must be an array of float"),

@@ -14,6 +14,7 @@ from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import state
+from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
     Check,
@@ -27,7 +28,6 @@ from fastoptim.optimizer.hyperparameters import (
     may_be_schedule,
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
-from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.plan import LivePlan
 
 Arrays = Mapping[Any, Any] | Sequence[Any]

@@ -3,7 +3,7 @@
 What waits, and the way of a call, are in kernels/update/adder.pyx.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from typing import Any, Self, TypeVar

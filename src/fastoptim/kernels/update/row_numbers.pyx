@@ -187,6 +187,10 @@ cdef int check_rows(object index, object values, Py_ssize_t n_rows, Py_ssize_t l
         raise TypeError("values must be an array of float32 or float64")
     if not (values.flags.c_contiguous and values.flags.aligned):
         raise ValueError("values must be contiguous and aligned")
+    if values.ndim == 0 or len(values) != len(index) and values.size == len(index) * length:
+        raise ValueError(
+            f"values must have a row for each of the {len(index)} row numbers, got shape {values.shape}"
+        )
     if values.size != len(index) * length:
         raise ValueError(
             f"{len(index)} rows of {length} elements are {len(index) * length}, got {values.size}"
