@@ -447,7 +447,9 @@ CALLS = {
     "flush": lambda soft, params: soft.flush(),
     "discard": lambda soft, params: soft.discard(),
     "state_dict": lambda soft, params: soft.state_dict(),
-    "load_state_dict": lambda soft, params: soft.load_state_dict(fo.SoftBatch(fo.SGD(lr=1.0), every=2).state_dict()),
+    "load_state_dict": lambda soft, params: soft.load_state_dict(
+        fo.SoftBatch(fo.SGD(lr=1.0), every=2).state_dict()
+    ),
     "deepcopy": lambda soft, params: copy.deepcopy(soft),
     "save": lambda soft, params: soft.save("nowhere"),
 }

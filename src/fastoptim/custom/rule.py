@@ -38,6 +38,7 @@ class Rule(Optimizer):
         def __getattr__(self, name: str) -> Any: ...
 
     def capsule(self) -> object:
+        """Return the compiled loop."""
         return self._compiled
 
     def coefficients(self, t: int) -> tuple[float, ...]:
