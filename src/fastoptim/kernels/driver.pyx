@@ -16,7 +16,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport Grid, Span, Stage, Stages, Table, blocks_of, rounded
+from fastoptim.kernels.table cimport Grid, Span, Stage, Stages, Table, rounded
 from fastoptim.kernels.threads cimport most_for, region_size
 
 cdef extern from "platform.h":

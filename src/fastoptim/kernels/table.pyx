@@ -6,7 +6,6 @@ The only place that rounds coefficients to float32 and says whether they fit.
 import numpy as np
 
 from libc.math cimport isfinite
-from libc.string cimport memset
 
 cdef extern from "platform.h":
     float fo_rounded(double x) nogil

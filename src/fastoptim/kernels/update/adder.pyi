@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 class Waiting:
     key: Any
-    array: NDArray[Any] | None
+    array: NDArray[Any]  # None where nothing dense has come
     dense: bool
     rows: Any
 

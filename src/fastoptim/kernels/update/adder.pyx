@@ -6,8 +6,6 @@ either the old batch with the old sums or the new with the new: from the first s
 the last count there is no instruction of Python.
 """
 
-import numpy as np
-
 cimport cython
 cimport numpy as cnp
 
@@ -18,13 +16,14 @@ from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Copied, Detour, TouchedRows
 from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.numbers cimport settle
-from fastoptim.kernels.update.pipeline cimport Pipeline, Plan, pass_of
+from fastoptim.kernels.update.pipeline cimport Plan, pass_of
 from fastoptim.kernels.update.store cimport Record, fits, lies_straight
 
 from fastoptim.kernels.update.checks.batches import check_like, gone
 from fastoptim.kernels.update.checks.containers import as_dict
 
 cnp.import_array()
+
 
 @cython.final
 cdef class Waiting:

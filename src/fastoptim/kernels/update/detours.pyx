@@ -61,7 +61,8 @@ cdef class Copied(Detour):
 
     cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad) except -1:
         """Take over a parameter and its gradient, both checked; a number is an array by now."""
-        cdef Span *span = add_span(call.table, self.record.size, self.record.type_num == cnp.NPY_DOUBLE
+        cdef Span *span = add_span(
+            call.table, self.record.size, self.record.type_num == cnp.NPY_DOUBLE
         )
         self.param, self.grad = param, grad
         return self.place(span, False)

@@ -16,7 +16,7 @@ from libc.string cimport memcmp
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span, Stages
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Copied, Detour, Detours, TouchedRows
+from fastoptim.kernels.update.detours cimport Detour, Detours
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
