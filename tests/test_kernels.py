@@ -84,7 +84,7 @@ COALESCED = {
     "negative table": ([1, 0], np.ones(4, F32), -1, 2, ValueError, "at least 0, got -1 and 2"),
     "index of floats": ([1.0, 0.0], np.ones(4, F32), 4, 2, TypeError, "array of integers"),
     "index with two axes": ([[1, 0]], np.ones(4, F32), 4, 2, TypeError, "array of integers"),
-    "beyond": ([4, 0], np.ones((2, 2), F32), 4, 2, IndexError, "is 4, but the parameter has 4 rows"),
+    "beyond": ([4, 0], np.ones((2, 2), F32), 4, 2, IndexError, "but the parameter has 4 rows"),
 }
 
 
