@@ -3,7 +3,7 @@
 import concurrent.futures
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,26 +63,14 @@ def from_memory(flat: list[memoryview]) -> Callable[[int, int], memoryview]:
     return lambda i, at: flat[i][at : at + PIECE]
 
 
-def into_memory(
-    file: io.FileIO, offsets: list[int], flat: list[memoryview]
-) -> Callable[[int, int], memoryview]:
-    """Return a fetch that reads arrays from a file."""
-
-    def fetch(i: int, at: int) -> memoryview:
-        piece = flat[i][at : at + PIECE]
-        pread(file, piece, offsets[i] + at)
-        return piece
-
-    return fetch
-
-
 def from_file(
-    file: io.FileIO, offsets: list[int], sizes: list[int]
+    file: io.FileIO, offsets: list[int], sizes: list[int], into: Sequence[memoryview] = ()
 ) -> Callable[[int, int], memoryview]:
-    """Return a fetch that reads a file and keeps nothing."""
+    """Return a fetch that reads a file, into the bytes of arrays if they are given."""
 
     def fetch(i: int, at: int) -> memoryview:
-        piece = np.empty(min(PIECE, sizes[i] - at), np.uint8).data
+        size = min(PIECE, sizes[i] - at)
+        piece = into[i][at : at + size] if into else np.empty(size, np.uint8).data
         pread(file, piece, offsets[i] + at)
         return piece
 

@@ -21,30 +21,14 @@ import math
 import os
 import re
 import sys
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastoptim.checkpoint.digest import (
-    bytes_of,
-    digest_of,
-    from_file,
-    from_memory,
-    hashes_of,
-    into_memory,
-)
+from fastoptim.checkpoint.digest import bytes_of, digest_of, from_file, from_memory, hashes_of
 from fastoptim.checkpoint.files import naming, replace_file
-from fastoptim.checkpoint.header import (
-    FORMAT,
-    PACKED,
-    SEPARATE,
-    TENSOR_TYPES,
-    TREE,
-    Header,
-    damaged,
-)
+from fastoptim.checkpoint.header import PACKED, TENSOR_TYPES, TREE, Header, damaged, new_metadata
 from fastoptim.checkpoint.tree import from_json, to_json
 
 Path = str | os.PathLike[str]
@@ -95,11 +79,7 @@ def save(path: Path, tree: object) -> None:
     library = safetensors()
     text, arrays = to_json(tree)
     packed = 2 * len(text) + 200 * len(arrays) > LONG_HEADER  # 2: every quote gets a backslash
-    metadata = {
-        "format": FORMAT,
-        "format_version": PACKED if packed else SEPARATE,
-        "library_version": version("fastoptim"),
-    }
+    metadata = new_metadata(packed)
     if packed:
         tensors = packed_tensors(text, arrays)
     else:
@@ -206,8 +186,8 @@ def read_packed(file: io.FileIO, header: Header) -> Any:
 
 def fill(file: io.FileIO, header: Header, arrays: list[NDArray[Any]]) -> None:
     """Read a file's tensors into arrays, and refuse them if the digest says so."""
-    flat = [bytes_of(a) for a in arrays]
-    hashes = hashes_of([a.nbytes for a in arrays], into_memory(file, header.offsets, flat))
+    flat, sizes = [bytes_of(a) for a in arrays], [a.nbytes for a in arrays]
+    hashes = hashes_of(sizes, from_file(file, header.offsets, sizes, flat))
     if digest_of(header.metadata, hashes) != header.metadata["digest"]:
         raise ValueError("its content does not match its digest")
     if sys.byteorder == "big":

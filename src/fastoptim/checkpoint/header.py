@@ -20,6 +20,12 @@ TREE = "tree"  # a tensor of format 2
 ANOTHER_COPY = "load another copy, or an older checkpoint"
 
 
+def new_metadata(packed: bool) -> dict[str, str]:
+    """Return who writes a file, and in which format."""
+    number = PACKED if packed else SEPARATE
+    return {"format": FORMAT, "format_version": number, "library_version": version("fastoptim")}
+
+
 class Header:
     """The checked header of an open file: its metadata, and where each tensor lies."""
 

@@ -137,7 +137,8 @@ class RungeKutta(Checked):
         """Take a step of length h from y, whose slope is known; return the progress then."""
         g = self.stages(fn, start, h)
         self.combine("combine", g, h, self.tableau.b)
-        return self.progress._replace(iter=self.iter + 1, time=self.time + h), None
+        iter_, t, step_size, rejected = self.progress
+        return Progress(iter_ + 1, t + h, step_size, rejected), None
 
     def evaluate(self, fn: Function) -> tuple[Any, Slopes]:
         """Return the loss and the checked gradients at x."""
@@ -159,14 +160,14 @@ class RungeKutta(Checked):
         error: tuple[float, ...] = (),
     ) -> None:
         """Let x be y + h Σ wᵢ kᵢ in one pass; the last k is g, those of weight 0 are not read."""
-        moving, last = self.moving, len(weights) - 1
+        memory, last = self.moving.memory, len(weights) - 1
         both = error or weights
         used = [i for i in range(last) if weights[i] or both[i]]
-        columns = (moving.memory.base, *(moving.memory.columns[i] for i in used), *more)
+        columns = (memory.base, *[memory.columns[i] for i in used], *more)
         used.append(last)
         rows = (weights, error) if error else (weights,)
-        coefficients = tuple(-h * row[i] for row in rows for i in used)
-        moving.move(PASSES[f"{rule}{len(used)}"], g, columns, coefficients)
+        coefficients = tuple([-h * row[i] for row in rows for i in used])
+        self.moving.move(PASSES[f"{rule}{len(used)}"], g, columns, coefficients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step needs to go on: hyperparameters, `time`, `iter`, ….

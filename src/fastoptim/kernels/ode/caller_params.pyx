@@ -184,18 +184,13 @@ cdef bint is_still(object now, object then, object view) except -1:
         return False
     cdef cnp.ndarray a = now
     cdef cnp.ndarray b = view
-    cdef int k
-    if (
-        cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
-        or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b)
-    ):
-        return False
-    for k in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIM(a, k) != cnp.PyArray_DIM(b, k):
-            return False
-        if cnp.PyArray_STRIDE(a, k) != cnp.PyArray_STRIDE(b, k):
-            return False
-    return True
+    cdef int n = cnp.PyArray_NDIM(a)
+    return (
+        cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
+        and n == cnp.PyArray_NDIM(b)
+        and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b), n)
+        and cnp.PyArray_CompareLists(cnp.PyArray_STRIDES(a), cnp.PyArray_STRIDES(b), n)
+    )
 
 
 cdef object number_like(object p, object a):

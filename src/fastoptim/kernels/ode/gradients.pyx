@@ -59,7 +59,7 @@ cdef class Gradients:
         cdef dict d = as_dict("grads", grads)
         cdef dict params = dict.fromkeys(self.columns.keys)
         check_containers(self.params.given, grads, params, d)
-        for key in params:
+        for key in self.columns.keys:
             if key not in d:
                 raise keys_error(params, d)
         if d and all([g is None for g in d.values()]):
