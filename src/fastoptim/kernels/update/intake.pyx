@@ -11,14 +11,16 @@ arrays per key.
 import numpy as np
 
 cimport numpy as cnp
-from cpython.dict cimport PyDict_GetItemWithError, PyDict_Keys, PyDict_Values
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_Values
+from cpython.list cimport PyList_GET_ITEM
+from cpython.object cimport PyObject
 
 from fastoptim.kernels.table cimport Span, Stages, add_span
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, Store, fits, lies_straight
+from fastoptim.kernels.update.store cimport Record, Store, is_straight
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
 from fastoptim.kernels.update.checks.containers import (
@@ -40,43 +42,42 @@ cdef int STRAIGHT_GRAD = cnp.NPY_ARRAY_ALIGNED
 
 cdef int read(Call call, Store store, Detours detours, object params, object grads) except -1:
     """Check every key and write its span into the call's table."""
-    cdef Py_ssize_t i, k = 0, n_known = len(store.order)
+    cdef Py_ssize_t i, n, k = 0, n_known = len(store.order)
+    cdef list keys, arrays, gradients, order = store.order, records = call.records
     cdef Record record
     cdef Span *span
-    cdef object key, p, g
+    cdef PyObject *p                # borrowed of the lists
+    cdef PyObject *g
     take(call, params, grads)
+    keys, arrays, gradients = call.keys, call.arrays, call.gradients
     if store.check_keys is not None and store.iter == 0:
-        store.check_keys(call.keys)
-    call.table.make_room(len(call.keys))
-    for i in range(len(call.keys)):
-        g = call.gradients[i]
-        if g is None:
+        store.check_keys(keys)
+    n = len(keys)
+    call.table.make_room(n)
+    for i in range(n):
+        g = PyList_GET_ITEM(gradients, i)
+        if g == <PyObject *> None:
             continue
-        key = call.keys[i]
-        p = call.arrays[i]
-        if k < n_known and (<Record> store.order[k]).key is key:
-            record = <Record> store.order[k]
+        p = PyList_GET_ITEM(arrays, i)
+        if k < n_known and (<Record> PyList_GET_ITEM(order, k)).key is <object> PyList_GET_ITEM(keys, i):
+            record = <Record> PyList_GET_ITEM(order, k)
         else:
-            record = store.find(key)
-        if (
-            record is not None
-            and type(p) is cnp.ndarray and cnp.PyArray_TYPE(p) == record.type_num
-            and fits(record, p) and lies_straight(record, p, STRAIGHT_PARAM)
-            and type(g) is cnp.ndarray and cnp.PyArray_TYPE(g) == record.type_num
-            and fits(record, g) and lies_straight(record, g, STRAIGHT_GRAD)
+            record = store.find(keys[i])
+        if record is not None and (
+            is_straight(record, p, STRAIGHT_PARAM) and is_straight(record, g, STRAIGHT_GRAD)
         ):
             span = add_span(call.table, record.size, record.type_num == cnp.NPY_DOUBLE)
-            span.p = <Py_ssize_t> cnp.PyArray_DATA(p)
-            span.g = <Py_ssize_t> cnp.PyArray_DATA(g)
+            span.p = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> p)
+            span.g = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> g)
         else:
-            record = detour(call, store, detours, key, p, g, record)
+            record = detour(call, store, detours, keys[i], <object> p, <object> g, record)
             span = &call.table.spans[k]
         connect(call, k, span, record)
         if (<Stages *> span.stages).zero:
-            check_zeroing(call, key, g)
-        call.records.append(record)
+            check_zeroing(call, keys[i], <object> g)
+        records.append(record)
         k += 1
-    if k == 0 and len(call.keys) > 0:
+    if k == 0 and n > 0:
         raise ValueError("every gradient is None: there is nothing to update")
     return 0
 
@@ -85,24 +86,28 @@ cdef int take(Call call, object given_params, object given_grads) except -1:
     """Take a snapshot of both containers, the gradients in the order of the parameters."""
     cdef dict params = given_params if type(given_params) is dict else as_dict("params", given_params)
     cdef dict grads = given_grads if type(given_grads) is dict else as_dict("grads", given_grads)
-    cdef Py_ssize_t i
-    cdef list keys
-    cdef void *found
+    cdef Py_ssize_t i = 0, at = 0
+    cdef PyObject *key
     if params is not given_params or grads is not given_grads or len(params) != len(grads):
         check_containers(given_params, given_grads, params, grads)
         check_keeps_its_arrays(given_params, params)
     call.params, call.grads = given_params, given_grads
     call.keys, call.arrays = PyDict_Keys(params), PyDict_Values(params)
-    call.gradients, keys = PyDict_Values(grads), PyDict_Keys(grads)
-    if len(keys) == len(call.keys):
-        for i in range(len(keys)):
-            if keys[i] is not call.keys[i]:
-                break
-        else:
-            return 0
+    call.gradients = PyDict_Values(grads)
+    while PyDict_Next(grads, &at, &key, NULL) and i < len(call.keys):
+        if key != PyList_GET_ITEM(call.keys, i):
+            return by_key(call, params, grads)
+        i += 1
+    return 0 if i == len(call.keys) else by_key(call, params, grads)
+
+
+cdef int by_key(Call call, dict params, dict grads) except -1:
+    """Look each gradient up: the keys are others, or in another order, or equal but not the same."""
+    cdef PyObject *found
+    cdef object key
     call.gradients = []
     for key in call.keys:
-        found = <void *> PyDict_GetItemWithError(grads, key)
+        found = PyDict_GetItemWithError(grads, key)
         if found == NULL:
             raise keys_error(params, grads)
         call.gradients.append(<object> found)

@@ -9,6 +9,7 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp
@@ -124,7 +125,7 @@ cdef class Memory:
             stages = <Stages *> span.stages
             put(&self.written, stages.rule.slots * 4 + stages.zero * 2 + span.is_double)
             put(&self.written, span.p)
-            put(&self.written, (<Record> call.records[k]).n_bytes)
+            put(&self.written, (<Record> PyList_GET_ITEM(call.records, k)).n_bytes)
             for n in range(stages.rule.slots):
                 put(&self.written, span.s[n])
             put(&self.written, span.average)

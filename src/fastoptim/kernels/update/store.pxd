@@ -1,6 +1,7 @@
 """What is kept for each key between two updates."""
 
 cimport numpy as cnp
+from cpython.object cimport PyObject
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport MOST_DIMS
@@ -28,7 +29,16 @@ cdef class Record:
 
     cdef object new_array(self, int which)
 
-# These two are called twice per key: inline here, since a call to another module costs 2 ns.
+# Inline here, since they are called for each key, and a call to another module costs 2 ns.
+
+cdef inline bint is_straight(Record record, PyObject *a, int needs) noexcept:
+    """Whether an object is an array that can be used where it lies."""
+    return (
+        type(<object> a) is cnp.ndarray
+        and cnp.PyArray_TYPE(<cnp.ndarray> a) == record.type_num
+        and fits(record, <cnp.ndarray> a)
+        and lies_straight(record, <cnp.ndarray> a, needs)
+    )
 
 cdef inline bint fits(Record record, cnp.ndarray a) noexcept:
     """Whether an array has a record's shape."""
