@@ -16,7 +16,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport Grid, Span, Stage, Stages, Table, rounded
+from fastoptim.kernels.table cimport GRID_BYTES, Grid, Span, Stage, Stages, Table, rounded
 from fastoptim.kernels.threads cimport most_for, region_size
 
 cdef extern from "platform.h":
@@ -26,12 +26,20 @@ cdef extern from "platform.h":
     fo_float_mode fo_set_mode(bint flush) nogil
     void fo_put_back(fo_float_mode before) nogil
     void FO_PREFETCH(Py_ssize_t address) nogil
+    void FO_PREFETCH_READ(Py_ssize_t address) nogil
+
+cdef extern from "transpose.h":
+    void fo_columns_f32(
+        const char *a, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t cols, float *x
+    ) noexcept nogil
+    void fo_columns_f64(
+        const char *a, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t cols, double *x
+    ) noexcept nogil
 
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they sit in L1; see table.pyx
     TILE = 512                  # of float32; see blocks
     SPAN_COST = 64              # work to start a row, in elements
-    GRID_TILE = 2048            # elements of a tile, at most; see grid.pyx
     AHEAD = 4                   # rows; see fetch_row
     ELEMENTS = 256              # gathered at a time; see single_elements
 
@@ -136,35 +144,41 @@ cdef inline void scatter(
 cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t end) noexcept nogil:
     """Send tiles of a span through its pipeline where p or g does not lie as the state does.
 
-    A tile of such an array is copied to scratch memory in L1, and p from there. A tile has whole
-    cache lines of both orders, so each line is fetched once.
+    A tile of such an array is copied to scratch memory, and a tile of p back from there. A tile has
+    whole cache lines of both orders, so each line is fetched once. Measured (Adam float32, gradient
+    in Fortran order, one thread, against one in C order): 1.4 times the time for 1000 × 1000, 2.2
+    times for 4000 × 4000. With copies by NumPy before and after: 2.2 and 7.8 times.
     """
     cdef const Stages *stages = <const Stages *> span.stages
     cdef const Grid *grid = <const Grid *> span.grid
-    cdef floating[2][GRID_TILE] scratch
+    cdef double[2][GRID_BYTES // 8] memory
+    cdef floating *scratch = <floating *> &memory[0][0]
+    cdef floating *more_scratch = <floating *> &memory[1][0]
     cdef floating *s[MAX_SLOTS]
     cdef floating *p
     cdef floating *g
     cdef floating *a
     cdef Py_ssize_t[3] at       # of the tile's first element: p, g in bytes, the state in elements
-    cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = GRID_TILE
+    cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = GRID_BYTES
     if stages.n_grad or stages.n_param or stages.average or stages.zero:
         most = TILE if floating is float else TILE // 2
     while tile < end:
         start_of(grid, tile, at)
-        rows = min(grid.tile_rows, grid.rows - tile % grid.tiles_down * grid.tile_rows)
-        cols = min(
-            grid.tile_cols,
-            grid.cols - tile // grid.tiles_down % grid.tiles_across * grid.tile_cols,
+        rows = min(
+            grid.tile_rows,
+            grid.rows - tile // grid.tiles_across % grid.tiles_down * grid.tile_rows,
         )
+        cols = min(grid.tile_cols, grid.cols - tile % grid.tiles_across * grid.tile_cols)
         p, p_down = <floating *> (span.p + at[0]), grid.p_step[0]
         g, g_down = <floating *> (span.g + at[1]), grid.g_step[0]
         if grid.p_copied:
-            p, p_down = scratch[0], cols * <Py_ssize_t> sizeof(floating)
+            p, p_down = scratch, cols * <Py_ssize_t> sizeof(floating)
             gather_tile(span.p + at[0], grid.p_step, rows, cols, p)
         if grid.g_copied:
-            g, g_down = scratch[1], cols * <Py_ssize_t> sizeof(floating)
+            g, g_down = more_scratch, cols * <Py_ssize_t> sizeof(floating)
             gather_tile(span.g + at[1], grid.g_step, rows, cols, g)
+        if grid.g_step[0] == <Py_ssize_t> sizeof(floating) and tile + 1 < end:
+            fetch_tile(span, grid, tile + 1, sizeof(floating))
         whole = rows * cols if grid.whole_rows else cols
         for r in range(1 if grid.whole_rows else rows):
             i = 0
@@ -187,11 +201,11 @@ cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t
 
 cdef inline void start_of(const Grid *grid, Py_ssize_t tile, Py_ssize_t *at) noexcept nogil:
     """Set where a tile's first element is, in p, g and the state."""
-    cdef Py_ssize_t i = tile % grid.tiles_down * grid.tile_rows, j
+    cdef Py_ssize_t i, j = tile % grid.tiles_across * grid.tile_cols
     cdef int k
-    tile //= grid.tiles_down
-    j = tile % grid.tiles_across * grid.tile_cols
     tile //= grid.tiles_across
+    i = tile % grid.tiles_down * grid.tile_rows
+    tile //= grid.tiles_down
     at[0] = i * grid.p_step[0] + j * grid.p_step[1]
     at[1] = i * grid.g_step[0] + j * grid.g_step[1]
     at[2] = i * grid.s_down + j
@@ -203,14 +217,27 @@ cdef inline void start_of(const Grid *grid, Py_ssize_t tile, Py_ssize_t *at) noe
         at[2] += i * grid.s_outer[k]
 
 
+cdef inline void fetch_tile(
+    const Span *span, const Grid *grid, Py_ssize_t tile, Py_ssize_t itemsize
+) noexcept nogil:
+    """Prefetch the columns of a gradient: the hardware prefetcher does not follow so many."""
+    cdef Py_ssize_t[3] at
+    cdef Py_ssize_t k, i
+    start_of(grid, tile, at)
+    for k in range(grid.tile_cols):
+        for i in range(0, grid.tile_rows * itemsize, 64):
+            FO_PREFETCH_READ(span.g + at[1] + k * grid.g_step[1] + i)
+
+
 cdef inline void gather_tile(
     Py_ssize_t base, const Py_ssize_t *step, Py_ssize_t rows, Py_ssize_t cols, floating *x
 ) noexcept nogil:
     cdef Py_ssize_t r, k
     if step[0] == <Py_ssize_t> sizeof(floating):
-        for k in range(cols):
-            for r in range(rows):
-                x[r * cols + k] = read(<const floating *> (base + k * step[1]) + r)
+        if floating is float:
+            fo_columns_f32(<const char *> base, step[1], rows, cols, x)
+        else:
+            fo_columns_f64(<const char *> base, step[1], rows, cols, x)
         return
     for r in range(rows):
         for k in range(cols):

@@ -75,8 +75,10 @@
 
 #if defined(__GNUC__) || defined(__clang__)
   #define FO_PREFETCH(address) __builtin_prefetch((const void *) (address), 1)
+  #define FO_PREFETCH_READ(address) __builtin_prefetch((const void *) (address), 0)
 #else
   #define FO_PREFETCH(address) ((void) (address))
+  #define FO_PREFETCH_READ(address) ((void) (address))
 #endif
 
 /* The lowest bit that is set, and how many are. */

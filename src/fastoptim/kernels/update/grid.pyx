@@ -3,8 +3,8 @@
 The state lies without gaps. Its last axis (the one whose elements are next to each other) is the
 tile's columns. Of the other axes, the tile's rows go along the one whose elements are next to each
 other in p or g, so that a tile takes whole cache lines of both. Example: the state of a parameter of
-shape (1000, 784) in C order, its gradient in Fortran order. A tile is 128 of the 784 columns, 16 of
-the 1000 rows; in the gradient it is 128 pieces of 16 elements, a cache line each.
+shape (1000, 784) in C order, its gradient in Fortran order. A tile is 512 of the 784 columns, 16 of
+the 1000 rows; in the gradient it is 512 pieces of 16 elements, a cache line each.
 
 Axes that are one in all three are joined first: a gradient of a convolution, (32, 3, 5, 5) made of
 the transpose of (75, 32), is two axes, 32 and 75.
@@ -12,12 +12,10 @@ the transpose of (75, 32), is two axes, 32 and 75.
 
 cimport numpy as cnp
 
-from fastoptim.kernels.table cimport MOST_DIMS, Grid
+from fastoptim.kernels.table cimport GRID_BYTES, MOST_DIMS, Grid
 
 cdef enum:
-    TILE_BYTES = 8192           # GRID_TILE of driver.pyx in float32
-    NARROW = 512                # bytes of a tile's row where an array runs down its columns
-    WIDE = 2048                 # where none does
+    ROW_BYTES = 2048            # of a tile
     SHORT = 32                  # elements; shorter rows of an array are copied
 
 
@@ -65,14 +63,14 @@ cdef void make_grid(
     grid.cols = n[j] if axes else 1
     grid.p_step[1] = p[j] if axes else itemsize
     grid.g_step[1] = g[j] if axes else itemsize
-    grid.tile_cols = min(grid.cols, (WIDE if down < 0 else NARROW) // itemsize)
+    grid.tile_cols = min(grid.cols, ROW_BYTES // itemsize)
     if down < 0:
         down = axes - 2
     grid.rows = n[down] if down >= 0 else 1
     grid.s_down = s[down] // itemsize if down >= 0 else grid.cols
     grid.p_step[0] = p[down] if down >= 0 else 0
     grid.g_step[0] = g[down] if down >= 0 else 0
-    grid.tile_rows = min(grid.rows, TILE_BYTES // itemsize // grid.tile_cols)
+    grid.tile_rows = min(grid.rows, GRID_BYTES // itemsize // grid.tile_cols)
     if grid.tile_rows < 1:
         grid.tile_rows = 1
     grid.tiles_down = (grid.rows + grid.tile_rows - 1) // grid.tile_rows
