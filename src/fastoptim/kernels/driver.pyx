@@ -16,7 +16,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport GRID_BYTES, Grid, Span, Stage, Stages, Table, rounded
+from fastoptim.kernels.table cimport GRID_DOUBLES, Grid, Span, Stage, Stages, Table, rounded
 from fastoptim.kernels.threads cimport most_for, region_size
 
 cdef extern from "platform.h":
@@ -151,7 +151,7 @@ cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t
     """
     cdef const Stages *stages = <const Stages *> span.stages
     cdef const Grid *grid = <const Grid *> span.grid
-    cdef double[2][GRID_BYTES // 8] memory
+    cdef double[2][GRID_DOUBLES] memory
     cdef floating *scratch = <floating *> &memory[0][0]
     cdef floating *more_scratch = <floating *> &memory[1][0]
     cdef floating *s[MAX_SLOTS]
@@ -159,7 +159,7 @@ cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t
     cdef floating *g
     cdef floating *a
     cdef Py_ssize_t[3] at       # of the tile's first element: p, g in bytes, the state in elements
-    cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = GRID_BYTES
+    cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = 2 * GRID_DOUBLES
     if stages.n_grad or stages.n_param or stages.average or stages.zero:
         most = TILE if floating is float else TILE // 2
     while tile < end:

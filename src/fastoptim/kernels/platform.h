@@ -3,6 +3,7 @@
 #ifndef FASTOPTIM_PLATFORM_H
 #define FASTOPTIM_PLATFORM_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -150,6 +151,17 @@ static inline int fo_is_zero(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits << 1 == 0;
+}
+
+/* Copies n words of a float's or a double's bits; -0 becomes 0, as it does in a sum that starts at 0.
+   By the bits, since a caller may have switched its thread to take subnormals for zero. */
+static inline void fo_copy_as_sum32(const uint32_t *a, uint32_t *x, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        x[i] = a[i] == 0x80000000u ? 0 : a[i];
+}
+static inline void fo_copy_as_sum64(const uint64_t *a, uint64_t *x, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        x[i] = a[i] == (uint64_t) 1 << 63 ? 0 : a[i];
 }
 
 /* volatile keeps the conversion between the two changes of mode */

@@ -13,6 +13,7 @@ cdef class Waiting:
     cdef readonly object array              # the sum of those that are dense; zeros if none is
     cdef readonly bint dense                # whether any was
     cdef readonly object rows               # instead: the RowSum, if all of them are of rows
+    cdef object spare                       # the one of the batch before, for its memory
 
 # What waits after some call of a soft batch.
 cdef class Batch:

@@ -56,6 +56,8 @@ cdef class Batch:
         """Let nothing wait; the sums are zeros."""
         cdef Waiting waiting
         for waiting in self.waiting.values():
+            if waiting.rows is not None:
+                waiting.spare = waiting.rows
             waiting.dense, waiting.rows = False, None
         self.pending, self.params = 0, None
 
@@ -295,7 +297,11 @@ cdef class Adder(Source):
         """Prepare the sum of a key that has had gradients of rows only; the driver has no part in it."""
         cdef Record record = detour.record
         rows = waiting.rows
-        if rows is None:
+        if rows is None and waiting.spare is not None and waiting.spare.shape == record.shape and (
+            waiting.spare.dtype == record.dtype
+        ):
+            rows = waiting.spare.emptied()
+        elif rows is None:
             rows = self.new_row_sum(record.key, record.shape, record.dtype)
         self.changes.append((waiting, waiting.array, False, rows.plus(*detour.part())))
         span.n = span.rows = 0

@@ -183,13 +183,11 @@ cdef class TouchedRows(Detour):
 
     cdef tuple part(self):
         """Return what this gradient adds to a RowSum: the kind, the rows, their values."""
-        values = self.grad_seen().copy()
-        bits = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
-        bits[bits << 1 == 0] = 0        # −0 becomes 0, as it does in a sum that starts at 0
         by_element = self.given.values.ndim < self.record.ndim
-        kind = Elements if by_element else Rows
         shape = (-1,) if by_element else (self.numbers.count, *self.record.shape[1:])
-        return kind, (self.numbers.as_array().copy(), values.reshape(shape))
+        return Elements if by_element else Rows, (
+            self.numbers.as_array(), self.grad_seen().reshape(shape)
+        )
 
     cdef int gather_from(self, object a, Py_ssize_t *address) except -1:
         copy = np.array(a[self.where], order="C")
@@ -202,6 +200,8 @@ cdef class TouchedRows(Detour):
             for a, copy in self.gathered:
                 a[self.where] = copy
         cdef bint read = call.table.spans[self.k].n > 0         # not where a soft batch keeps rows
+        if call.zero:           # the rows of a source, which makes new ones
+            return 0
         if call.stages[self.record.group].zero and not (read and self.grad is self.given.given):
             cnp.PyArray_CopyInto(self.given.given, ZERO)
         return 0

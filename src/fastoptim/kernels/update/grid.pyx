@@ -12,7 +12,7 @@ the transpose of (75, 32), is two axes, 32 and 75.
 
 cimport numpy as cnp
 
-from fastoptim.kernels.table cimport GRID_BYTES, MOST_DIMS, Grid
+from fastoptim.kernels.table cimport GRID_DOUBLES, MOST_DIMS, Grid
 
 cdef enum:
     ROW_BYTES = 2048            # of a tile
@@ -70,7 +70,7 @@ cdef void make_grid(
     grid.s_down = s[down] // itemsize if down >= 0 else grid.cols
     grid.p_step[0] = p[down] if down >= 0 else 0
     grid.g_step[0] = g[down] if down >= 0 else 0
-    grid.tile_rows = min(grid.rows, GRID_BYTES // itemsize // grid.tile_cols)
+    grid.tile_rows = min(grid.rows, 8 * GRID_DOUBLES // itemsize // grid.tile_cols)
     if grid.tile_rows < 1:
         grid.tile_rows = 1
     grid.tiles_down = (grid.rows + grid.tile_rows - 1) // grid.tile_rows

@@ -24,6 +24,8 @@ cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # sums outside an update have
 cdef extern from "platform.h":
     int fo_lowest(uint64_t x) noexcept nogil
     int fo_ones(uint64_t x) noexcept nogil
+    void fo_copy_as_sum32(const void *a, void *x, Py_ssize_t n) noexcept nogil
+    void fo_copy_as_sum64(const void *a, void *x, Py_ssize_t n) noexcept nogil
 
 
 cdef class RowNumbers:
@@ -230,3 +232,18 @@ def coalesced_rows(
         sum_rows(add, &sums, False, team)
     THREAD_COUNTS.end()
     return numbers.as_array().copy(), out
+
+
+def copy_as_sum(cnp.ndarray values not None, cnp.ndarray out not None):
+    """Copy contiguous values to others; −0 becomes 0, as it does in a sum that starts at 0."""
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(values)
+    if n != cnp.PyArray_SIZE(out) or cnp.PyArray_TYPE(values) != cnp.PyArray_TYPE(out) or not (
+        cnp.PyArray_IS_C_CONTIGUOUS(values) and cnp.PyArray_IS_C_CONTIGUOUS(out)
+    ):
+        raise ValueError("values and out must be contiguous, of one dtype and one size")
+    if cnp.PyArray_TYPE(values) == cnp.NPY_FLOAT:
+        fo_copy_as_sum32(cnp.PyArray_DATA(values), cnp.PyArray_DATA(out), n)
+    elif cnp.PyArray_TYPE(values) == cnp.NPY_DOUBLE:
+        fo_copy_as_sum64(cnp.PyArray_DATA(values), cnp.PyArray_DATA(out), n)
+    else:
+        raise TypeError("values must be an array of float32 or float64")
