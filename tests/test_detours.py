@@ -1,4 +1,4 @@
-"""Arrays in any place and order: what is not used where it lies is copied, tile by tile or first."""
+"""Arrays in any place and order: what cannot be used where it lies is copied."""
 
 import numpy as np
 import pytest

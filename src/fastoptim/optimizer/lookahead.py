@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, overload
 
-from fastoptim.kernels.ode.workspace import MovingParams as Points
+from fastoptim.kernels.ode.workspace import MovingParams
 from fastoptim.optimizer.base import Arrays, Optimizer
 from fastoptim.optimizer.objective import Function, loss_and_grads
 
@@ -43,53 +43,53 @@ class AtPosition:
         dict or list
             Arrays like the parameters, in memory that the next call uses again.
         """
-        points = self.points()
+        moving = self.moving()
 
         def position() -> tuple[Any, dict[str, Any], dict[str, Any], object]:
-            return points.ahead(*self.leap(points)), {}, {}, None
+            return moving.ahead(*self.leap(moving)), {}, {}, None
 
-        return points.session(params, position)
+        return moving.session(params, position)
 
     def step(self, params: Arrays, fn: Function) -> Any:
         """Evaluate a function where the arrays of `params` are p + αv, and update at p.
 
         In passes over memory: one to keep p and write p + αv, one to take p back, and the update.
         """
-        optimizer, points = self.optimizer, self.points()
-        loss, grads = points.session(params, partial(self.evaluate, points, fn))
+        optimizer, moving = self.optimizer, self.moving()
+        loss, grads = moving.session(params, partial(self.evaluate, moving, fn))
         optimizer.update(params, grads)
         return loss
 
     def evaluate(
-        self, points: Points, fn: Function
+        self, moving: MovingParams, fn: Function
     ) -> tuple[Any, dict[str, Any], dict[str, Any], object]:
-        """Return the loss and the gradients at the position, as `Points.session` wants it."""
-        points.leap(*self.leap(points))
-        loss, grads = loss_and_grads(fn(points.given))
+        """Return the loss and the gradients at the position, as `MovingParams.session` wants it."""
+        moving.leap(*self.leap(moving))
+        loss, grads = loss_and_grads(fn(moving.given))
         zeroing = any(view.zero_grads for view in self.optimizer.views())
-        grads = points.lasting(grads, zeroing)
-        points.back()
+        grads = moving.lasting(grads, zeroing)
+        moving.back()
         return (loss, grads), {}, {}, None
 
-    def points(self) -> Points:
+    def moving(self) -> MovingParams:
         """Return the optimizer's workspace, which it gets when it first looks ahead."""
-        points: Points = vars(self.optimizer).setdefault("_points", Points(0))
-        return points
+        moving: MovingParams = vars(self.optimizer).setdefault("moving", MovingParams(0))
+        return moving
 
-    def leap(self, points: Points) -> Leap:
+    def leap(self, moving: MovingParams) -> Leap:
         """Return v, the α of each group, and which of them each parameter has; v may be None."""
         optimizer = self.optimizer
         slots = optimizer.v  # type: ignore[attr-defined]
-        v = [slots.get(key) for key in points.keys]
+        v = [slots.get(key) for key in moving.keys]
         if all(a is None for a in v):  # nothing has moved yet
             return None, (), []
-        for key, x, a in zip(points.keys, points.x, v, strict=True):
+        for key, x, a in zip(moving.keys, moving.x, v, strict=True):
             if a is not None:
                 check_fits(key, x, a)
-        given = v if is_list(points.given) else dict(zip(points.keys, v, strict=True))
+        given = v if is_list(moving.given) else dict(zip(moving.keys, v, strict=True))
         alphas = tuple(view.alpha for view in optimizer.views())  # type: ignore[attr-defined]
-        rows = [optimizer.group_of(key) for key in points.keys]
-        return points.gradients(given, False), alphas, rows
+        rows = [optimizer.group_of(key) for key in moving.keys]
+        return moving.gradients(given, False), alphas, rows
 
 
 def check_fits(key: object, x: Any, v: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from fastoptim.checkpoint import file as checkpoint
-from fastoptim.kernels.update.adder import Adder, Batch
+from fastoptim.kernels.update.adder import Adder
+from fastoptim.kernels.update.batch import Batch
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import state
 from fastoptim.optimizer.base import Arrays, Optimizer

@@ -1,27 +1,13 @@
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastoptim.kernels.update.batch import Batch
 from fastoptim.kernels.update.engine import Engine, Source
 from fastoptim.kernels.update.pipeline import Plan
 
 T = TypeVar("T")
-
-class Waiting:
-    key: Any
-    array: NDArray[Any]  # None where nothing dense has come
-    dense: bool
-    rows: Any
-
-class Batch:
-    pending: int
-    waiting: dict[Any, Waiting]
-    params: Any
-    def __init__(
-        self, pending: int = 0, sums: Mapping[Any, Any] = {}, rows: Mapping[Any, Any] = {}
-    ) -> None: ...
 
 class Adder(Source):
     batch: Batch
