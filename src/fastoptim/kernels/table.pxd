@@ -23,7 +23,7 @@ cdef struct Stages:
 
 cdef enum:
     MOST_DIMS = 64      # NumPy's own limit
-    GRID_DOUBLES = 4096 # a tile has the memory of so many, at most
+    GRID_DOUBLES = 4096  # a tile has the memory of so many, at most
 
 # Where a parameter or its gradient does not lie as the state does: in a grid of tiles, that is in
 # rows along the state's last axis (cols elements, next to each other in the state) and down another.

@@ -79,8 +79,8 @@ class AtPosition:
     def leap(self, moving: MovingParams) -> Leap:
         """Return v, the α of each group, and which of them each parameter has; v may be None."""
         optimizer = self.optimizer
-        slots = optimizer.v  # type: ignore[attr-defined]
-        v = [slots.get(key) for key in moving.keys]
+        records = optimizer.engine.store.records
+        v = [records[key].state.get("v") if key in records else None for key in moving.keys]
         if all(a is None for a in v):  # nothing has moved yet
             return None, (), []
         for key, x, a in zip(moving.keys, moving.x, v, strict=True):

@@ -8,6 +8,12 @@ from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.store cimport Record
 
+cdef class Addition:
+    cdef list now                           # Waiting, one per span
+    cdef list changes                       # (Waiting, array, dense, rows): what will wait of them
+    cdef dict waiting                       # the batch's with the keys that are new, or None
+    cdef bint done                          # whether the gradients have been added, and not applied
+
 cdef class Adder(Source):
     cdef Engine engine
     cdef Stations stations
@@ -16,10 +22,8 @@ cdef class Adder(Source):
     cdef readonly Batch batch
     cdef Batch loaded                       # what `applied` puts in its place, or None
     cdef list order                         # Waiting as the latest call had them, one per span
-    cdef list now                           # the same of this call
-    cdef list changes                       # (Waiting, array, dense, rows): what this call changes
-    cdef dict waiting                       # with the keys that this call brings
-    cdef bint busy, added
+    cdef Addition addition                  # of the call that is going on, or None
+    cdef bint busy
 
     cdef int begin(self) except -1
     cdef bint check(self, object params, object grads, Plan plan) except -1

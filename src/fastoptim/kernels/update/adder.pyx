@@ -27,6 +27,11 @@ cnp.import_array()
 
 
 @cython.final
+cdef class Addition:
+    """What one call brings to the batch; see adder.pxd."""
+
+
+@cython.final
 cdef class Adder(Source):
     """What a soft batch adds to, and the way of its calls.
 
@@ -59,7 +64,7 @@ cdef class Adder(Source):
             return self.apply(params, plan, 1.0 / calls if mean else 1.0, calls)
         finally:
             self.stations.end()
-            self.now = self.changes = self.waiting = None
+            self.addition = None
             self.busy = False
 
     def flush(self, params, Plan plan not None, bint mean):
@@ -92,7 +97,6 @@ cdef class Adder(Source):
                 self.forget()
             return applied
         finally:
-            self.now = None
             self.busy = False
 
     def discard(self):
@@ -133,7 +137,6 @@ cdef class Adder(Source):
                 "one; give each thread its own, or a lock around it"
             )
         self.busy = True
-        self.added = False
         return 0
 
     # ------------------------------------------------ one call
@@ -145,6 +148,7 @@ cdef class Adder(Source):
         """
         cdef Stations stations = self.stations
         cdef Engine engine = self.engine
+        cdef bint may_go_on
         cdef int team
         engine.begin()
         try:
@@ -153,29 +157,32 @@ cdef class Adder(Source):
             stations.check(params, grads)
             self.check_keys()
             team = stations.thread_counts.begin(stations.call.table.work, True)
-            if not stations.may_go_on(team):
+            may_go_on = stations.may_go_on(team)
+            stations.thread_counts.end()
+            if not may_go_on:
                 return False
             stations.store.keep_drafts(stations.call)
             self.prepare()
             return True
         finally:
-            stations.thread_counts.end()
             engine.busy = False
 
     cdef int check_keys(self) except -1:
         """Find what waits of each key; refuse keys that are gone or no longer like their sums."""
         cdef Call call = self.stations.call
+        cdef Addition addition
         cdef Waiting waiting
         cdef Record record
         cdef Py_ssize_t k, n_known = len(self.order), there = 0
-        self.now = []
+        self.addition = addition = Addition()
+        addition.now, addition.changes = [], []
         for k in range(call.table.count):
             record = <Record> call.records[k]
             if k < n_known and (<Waiting> self.order[k]).key is record.key:
                 waiting = <Waiting> self.order[k]
             else:
                 waiting = self.batch.waiting.get(record.key)
-            self.now.append(waiting)
+            addition.now.append(waiting)
             if waiting is None:
                 continue
             if waiting.rows is not None:
@@ -216,9 +223,9 @@ cdef class Adder(Source):
         cdef Span *span
         cdef cnp.ndarray array
         cdef Py_ssize_t k, next_detour = 0, n_detours = len(call.detours or ())
-        self.changes = []
         for k in range(call.table.count):
-            span, record, waiting = &call.table.spans[k], <Record> call.records[k], <Waiting> self.now[k]
+            span, record = &call.table.spans[k], <Record> call.records[k]
+            waiting = <Waiting> self.addition.now[k]
             detour = None
             if next_detour < n_detours and (<Detour> call.detours[next_detour]).k == k:
                 detour = call.detours[next_detour]
@@ -230,7 +237,7 @@ cdef class Adder(Source):
                 continue
             array = array_for(record, waiting)
             if array is not waiting.array or not waiting.dense:
-                self.changes.append((waiting, array, True, None))
+                self.addition.changes.append((waiting, array, True, None))
             span.p = <Py_ssize_t> cnp.PyArray_DATA(array)
             if type(detour) is TouchedRows:
                 (<TouchedRows> detour).lead_to(call, array)
@@ -242,9 +249,9 @@ cdef class Adder(Source):
         """Return what will wait of a key that is new in this batch."""
         cdef Waiting waiting = Waiting.__new__(Waiting)
         waiting.key = record.key
-        if self.waiting is None:
-            self.waiting = dict(self.batch.waiting)
-        self.now[k] = self.waiting[record.key] = waiting
+        if self.addition.waiting is None:
+            self.addition.waiting = dict(self.batch.waiting)
+        self.addition.now[k] = self.addition.waiting[record.key] = waiting
         return waiting
 
     cdef int add_rows(self, Waiting waiting, TouchedRows detour, Span *span) except -1:
@@ -257,7 +264,7 @@ cdef class Adder(Source):
             rows = waiting.spare.emptied()
         elif rows is None:
             rows = self.new_row_sum(record.key, record.shape, record.dtype)
-        self.changes.append((waiting, waiting.array, False, rows.plus(*detour.part())))
+        self.addition.changes.append((waiting, waiting.array, False, rows.plus(*detour.part())))
         span.n = span.rows = 0
         return 0
 
@@ -265,12 +272,13 @@ cdef class Adder(Source):
 
     cdef int before_reading(self) except -1:
         """Add the gradients of the call that was checked."""
+        cdef Addition addition = self.addition
         cdef Call call = self.stations.call
         cdef Waiting waiting
         cdef Detour detour
         cdef Py_ssize_t k
         cdef int team, zero
-        if self.now is None:            # of a flush: there is none
+        if addition is None:            # of a flush: there is none
             return 0
         for k in range(len(call.plan.pipelines)):
             zero = call.stages[k].zero
@@ -283,15 +291,15 @@ cdef class Adder(Source):
         with nogil:
             run(call.table, False, team)
         self.thread_counts.end()
-        if self.waiting is not None:
-            self.batch.waiting = self.waiting
-        for change in self.changes:
+        if addition.waiting is not None:
+            self.batch.waiting = addition.waiting
+        for change in addition.changes:
             waiting, array, dense, rows = <tuple> change
             waiting.array, waiting.dense, waiting.rows = array, dense, rows
         self.batch.pending += 1
         self.batch.params = call.params
-        self.order = self.now
-        self.added = True
+        self.order = addition.now
+        addition.done = True
         for detour in call.detours or ():
             detour.take_back(call)
         return 0
@@ -303,7 +311,8 @@ cdef class Adder(Source):
             self.order = []
         else:
             self.batch.reset()
-        self.added = False
+        if self.addition is not None:
+            self.addition.done = False
 
     cdef bint apply(self, object params, Plan plan, double factor, Py_ssize_t calls) except -1:
         """Update with the batch as it is when this call has been added."""
@@ -311,11 +320,11 @@ cdef class Adder(Source):
         try:
             applied = self.engine.apply(params, self.means(params), plan, factor, self)
         except BaseException as problem:
-            if self.added:
+            if self.addition is not None and self.addition.done:
                 note_discarded(problem, calls)
                 self.forget()
             raise
-        if self.added:                  # and it was not applied: the sum is not finite
+        if self.addition is not None and self.addition.done:    # and it was not applied: the sum is not finite
             self.forget()
         return applied
 
@@ -323,11 +332,15 @@ cdef class Adder(Source):
         """Return the sums, as they are when this call has been added, in the container of `params`."""
         cdef Waiting waiting
         cdef dict sums = {}
-        cdef dict batch = self.batch.waiting if self.waiting is None else self.waiting
-        for waiting in batch.values():
+        cdef Addition addition = self.addition
+        cdef dict waits = self.batch.waiting
+        if addition is not None and addition.waiting is not None:
+            waits = addition.waiting
+        for waiting in waits.values():
             sums[waiting.key] = waiting.gradient
-        for waiting, array, dense, rows in self.changes or ():
-            sums[waiting.key] = array if dense else rows.gradient()
+        if addition is not None:
+            for waiting, array, dense, rows in addition.changes:
+                sums[waiting.key] = array if dense else rows.gradient()
         means = {key: sums.get(key) for key in as_dict("params", params)}
         return list(means.values()) if isinstance(params, (list, tuple)) else means
 
