@@ -34,6 +34,7 @@ cdef class Adder(Source):
     cdef list changes                       # (Waiting, array, dense, rows): what this call changes
     cdef dict waiting                       # with the keys that this call brings
     cdef bint busy, added
+    cdef bint checked                       # whether only what the sum shows can still be refused
 
     cdef int begin(self) except -1
     cdef bint check(self, object params, object grads, Plan plan) except -1

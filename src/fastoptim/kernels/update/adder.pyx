@@ -129,8 +129,9 @@ cdef class Adder(Source):
                     params, plan, 1.0 / batch.pending if mean else 1.0, batch.pending
                 )
             except FloatingPointError as problem:
-                note_discarded(problem, batch.pending)
-                self.forget()
+                if self.checked:                    # else it is not of the sum
+                    note_discarded(problem, batch.pending)
+                    self.forget()
                 raise
             if not applied:
                 self.forget()
@@ -142,8 +143,10 @@ cdef class Adder(Source):
     def discard(self):
         """Forget what waits."""
         self.begin()
-        self.forget()
-        self.busy = False
+        try:
+            self.forget()
+        finally:
+            self.busy = False
 
     def still(self, function):
         """Call a function while neither the sums nor the optimizer can change."""
@@ -177,7 +180,7 @@ cdef class Adder(Source):
                 "one; give each thread its own, or a lock around it"
             )
         self.busy = True
-        self.added = False
+        self.added = self.checked = False
         return 0
 
     # ------------------------------------------------ one call
@@ -310,16 +313,17 @@ cdef class Adder(Source):
         cdef Detour detour
         cdef Py_ssize_t k
         cdef int team, zero
+        self.checked = True
         if self.now is None:            # of a flush: there is none
             return 0
         for k in range(len(call.plan.pipelines)):
             zero = call.stages[k].zero
             set_bare(&call.stages[k], pass_of("add"))
             call.stages[k].zero = zero
-        if call.numbers:
-            settle(call, self.stations.numbers, False)
         call.table.number_blocks()
         team = self.thread_counts.begin(call.table.work, False)
+        if call.numbers:
+            settle(call, self.stations.numbers, False)
         with nogil:
             run(call.table, False, team)
         self.thread_counts.end()
