@@ -12,6 +12,7 @@ cdef class Addition:
     cdef list now                           # Waiting, one per span
     cdef list changes                       # (Waiting, array, dense, rows): what will wait of them
     cdef dict waiting                       # the batch's with the keys that are new, or None
+    cdef bint checked                       # whether only what the sum shows can still be refused
     cdef bint done                          # whether the gradients have been added, and not applied
 
 cdef class Adder(Source):
@@ -26,6 +27,7 @@ cdef class Adder(Source):
     cdef bint busy
 
     cdef int begin(self) except -1
+    cdef int end(self) except -1
     cdef bint check(self, object params, object grads, Plan plan) except -1
     cdef int check_keys(self) except -1
     cdef int prepare(self) except -1

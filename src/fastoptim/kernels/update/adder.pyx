@@ -64,8 +64,7 @@ cdef class Adder(Source):
             return self.apply(params, plan, 1.0 / calls if mean else 1.0, calls)
         finally:
             self.stations.end()
-            self.addition = None
-            self.busy = False
+            self.end()
 
     def flush(self, params, Plan plan not None, bint mean):
         """Update with what waits; return whether there was anything to apply."""
@@ -90,20 +89,23 @@ cdef class Adder(Source):
                     params, plan, 1.0 / batch.pending if mean else 1.0, batch.pending
                 )
             except FloatingPointError as problem:
-                note_discarded(problem, batch.pending)
-                self.forget()
+                if self.addition.checked:                    # else it is not of the sum
+                    note_discarded(problem, batch.pending)
+                    self.forget()
                 raise
             if not applied:
                 self.forget()
             return applied
         finally:
-            self.busy = False
+            self.end()
 
     def discard(self):
         """Forget what waits."""
         self.begin()
-        self.forget()
-        self.busy = False
+        try:
+            self.forget()
+        finally:
+            self.end()
 
     def still(self, function):
         """Call a function while neither the sums nor the optimizer can change."""
@@ -111,7 +113,7 @@ cdef class Adder(Source):
         try:
             return self.engine.still(function)
         finally:
-            self.busy = False
+            self.end()
 
     def start(self, Batch batch not None):
         """Let a batch wait in a new adder."""
@@ -128,7 +130,7 @@ cdef class Adder(Source):
             function(self)
         finally:
             self.loaded = None
-            self.busy = False
+            self.end()
 
     cdef int begin(self) except -1:
         if self.busy:
@@ -136,7 +138,13 @@ cdef class Adder(Source):
                 "this SoftBatch is in the middle of a call, in another thread or further up in this "
                 "one; give each thread its own, or a lock around it"
             )
+        self.addition = Addition()
         self.busy = True
+        return 0
+
+    cdef int end(self) except -1:
+        self.addition = None
+        self.busy = False
         return 0
 
     # ------------------------------------------------ one call
@@ -170,11 +178,10 @@ cdef class Adder(Source):
     cdef int check_keys(self) except -1:
         """Find what waits of each key; refuse keys that are gone or no longer like their sums."""
         cdef Call call = self.stations.call
-        cdef Addition addition
+        cdef Addition addition = self.addition
         cdef Waiting waiting
         cdef Record record
         cdef Py_ssize_t k, n_known = len(self.order), there = 0
-        self.addition = addition = Addition()
         addition.now, addition.changes = [], []
         for k in range(call.table.count):
             record = <Record> call.records[k]
@@ -278,16 +285,17 @@ cdef class Adder(Source):
         cdef Detour detour
         cdef Py_ssize_t k
         cdef int team, zero
-        if addition is None:            # of a flush: there is none
+        addition.checked = True
+        if addition.now is None:            # of a flush: there is none
             return 0
         for k in range(len(call.plan.pipelines)):
             zero = call.stages[k].zero
             set_bare(&call.stages[k], pass_of("add"))
             call.stages[k].zero = zero
-        if call.numbers:
-            settle(call, self.stations.numbers, False)
         call.table.number_blocks()
         team = self.thread_counts.begin(call.table.work, False)
+        if call.numbers:
+            settle(call, self.stations.numbers, False)
         with nogil:
             run(call.table, False, team)
         self.thread_counts.end()
@@ -311,8 +319,7 @@ cdef class Adder(Source):
             self.order = []
         else:
             self.batch.reset()
-        if self.addition is not None:
-            self.addition.done = False
+        self.addition.done = False
 
     cdef bint apply(self, object params, Plan plan, double factor, Py_ssize_t calls) except -1:
         """Update with the batch as it is when this call has been added."""
@@ -320,11 +327,11 @@ cdef class Adder(Source):
         try:
             applied = self.engine.apply(params, self.means(params), plan, factor, self)
         except BaseException as problem:
-            if self.addition is not None and self.addition.done:
+            if self.addition.done:
                 note_discarded(problem, calls)
                 self.forget()
             raise
-        if self.addition is not None and self.addition.done:    # and it was not applied: the sum is not finite
+        if self.addition.done:    # and it was not applied: the sum is not finite
             self.forget()
         return applied
 
@@ -334,13 +341,12 @@ cdef class Adder(Source):
         cdef dict sums = {}
         cdef Addition addition = self.addition
         cdef dict waits = self.batch.waiting
-        if addition is not None and addition.waiting is not None:
+        if addition.waiting is not None:
             waits = addition.waiting
         for waiting in waits.values():
             sums[waiting.key] = waiting.gradient
-        if addition is not None:
-            for waiting, array, dense, rows in addition.changes:
-                sums[waiting.key] = array if dense else rows.gradient()
+        for waiting, array, dense, rows in addition.changes or ():
+            sums[waiting.key] = array if dense else rows.gradient()
         means = {key: sums.get(key) for key in as_dict("params", params)}
         return list(means.values()) if isinstance(params, (list, tuple)) else means
 

@@ -39,6 +39,8 @@ cdef class Stations:
         coefficients.fill(self.call)
         self.memory.check(self.call, self.detours)
         self.call.table.number_blocks()
+        if self.call.plan.surveys:
+            self.survey.prepare(self.call)
         return 0
 
     cdef bint may_go_on(self, int team) except -1:
@@ -104,16 +106,16 @@ cdef class Engine(Stations):
         try:
             call.begin(plan, factor, source is not None)
             self.check(params, grads)
-            if source is not None:
-                source.before_reading()
-            team = self.thread_counts.begin(call.table.work, False)
-            if not self.may_go_on(team):
-                self.thread_counts.end()
-                return False
             self.store.prepare(call)
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
+            team = self.thread_counts.begin(call.table.work, False)
+            if source is not None:      # what memory is for is there: its gradients are made but once
+                source.before_reading()
+            if not self.may_go_on(team):
+                self.thread_counts.end()
+                return False
             if call.numbers:
                 settle(call, self.numbers, True)
             with nogil:

@@ -17,7 +17,7 @@ from libc.string cimport memcmp
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span, Stages
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Detour, Detours
+from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
@@ -136,6 +136,8 @@ cdef class Memory:
             put_array(&self.written, detour.param)
             stages = &call.stages[detour.record.group]
             put_array(&self.written if stages.zero else &self.read, detour.grad)
+            if stages.zero and type(detour) is TouchedRows:     # whose sums may lie where they did
+                put_array(&self.written, (<TouchedRows> detour).given.given)
         return 0
 
     cdef int list_written(self, Call call) except -1:

@@ -54,7 +54,7 @@ cdef int settle(Call call, Table few, bint update) except -1:
 
 
 cdef list update_numbers(Call call, Table few):
-    """Run the rules of the parameters that are numbers; return their arrays, and what those held."""
+    """Run the rules of the parameters that are numbers; return what they write, and what it held."""
     cdef Detour detour
     cdef Record record
     kept = []
@@ -68,7 +68,10 @@ cdef list update_numbers(Call call, Table few):
         few.count += 1
         record = detour.record
         state, average = call.state_of(detour.k, record.state, record.average)
-        for a in [*state.values(), *([] if average is None else [average])]:
+        written = [*state.values(), *([] if average is None else [average])]
+        if call.stages[record.group].zero:
+            written.append(detour.grad)             # an array of no axes, or a soft batch's sum
+        for a in written:
             kept.append((a, a.copy()))
     few.number_blocks()
     run(few, call.flush, 1)

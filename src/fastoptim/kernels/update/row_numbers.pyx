@@ -46,8 +46,8 @@ cdef class RowNumbers:
         cdef Py_ssize_t given = index.shape[0], k, bad = -1
         cdef bint increasing = True
         if given > self.rows.shape[0]:
-            self.buffer = np.zeros(given + given // 2, np.intp)
-            self.rows = self.buffer
+            buffer = np.zeros(given + given // 2, np.intp)
+            self.rows, self.buffer = buffer, buffer
         np.copyto(self.buffer[:given], index, casting="unsafe")
         with nogil:
             for k in range(given):
@@ -76,13 +76,13 @@ cdef class RowNumbers:
         if n_rows > self.bits.shape[0] * 64:
             words = np.zeros((n_rows + 4095) // 4096, np.uint64)
             before = np.zeros((n_rows + 63) // 64, np.intp)
-            self.bits = np.zeros((n_rows + 63) // 64, np.uint64)
-            self.words, self.before = words, before
+            bits = np.zeros((n_rows + 63) // 64, np.uint64)
+            self.bits, self.words, self.before = bits, words, before    # all or, without memory, none
         if given + 2 > self.start.shape[0]:
             size = given + given // 2 + 2
             order, which = np.zeros(size, np.intp), np.zeros(size, np.intp)
-            self.start = np.zeros(size, np.intp)
-            self.order, self.which = order, which
+            start = np.zeros(size, np.intp)
+            self.start, self.order, self.which = start, order, which
         return 0
 
     cdef int mark(self, str name, object index, Py_ssize_t given, bint unique) except -1:

@@ -34,6 +34,18 @@ cdef class Copy:
         self.array = np.empty(record.shape, record.dtype)
 
 
+cdef bint are_finite(const Span *span) noexcept nogil:
+    """Whether all numbers of a gradient in C order are finite.
+
+    It needs no memory and no Python, since the sums of a soft batch have been made by then.
+    """
+    cdef Py_ssize_t i
+    for i in range(span.n):
+        if not isfinite((<const double *> span.g)[i] if span.is_double else (<const float *> span.g)[i]):
+            return False
+    return True
+
+
 @cython.final
 cdef class Survey:
     """Reads all gradients once, in C order, so that no layout changes the norm."""
@@ -50,9 +62,8 @@ cdef class Survey:
         cdef const Rule *rule = pass_of("survey")
         cdef double factor = call.factor, norm_factor
         cdef Py_ssize_t k
-        set_bare(&self.copy_stages, pass_of("copy"))
-        self.fill(call, team)
         with nogil:
+            run(self.copying, False, team)
             survey(rule, factor, self.table, self.sum_of, team)
         if call.plan.skips or call.plan.raises:
             k = self.first_not_finite(call)
@@ -67,12 +78,13 @@ cdef class Survey:
                 check_factors(call)
         return True
 
-    cdef int fill(self, Call call, int team) except -1:
-        """List the gradients, each in C order: copies of those that lie otherwise."""
+    cdef int prepare(self, Call call) except -1:
+        """List the gradients, each in C order; make room for copies of those that lie otherwise."""
         cdef Py_ssize_t k
         cdef const Span *given
         cdef Record record
         cdef Detour detour
+        set_bare(&self.copy_stages, pass_of("copy"))
         self.table.count = self.copying.count = 0
         self.table.make_room(call.table.count)
         self.copying.make_room(call.table.count)
@@ -89,8 +101,6 @@ cdef class Survey:
             self.sums = np.zeros(2 * self.table.n_blocks)
             self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
         self.copying.number_blocks()
-        with nogil:
-            run(self.copying, False, team)
         return 0
 
     cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1:
@@ -124,7 +134,7 @@ cdef class Survey:
                 k += 1
             if k != looked_at:      # finite numbers whose squares are not are looked at once more
                 looked_at = k
-                if not np.isfinite(self.grad_seen(call, k)).all():
+                if not are_finite(&self.table.spans[k]):
                     return k
         return -1
 
