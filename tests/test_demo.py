@@ -187,7 +187,7 @@ def test_it_learns(tmp_path, capsys):
     """36 steps bring the loss far below that of a guess, ln 10 = 2.3."""
     arguments = ["--rules", "SGD", "AdamW", "--methods", "SGD", "Heun"]
     _, out, _ = run(capsys, tmp_path, *arguments, "--epochs", "3")
-    of_rules, of_methods = out.split("Losses")
+    of_rules, of_methods, _ = out.split("Losses: ")
     losses = []
     for row in rows(of_rules).values():
         losses += row[2:4]

@@ -3,6 +3,8 @@
 import doctest
 import pkgutil
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -70,3 +72,40 @@ def test_the_diff_in_contributing_is_what_the_files_say():
         for line in lines:
             assert line[0] in "+@"
             assert line[0] == "@" or line[1:].strip() in text
+
+
+def test_the_way_in_contributing_is_what_the_code_says():
+    command = [sys.executable, str(ROOT / "docs" / "way.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def cells_of_where_things_are():
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = page.split("## Where things are")[1].split("## ")[0]
+    return [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("cell", cells_of_where_things_are())
+def test_things_are_where_contributing_says(cell):
+    folders = [ROOT / "src" / "fastoptim", ROOT]
+    names = re.findall(r"`([^`]+)`(:?)", cell)
+    assert names
+    for name, colon in names:
+        if "/" not in name and "." not in name:     # a function
+            continue
+        assert any((folder / name).exists() for folder in folders), name
+        if colon:
+            folders.append(folders[0] / name)
+
+
+LINKS = [
+    (page.relative_to(ROOT).as_posix(), link)
+    for page in (ROOT / "README.md", ROOT / "bench" / "README.md", *(ROOT / "docs").glob("*.md"))
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_to_files(page, link):
+    assert (ROOT / page).parent.joinpath(link).exists()

@@ -24,6 +24,8 @@ from reference import ORACLES, Staged, global_norm
 
 import fastoptim as fo
 from fastoptim.kernels import driver
+from fastoptim.optimizer.base import Optimizer
+from fastoptim.optimizer.hyperparameters import checks_of
 
 SHAPES = {"W": (30, 41), "b": (7,), "c": (1025,), "e": (0,), "s": ()}
 
@@ -34,6 +36,11 @@ def pair(case, options, dtype, shapes=SHAPES):
     expected = arrays(rng, shapes, dtype)
     params = copies(expected)
     return rng, case.ours_with(options), case.oracle_with(options), params, expected
+
+
+def test_every_option_is_among_those_that_all_rules_are_run_with():
+    tried = {name for options in OPTIONS.values() for name in options}
+    assert set(checks_of(Optimizer)) == tried | {"nonfinite", "denormals", "groups"}
 
 
 @every_option

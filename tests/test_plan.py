@@ -5,6 +5,8 @@ import pytest
 from helpers import assert_same_array, every_class
 
 import fastoptim as fo
+from fastoptim.optimizer.base import Optimizer
+from fastoptim.optimizer.hyperparameters import checks_of, may_be_schedule
 
 
 def numbers(*values):
@@ -55,6 +57,11 @@ def same(ours, by_hand, schedules, groups=()):
             assert_same_array(getattr(ours, slot)[key], state, f"{slot}[{key!r}]")
     for key, average in by_hand.average_of.items():
         assert_same_array(ours.average_of[key], average, f"average_of[{key!r}]")
+
+
+def test_every_option_that_may_be_a_schedule_is_tried_as_one():
+    options = {name for name, check in checks_of(Optimizer).items() if may_be_schedule(check)}
+    assert set(SCHEDULES) == {"lr", *options}
 
 
 @every_class

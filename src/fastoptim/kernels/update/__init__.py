@@ -1,1 +1,63 @@
-"""One update: the stations that the keys of a dict pass through."""
+"""One update: the stations that the keys of a dict pass.
+
+params, grads
+│
+│    engine.begin           Refuse to begin in the middle of another call
+│    call.begin             Forget all, and set the stages of this call
+├─╮  check                  Check all but the gradients' numbers; the call must have begun
+│ │  intake.read            Check every key and write its span into the call's table
+│ │  coefficients.fill      Let each span point at its coefficients; refuse what its dtype cannot
+│ │                         hold
+│ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
+│ │                         written memory
+│ │  table.number_blocks    Number the blocks of the spans, one after the other, and sum up the
+│ │                         work
+├─╯
+╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
+│    learning.begin         Return the count for an update of so many elements, which starts now
+├─╮  may_go_on              Look at the gradients' numbers; return whether they may be used
+│ ╎  detours.bring_in       Make the gradient that the stations look at
+│ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
+├─╯
+├──→ return False
+│    store.prepare          Make the state, the averages and the records that a call's keys do not
+│                           have yet
+╎    detours.gather         Copy what the span cannot reach
+╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
+╎                           off the table
+│
+╪═   before this line no array is written; after it nothing is refused
+│
+│    driver.run             Update every span of a table, on so many threads
+│    learning.end           Note that the update has been made
+│    store.commit           Put what was prepared in its place and count the update
+╎    source.applied         Note, in the same step as the arrays, that they have been written
+╎    detours.take_back      Copy back what `gather` took, and what is zero in a copy only
+╵
+in any case, at the end
+╷
+├─╮  end                    Let go of the caller's arrays
+│ ╎  detours.let_go         Forget the caller's arrays
+│ │  call.end               Let go of the caller's arrays
+├─╯
+╵
+
+│ in every update  ╎ only if an option, a detour, a number or a soft batch needs it
+
+Passed from station to station:
+     Plan, pipeline.pyx     What an update needs of an optimizer's hyperparameters
+     Record, store.pyx      What is kept for one key
+     Call, call.pyx         The notes of one call, one per engine: emptied at its begin and its end
+     Detour, detours.pyx    One key's detour in one call
+     Source, engine.pyx     Where the gradients of an update come from, if it has to know of the
+                            update's stations
+
+Beside the way:
+     adder.pyx              The sums of a soft batch: a call is checked as an update is, and then
+                            its gradients are added
+     checks/                Input checks and their messages
+     grid.pyx               How a parameter or a gradient that does not lie as the state does is
+                            cut into tiles
+     row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
+                            each of them is
+"""
