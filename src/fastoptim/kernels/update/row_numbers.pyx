@@ -109,10 +109,20 @@ cdef class RowNumbers:
         return 0
 
     cdef void sort(self, Py_ssize_t given) noexcept nogil:
-        """From the bits: the rows in order, and for each its places in the order of the index."""
+        """From the bits: the rows in order, and for each its places in the order of the index.
+
+        A counting sort. Example, the index 7 3 7:
+
+            bits     3 and 7 are set
+            rows     3 7          read off the bits
+            before   0            rows in the words of bits before each: here there is one word
+            which    1 0 1        for each place, which of the rows it is
+            start    0 1 3        row 3 has 1 place, row 7 has 2: their sums
+            order    1 0 2        the places, row by row: row 3 is at 1, row 7 at 0 and 2
+        """
         cdef Py_ssize_t k, at, row, n = 0
         cdef uint64_t word, bits
-        for k in range(given):          # the rows' buffer is filled anew, so the old go elsewhere
+        for k in range(given):          # `rows` is filled anew, so the index moves to `order`
             self.order[k] = self.rows[k]
         for k in range(self.words.shape[0]):
             word = self.words[k]
@@ -131,7 +141,7 @@ cdef class RowNumbers:
             bits = self.bits[row >> 6] & ((<uint64_t> 1 << (row & 63)) - 1)
             at = self.before[row >> 6] + fo_ones(bits)
             self.which[k] = at
-            self.start[at + 2] += 1     # two on, so that after the filling below row k starts at k
+            self.start[at + 2] += 1     # counted two places on: the last loop moves each one back
         for k in range(n):
             self.start[k + 2] += self.start[k + 1]
         for k in range(given):
