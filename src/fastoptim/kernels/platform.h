@@ -76,7 +76,7 @@
 
 #if defined(__GNUC__) || defined(__clang__)
   #define FO_PREFETCH(address) __builtin_prefetch((const void *) (address), 1)
-  #define FO_PREFETCH_READ(address) __builtin_prefetch((const void *) (address), 0)
+  #define FO_PREFETCH_READ(address) __builtin_prefetch((const void *) (address), 0, 2)    /* into L2 */
 #else
   #define FO_PREFETCH(address) ((void) (address))
   #define FO_PREFETCH_READ(address) ((void) (address))

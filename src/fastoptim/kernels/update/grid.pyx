@@ -3,8 +3,8 @@
 The state lies without gaps. Its last axis (the one whose elements are next to each other) is the
 tile's columns. Of the other axes, the tile's rows go along the one whose elements are next to each
 other in p or g, so that a tile takes whole cache lines of both. Example: the state of a parameter of
-shape (1000, 784) in C order, its gradient in Fortran order. A tile is 512 of the 784 columns, 16 of
-the 1000 rows; in the gradient it is 512 pieces of 16 elements, a cache line each.
+shape (1000, 784) in C order, its gradient in Fortran order. A tile is 256 of the 784 columns, 32 of
+the 1000 rows; in the gradient it is 256 pieces of 32 elements, two cache lines each.
 
 Axes that are one in all three are joined first: a gradient of a convolution, (32, 3, 5, 5) made of
 the transpose of (75, 32), is two axes, 32 and 75.
@@ -15,7 +15,7 @@ cimport numpy as cnp
 from fastoptim.kernels.table cimport GRID_DOUBLES, MOST_DIMS, Grid
 
 cdef enum:
-    ROW_BYTES = 2048            # of a tile
+    ROW_BYTES = 1024            # of a tile
     SHORT = 32                  # elements; shorter rows of an array are copied
 
 
