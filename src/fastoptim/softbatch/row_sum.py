@@ -20,13 +20,13 @@ def is_by_rows(g: object) -> bool:
 
 
 class RowSum:
-    """A sum of row gradients, kept as rows: those that no call touched are not in it.
+    """A sum of row gradients, kept as rows: it has only rows that some call touched.
 
-    It is never changed; `plus` gives the sum with one call more.
+    It never changes; `plus` returns another sum with one more call.
 
-    Each call's duplicates are summed first, then the calls in their order, as sums of dense
-    gradients are. Memory is that of all rows touched, a few times over at most. Where one call
-    gave `Rows` and another a sparse array, it is a sum of elements.
+    Each call's duplicates are summed first, then the calls in their order, as dense gradients are.
+    It takes a few times the memory of all touched rows at most. If one call gave `Rows` and another
+    a sparse array, it is a sum of elements.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class RowSum:
         of = row_grad(self.key, grad, self.dtype, self.shape)
         index, values = coalesced(f"grads[{self.key!r}]", of.index, of.values, of.n_rows, of.length)
         bits: Any = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
-        bits[bits << 1 == 0] = 0  # −0 becomes 0, as it does in a sum that starts at 0
+        bits[bits << 1 == 0] = 0  # −0 becomes 0, as in a sum that starts at 0
         kind = Elements if is_sparse(grad) or isinstance(grad, Elements) else Rows
         return kind, (index, values)
 
@@ -72,7 +72,7 @@ class RowSum:
     def by_element(
         self, kind: type[Rows], index: NDArray[np.integer[Any]], values: NDArray[Any]
     ) -> Part:
-        """Return a part with each element of its rows under its own number."""
+        """Return a part in which each element of a row has a number of its own."""
         if kind is Elements:
             return index, values
         length = math.prod(self.shape[1:])
@@ -90,7 +90,7 @@ class RowSum:
         return self.kind(index, values, unique=True)
 
     def state(self) -> dict[str, Any]:
-        """Return the sum as plain values; row numbers in float64, which holds them exactly."""
+        """Return the sum as plain values; row numbers are float64, which holds them exactly."""
         grad = self.gradient()
         return {
             "shape": self.shape, "elements": self.kind is Elements,
