@@ -345,7 +345,7 @@ class Optimizer(Checked):
         Warns
         -----
         UserWarning
-            A hyperparameter was a schedule when it was saved, and is none here.
+            A hyperparameter was a schedule when it was saved, and is not one here.
         """
         state.load(self, saved)
 
