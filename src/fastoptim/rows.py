@@ -18,8 +18,8 @@ class Rows:
         The gradient of row ``index[k]`` is ``values[k]``. For a parameter of shape (v, a, b)
         its shape is (r, a, b), for one of shape (v,) it is (r,).
     unique : bool, default False
-        Say that no row is there twice. That leaves the summing out and is checked, so it saves
-        time and changes no result.
+        Promise that no row is there twice. Then nothing is summed, which saves time. The promise
+        is checked, and it changes no result.
 
     Raises
     ------
@@ -32,9 +32,9 @@ class Rows:
     -----
     The update is *lazy*: rows that are not in the index keep their values, their state and their
     averages, and pay neither weight decay nor the decay of a momentum, as with PyTorch's
-    SparseAdam; for a rule whose state decays that is not the update with a dense gradient of
-    zeros. The step count is the parameter's: one up at every update, that of no rows included.
-    Rows that cover the whole table give, to the bit, the update with the dense gradient.
+    SparseAdam. If a rule's state decays, a dense gradient with zeros there gives another update.
+    The step count is the parameter's: it grows at every update, even at one of no rows. Rows that
+    cover the whole table give, to the bit, the update with the dense gradient.
 
     Every rule and every option takes them. The norm of `clip_norm` is that of the summed rows;
     `zero_grads` sets `values` to zero.

@@ -2,8 +2,8 @@ r"""The rules, in order of complexity.
 
 Each class says what the kernel of the same name cannot: names, defaults, intervals, and the
 scalars of step t. The recursions are written with p parameter, g gradient, t = 1, 2, … the number
-of this parameter's updates; products of arrays are element by element. State starts at zero where
-nothing else is said.
+of this parameter's updates; products of arrays are element by element. State starts at zero unless
+the class says otherwise.
 """
 
 import math
@@ -37,7 +37,7 @@ class SGD(Optimizer):
     Notes
     -----
     An update is Euler's step of length η along dp/dt = −∇f(p); `RK45` follows the same equation
-    with steps of order 5. Without state, one SGD serves several networks, even under the same keys.
+    with steps of order 5. SGD has no state, so one serves several networks, even under equal keys.
 
     References
     ----------
@@ -312,7 +312,7 @@ class Lion(Optimizer):
 
     Notes
     -----
-    The sign of 0 is 0, and of NaN NaN. All steps have length η, so that η should fall in the end.
+    sign(0) is 0, and sign(NaN) is NaN. All steps have length η, so η should fall in the end.
 
     References
     ----------
@@ -358,12 +358,11 @@ class Rprop(Optimizer):
     Parameters
     ----------
     lr : float in [0, inf), default 0.01
-        Δ at the start. It is what fresh state is filled with, so that changing it later concerns
-        only keys that are new.
+        Δ at the start. Fresh state is filled with it, so a later change concerns only new keys.
     eta_minus : float in (0, 1), default 0.5
-        η⁻, what a step size is multiplied by when the gradient's sign has changed.
+        η⁻, the factor of a step size whose gradient has changed its sign.
     eta_plus : float in (1, inf), default 1.2
-        η⁺, what it is multiplied by when the sign is the same.
+        η⁺, the factor of a step size whose gradient has kept its sign.
     step_min, step_max : float in (0, inf), default 1e-6 and 50.0
         Bounds of the step sizes. step_min must not be above step_max.
 
@@ -436,7 +435,7 @@ class AdaGrad(Optimizer):
     lr_decay : float in [0, inf), default 0.0
         γ, PyTorch's further decay of the learning rate.
     initial : float in [0, inf), default 0.0
-        What h starts at: 0 in the paper and in PyTorch, 0.1 in Keras and Optax.
+        The number that h starts at: 0 in the paper and in PyTorch, 0.1 in Keras and Optax.
     eps_root : float in [0, inf), default 0.0
         ε_root, inside the root, where Keras and Optax have their ε. If not 0, at least 1.4e-45.
 
@@ -447,8 +446,8 @@ class AdaGrad(Optimizer):
 
     Notes
     -----
-    h only grows, so the rate η/√h of an element only falls, after a long training to almost
-    nothing; `RMSprop` forgets old gradients instead.
+    h only grows, so the rate η/√h of an element only falls, in a long training to almost nothing.
+    `RMSprop` forgets old gradients instead.
 
     References
     ----------
@@ -495,10 +494,10 @@ class FTRL(Optimizer):
     Parameters
     ----------
     lr : float in (0, inf), default 0.001
-        Learning rate η; at least 1.4e-45. It divides what is past and what is new alike, so a
-        rate that falls to 0 pulls the parameters to 0; √h is the schedule.
+        Learning rate η; at least 1.4e-45. It divides past and new gradients alike, so a rate that
+        falls to 0 pulls the parameters to 0. √h takes the place of a schedule.
     initial : float in [0, inf), default 0.1
-        What h starts at.
+        The number that h starts at.
     l1, l2 : float in [0, inf), default 0.0
         Penalties λ₁ and λ₂.
     beta : float in [0, inf), default 0.0
@@ -513,9 +512,8 @@ class FTRL(Optimizer):
 
     Notes
     -----
-    As in Keras with learning_rate_power −0.5, the paper's. p is a function of z and h alone: what
-    the parameters are before the first update counts only through `initial`, and starting at 0 is
-    usual.
+    As in Keras with learning_rate_power −0.5, the paper's. p is a function of z and h alone, so the
+    parameters before the first update count only through `initial`. They usually start at 0.
 
     References
     ----------
@@ -600,8 +598,8 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    Where the gradient hardly varies, rounding can put h below m²; the variance is then 0 (PyTorch
-    has NaN).
+    If the gradient hardly varies, rounding can put h below m². The variance is then 0 (PyTorch has
+    NaN).
 
     References
     ----------
@@ -664,7 +662,7 @@ class AdaDelta(Optimizer):
     Parameters
     ----------
     lr : float in [0, inf), default 1.0
-        Learning rate η, which the paper does without (1).
+        Learning rate η. The paper has none, which is 1.
     rho : float in [0, 1), default 0.9
         Decay ρ of both averages.
     eps : float in (0, inf), default 1e-6
@@ -737,8 +735,8 @@ class Adam(Optimizer):
         Add ε to the root after its correction, as algorithm 1 of the paper, PyTorch, Optax and
         cs231n do: ε√(1−β₂ᵗ) takes the place of ε, and ε_root(1−β₂ᵗ) that of ε_root.
     bias_correction : bool, default True
-        False leaves the correction out: η takes the place of η_t, and there is none that
-        `eps_corrected` could come before or after.
+        False leaves the correction out: η takes the place of η_t, and `eps_corrected` changes
+        nothing.
     eps_root : float in [0, inf), default 0.0
         ε_root, inside the root, as in Optax. If not 0, at least 1.4e-45.
 
@@ -751,10 +749,10 @@ class Adam(Optimizer):
 
     Notes
     -----
-    m and v start at zero and are too small at first: under gradients of one distribution their
-    expectations are 1−β₁ᵗ and 1−β₂ᵗ of what they average. The bias correction divides by these
-    two, so that the first step has length η. Without it that step is (1−β₁)/√(1−β₂) times as long,
-    3.2 times with the default decays.
+    m and v start at zero, so they are too small at first. If all gradients have one distribution,
+    their expectations are 1−β₁ᵗ times that of g and 1−β₂ᵗ times that of g². The bias correction
+    divides by these two factors, so the first step has length η. Without it the first step is
+    (1−β₁)/√(1−β₂) times as long, 3.2 times with the default decays.
 
     References
     ----------
@@ -941,11 +939,11 @@ class AdaMax(Optimizer):
 
 
 class MomentumProducts:
-    """The products μ₁μ₂…μₜ of NAdam's momenta for one β₁ and ψ, kept as far as asked for.
+    """The products μ₁μ₂…μₜ of NAdam's momenta for one β₁ and ψ, kept once they are computed.
 
-    They are multiplied in the order of t, whichever is asked for first. A list is replaced, never
-    changed, so several threads may ask. Below 1e-20 a product is nothing beside 1 and no longer
-    followed.
+    They are multiplied in the order of t, whichever is asked for first. The list is replaced and
+    never changed, so several threads may ask. 1 minus a product below 1e-20 is 1, so the list ends
+    there.
     """
 
     def __init__(self, beta1: float, psi: float) -> None:
@@ -1004,8 +1002,8 @@ class NAdam(Optimizer):
 
     Notes
     -----
-    √(1−β₂ᵗ) is multiplied into the three scalars, so that v is not divided. The products of μ are
-    those of the present β₁ and ψ over all t; in PyTorch, where these cannot change, the same.
+    √(1−β₂ᵗ) is multiplied into the three scalars, so v is not divided. The products of μ have the
+    present β₁ and ψ in every factor. PyTorch's are the same, because there they cannot change.
 
     References
     ----------
@@ -1135,7 +1133,7 @@ class AdaBelief(Optimizer):
     beta1, beta2 : float in [0, 1), default 0.9 and 0.999
         Decay of the two averages.
     eps, eps_root : float in [0, inf), default 1e-16
-        ε after the corrected root, and what v gains at every step, as in Optax. If not 0, at least
+        ε is added to the corrected root, ε_root to v at every step, as in Optax. If not 0, at least
         1.4e-45.
 
     Attributes
@@ -1146,7 +1144,7 @@ class AdaBelief(Optimizer):
 
     Notes
     -----
-    √(1−β₂ᵗ) is multiplied into η and ε, so that v is not divided.
+    √(1−β₂ᵗ) is multiplied into η and ε, so v is not divided.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""How many threads, which instructions: what can be set and what is in force."""
+"""Threads and instruction sets: set how many, show which are in use."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ def set_num_threads(n: int | None, fixed: bool = False) -> None:
     Parameters
     ----------
     n : int in [1, 1024], or None
-        The most. None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the
+        The largest number. None returns the choice to OpenMP (OMP_NUM_THREADS, threadpoolctl, the
         processors of this process).
     fixed : bool, default False
-        Use just that many, for a benchmark, wherever each of them has 32,768 elements to do.
-        Otherwise each optimizer learns how many of them serve its user best, and never uses more
-        than there are processors.
+        For a benchmark: use exactly n threads in an update that has 32,768 elements for each of
+        them. Otherwise each optimizer learns how many serve its user best, and never uses more than
+        there are processors.
 
     Notes
     -----
@@ -109,7 +109,7 @@ def read_environment() -> None:
     try:
         n = int(text)
     except ValueError:
-        n = 0  # refused, with the interval, like any other that is none
+        n = 0  # refused below, with the interval
     try:
         threads.set_num_threads(n, name="FASTOPTIM_NUM_THREADS")
     except ValueError as problem:

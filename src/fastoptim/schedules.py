@@ -39,7 +39,7 @@ COUNT = Interval("[1, inf)")
 
 
 def whole(name: str, value: object) -> int:
-    """Return a whole number of steps as an int, or say why it is none."""
+    """Return a whole number of steps as an int, or say why it is not one."""
     x = COUNT(name, value)
     if not x.is_integer():
         raise ValueError(f"{name} must be a whole number in {COUNT.text}, got {value!r}")
@@ -54,7 +54,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def sequence(name: str, value: object) -> tuple[Any, ...]:
-    """Return the items of a list, tuple or array, or say that it is no sequence."""
+    """Return the items of a list, tuple or array, or say that it is not a sequence."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
     return tuple(value)
@@ -135,9 +135,9 @@ class linear(Schedule):
     checks: ClassVar = {"start": FINITE, "stop": FINITE, "steps": whole}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         if step >= self.steps:
-            return self.stop  # itself, not a rounding away from it
+            return self.stop  # exactly, without rounding
         return between(self.start, self.stop, step / self.steps)
 
 
@@ -192,7 +192,7 @@ class piecewise_constant(Schedule):
         object.__setattr__(self, "boundaries", boundaries)
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         return self.values[bisect.bisect_right(self.boundaries, step)]
 
 
@@ -208,8 +208,8 @@ class exponential_decay(Schedule):
     start : float
         Any finite number.
     rate : float
-        Factor, in (0, inf). One above 1 grows until the number is infinite, which an optimizer
-        then refuses.
+        Factor, in (0, inf). With a factor above 1 the number grows until it is infinite; an
+        optimizer refuses it then.
     every : int
         Number of updates that one factor takes, in [1, inf).
     staircase : bool
@@ -239,7 +239,7 @@ class exponential_decay(Schedule):
     checks: ClassVar = {"start": FINITE, "rate": POSITIVE, "every": whole, "staircase": flag}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         exponent = step // self.every if self.staircase else step / self.every
         try:
             return float(self.start * self.rate**exponent)
@@ -247,7 +247,7 @@ class exponential_decay(Schedule):
             return self.overflown(exponent)
 
     def overflown(self, exponent: float) -> float:
-        """Return the number where the power alone is beyond the floats: in four parts, or ±inf."""
+        """Return the number if the power alone overflows: in four factors, or ±inf."""
         value = self.start
         for _ in range(4):
             try:
@@ -287,7 +287,7 @@ class inverse_time_decay(Schedule):
     checks: ClassVar = {"start": FINITE, "rate": NOT_NEGATIVE}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         return self.start / (1.0 + self.rate * step)
 
 
@@ -331,9 +331,9 @@ class cosine_decay(Schedule):
     checks: ClassVar = {"start": FINITE, "steps": whole, "stop": FINITE}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         if step >= self.steps:
-            return self.stop  # itself, not a rounding away from it
+            return self.stop  # exactly, without rounding
         wave = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
         return between(self.stop, self.start, wave)
 
@@ -351,13 +351,12 @@ class ramp(Schedule):
     start, stop : float
         Any finite numbers.
     step : float
-        What one update adds or takes away, in (0, inf); the direction is that from `start` to
-        `stop`.
+        The change at one update, in (0, inf); its direction is that from `start` to `stop`.
 
     Notes
     -----
-    The habit of raising the momentum from 0.5 to 0.99 little by little. The product ``step * t``
-    is taken, not a sum of t terms, so that no rounding adds up.
+    It is used to raise the momentum from 0.5 to 0.99 little by little. It takes the product
+    ``step * t``, not a sum of t terms, so no rounding adds up.
 
     Examples
     --------
@@ -375,7 +374,7 @@ class ramp(Schedule):
     checks: ClassVar = {"start": FINITE, "stop": FINITE, "step": POSITIVE}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         if self.start <= self.stop:
             return min(self.start + self.step * step, self.stop)
         return max(self.start - self.step * step, self.stop)
@@ -410,9 +409,9 @@ class warmup(Schedule):
     decay of 100 steps behind a warm-up of 10 ends at step 110 (Optax'
     ``warmup_cosine_decay_schedule`` counts the warm-up into its ``decay_steps``: 110 there).
 
-    The rise does not begin at 0, since an update with a learning rate of 0 is a gradient wasted:
-    the first update has g(0) / steps, the last one of the warm-up g(0) itself. Optax and Keras
-    rise as t / steps instead; theirs at step t + 1 is this one at t.
+    The rise does not begin at 0, because an update with a learning rate of 0 wastes a gradient. The
+    first update has g(0) / steps, the last one of the warm-up g(0) itself. Optax and Keras rise as
+    t / steps instead: their number at step t + 1 is this one's at t.
 
     Examples
     --------
@@ -429,7 +428,7 @@ class warmup(Schedule):
     checks: ClassVar = {"schedule": wrapped, "steps": whole}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         if step < self.steps:
             return float(self.schedule(0)) * ((step + 1) / self.steps)
         return float(self.schedule(step - self.steps))
@@ -437,7 +436,7 @@ class warmup(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class per_epoch(Schedule):
-    r"""A schedule that counts epochs: it changes once in so many updates.
+    r"""A schedule that counts epochs: it changes once in `updates` updates.
 
     .. math:: f(t) = g(\lfloor t / updates \rfloor)
 
@@ -465,5 +464,5 @@ class per_epoch(Schedule):
     checks: ClassVar = {"schedule": wrapped, "updates": whole}
 
     def __call__(self, step: int) -> float:
-        """Return the number after so many completed updates."""
+        """Return the number after `step` completed updates."""
         return float(self.schedule(step // self.updates))

@@ -21,8 +21,8 @@ class Blas(NamedTuple):
     path: str
     version: str
     n_threads: int
-    own_threads: int  # that it has started, whatever their number in use is
-    numbers: int  # that its threads may have
+    own_threads: int  # threads that it has started, in use or not
+    numbers: int  # thread numbers that it has buffers for
     set_callback: Any
     before: int | None  # the callback that it had
 
@@ -69,7 +69,7 @@ class SharedThreads:
 
 
 one_at_a_time = threading.Lock()
-shared: list[Blas] = []  # what has the callback now
+shared: list[Blas] = []  # the libraries that have the callback now
 users = 0  # SharedThreads that are open
 
 
@@ -86,16 +86,15 @@ def share_threads() -> SharedThreads:
     ------
     RuntimeError
         NumPy has no OpenBLAS from 0.3.28 on (but MKL, Accelerate, or an older one), or this
-        OpenBLAS has threads of another kind, or too few numbers for them.
+        OpenBLAS has threads of another kind, or too few thread numbers.
 
     Notes
     -----
     OpenBLAS's threads spin for about 25 ms after each product, and would spin beside those of
-    updates. Shared, there is one set of threads, and nobody waits for anybody's time slice.
-    Products keep their bits: they are cut into the same jobs. SciPy's own OpenBLAS takes part if it
-    is loaded. Processes that are forked go on sharing. A build without OpenMP has no threads that
-    could be in OpenBLAS's way: nothing is changed, and the result says so. docs/threads.md has
-    what else holds.
+    updates. With sharing there is one set of threads, and none waits for another's time slice.
+    Products are cut into the same jobs, so they keep their bits. SciPy's own OpenBLAS takes part if
+    it is loaded. A forked process goes on sharing. A build without OpenMP has no threads to share:
+    nothing changes, and the result says so. docs/threads.md has the rest.
 
     Examples
     --------
@@ -151,7 +150,7 @@ def region_of(found: list[Blas]) -> int:
 
 
 def described() -> tuple[str, ...]:
-    """Return what runs on the threads of updates, in words."""
+    """Return the libraries that run on the threads of updates, in words."""
     return tuple(f"OpenBLAS {one.version} ({whose(one.path)})" for one in shared)
 
 
@@ -186,7 +185,7 @@ def libraries() -> list[Blas]:
 
 
 def opened(controller: Any) -> Blas:
-    """Return an OpenBLAS with what is needed of it; LookupError says what it lacks."""
+    """Return an OpenBLAS that can share; LookupError says what it lacks."""
     library = ctypes.CDLL(controller.filepath)
     name = f"OpenBLAS {controller.version or ''}".strip()
     if controller.threading_layer != "pthreads":

@@ -1,7 +1,7 @@
 """Rules go out to other people's code, and other people's rules come in, as C function pointers.
 
-A capsule "fastoptim.Rule" is the currency in both directions: what a foreign rule is made into
-here, the driver runs like one of its own.
+Both directions use a capsule "fastoptim.Rule". `foreign_rule` makes one of functions that are compiled
+elsewhere, and the driver runs it like one of its own.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -17,7 +17,7 @@ from libc.string cimport strcmp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS, RULE_ABI, Rule, rule_f32, rule_f64
 
-MOST_SLOTS = MAX_SLOTS          # of a rule, where Python asks
+MOST_SLOTS = MAX_SLOTS          # of a rule, for Python
 
 cdef enum:
     MOST = 64
@@ -29,7 +29,7 @@ cdef int n_public = 0
 def publish(dict rules):
     """Let `find_rule` find the rules of the chosen instruction set.
 
-    Another call, as by importlib.reload, writes the same pointers into the same places, so that
+    A second call (by importlib.reload, say) writes the same pointers to the same places, so other
     threads may be in `find_rule` meanwhile.
     """
     global n_public
@@ -66,7 +66,7 @@ def foreign_rule(bytes name, int slots, int coefs, size_t f32, size_t f64, objec
     f32, f64 : int
         Addresses of functions with the signatures of rule.pxd.
     keep : object
-        What must live as long as these functions may be called.
+        Kept alive as long as the capsule, because the functions need it.
     """
     if not 0 <= slots <= MAX_SLOTS:
         raise ValueError(f"a rule has at most {MAX_SLOTS} state arrays, got {slots}")

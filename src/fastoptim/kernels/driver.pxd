@@ -3,8 +3,9 @@
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Table
 
-# The rows of one gradient, and what becomes of them: row k of out is the sum of the rows
-# order[start[k]], …, order[start[k + 1] - 1] of values, in this order.
+# The rows of one gradient and their sums: row k of out is the sum of the rows
+# order[start[k]], …, order[start[k + 1] - 1] of values, in this order. Example: values are for the
+# rows 7 3 7 of the parameter. Then out has the sums for the rows 3 7; order is 1 0 2, start 0 1 3.
 cdef struct RowSums:
     Py_ssize_t out
     Py_ssize_t values

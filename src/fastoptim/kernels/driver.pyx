@@ -1,14 +1,13 @@
 """Walks a table of spans, block by block, on all cores: the only place that knows OpenMP.
 
- a) One parallel region per update, whatever the number of arrays: entering one costs
-    microseconds, and a region per array is what makes many small arrays slow elsewhere.
- b) The table is cut into one run of blocks per thread, of equal length (static: a rule costs the
-    same everywhere). No thread count, cut or order changes a bit, because no element's result
-    depends on another element.
- c) A block of 1,024 elements passes all its stages while it sits in L1.
- d) The floating-point mode is a register of each thread, and a library loaded by anyone may have
-    switched one of them to flush subnormals. Every run sets the IEEE default and puts back what
-    it found.
+ a) An update is one parallel region, whatever the number of arrays. To enter a region costs
+    microseconds: with a region per array, many small arrays would be slow.
+ b) The table is cut into one run of blocks per thread. All runs have the same length, because a
+    rule costs the same for every element (static schedule). The result of an element depends on no
+    other element, so no thread count, cut or order changes a bit.
+ c) A block of 1,024 elements passes all its stages while it is in L1.
+ d) The floating-point mode is a register of each thread. Any library may have switched it to flush
+    subnormals. So every run sets the IEEE default, and puts the old mode back at its end.
 """
 
 from cython cimport floating
@@ -37,7 +36,7 @@ cdef extern from "transpose.h":
     ) noexcept nogil
 
 cdef enum:
-    BLOCK = 1024                # elements that pass all stages while they sit in L1; see table.pyx
+    BLOCK = 1024                # elements that pass all stages while they are in L1; see table.pyx
     TILE = 512                  # of float32; see blocks
     SPAN_COST = 64              # work to start a row, in elements
     AHEAD = 4                   # rows; see fetch_row
@@ -49,9 +48,9 @@ cdef enum:
 cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
     """Send elements i to end of one span through its pipeline, a block at a time.
 
-    With stages a block goes in tiles of 2 KiB: all that the stages touch of it then stays in L1
-    beside what the processor fetches ahead. Measured (Adam float32, 1 M, one thread): L2 decay
-    costs 2 % of the bare rule's time in tiles, 44 % in whole blocks.
+    With stages a block is worked on in tiles of 2 KiB. All memory that the stages touch then stays
+    in L1, beside what the hardware prefetcher loads. Measured (Adam float32, 1 M, one thread): L2
+    decay costs 2 % of the bare rule's time in tiles, 44 % in whole blocks.
     """
     cdef const Stages *stages = <const Stages *> span.stages
     cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
@@ -59,7 +58,7 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
     cdef Py_ssize_t k, n, row = 0, at, most = BLOCK
     if stages.n_grad or stages.n_param or stages.average or stages.zero:
         most = TILE if floating is float else TILE // 2
-    if rows != NULL and i < end:        # rows may have no elements, and then there are none
+    if rows != NULL and i < end:        # rows of length 0 have no elements
         if span.length == 1:
             single_elements(span, c, i, end)
             return
@@ -84,7 +83,7 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
 
 
 cdef inline void fetch_row(const Span *span, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
-    """Ask for a row that comes soon: where the next one lies is more than a processor can guess.
+    """Prefetch a row that is needed soon: the hardware prefetcher cannot predict row numbers.
 
     Measured (Adam float32, 1,000 rows of 100 among 100,000, one thread): 90 µs with, 144 without.
     """
@@ -96,10 +95,11 @@ cdef inline void fetch_row(const Span *span, Py_ssize_t at, Py_ssize_t size) noe
 
 
 cdef void single_elements(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
-    """The same for rows of one element, for which a call each would be mostly calling.
+    """The same for rows of one element: a call for each would cost more than its work.
 
-    Tiles are gathered from the table, sent through the pipeline, and put back. Measured (Adam
-    float32, 2,000 rows): rows of 2 take 12 ns each this way and 15 by themselves, rows of 4 22 and 19.
+    Elements are gathered from the table into tiles, sent through the pipeline, and scattered back.
+    Measured (Adam float32, 2,000 rows), gathered and with a call each: a row of 2 elements takes 12
+    and 15 ns, a row of 4 takes 22 and 19.
     """
     cdef const Stages *stages = <const Stages *> span.stages
     cdef const Py_ssize_t *rows
@@ -264,7 +264,7 @@ cdef inline void run_pipeline(
     const Stages *stages, floating *p, floating *g, floating **s, floating *a, const floating *c,
     Py_ssize_t n,
 ) noexcept nogil:
-    """Send n elements through a pipeline: at most a tile, where it has stages."""
+    """Send n elements through a pipeline; n is at most a tile if there are stages."""
     cdef floating[2][TILE] scratch
     cdef floating *x
     cdef const floating *seen = g
@@ -333,12 +333,12 @@ cdef inline void part(
 
 
 cdef void run(Table table, bint flush, int team) noexcept nogil:
-    """Update every span of a table, on so many threads."""
+    """Update every span of a table, on `team` threads."""
     cdef Py_ssize_t total = table.n_blocks
     cdef int k
     if table.count == 0:
         return
-    if team == 1:                       # no region at all: cheaper, and safe in any forked child
+    if team == 1:                       # without a region: cheaper, and safe in a forked child
         walk(table, flush, 0, total)
         return
     for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
@@ -348,7 +348,7 @@ cdef void run(Table table, bint flush, int team) noexcept nogil:
 cdef void survey_part(
     const Rule *rule, double factor, Table table, double *out, Py_ssize_t block, Py_ssize_t end
 ) noexcept nogil:
-    """Survey the gradients' blocks from block to end, a number for each."""
+    """Reduce each of the gradients' blocks from block to end to a number."""
     cdef const Span *span = &table.spans[span_with(table.spans, table.count, block)]
     cdef Py_ssize_t i, n
     cdef fo_float_mode before = fo_set_mode(False)
@@ -370,7 +370,7 @@ cdef void survey_part(
 
 
 cdef void survey(const Rule *rule, double factor, Table table, double *out, int team) noexcept nogil:
-    """Run a reduction over the gradients: what each block comes to."""
+    """Reduce each block of the gradients to a number, in `out`."""
     cdef Py_ssize_t total = table.n_blocks
     cdef int k
     if table.count == 0:
@@ -413,7 +413,7 @@ cdef void sums_of(
 
 
 cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t place) noexcept nogil:
-    """Return the first row whose places start at or after sums."""
+    """Return the first row whose places start at or after `place`."""
     cdef Py_ssize_t k = 0, beyond = count, middle
     while k < beyond:
         middle = (k + beyond) // 2
@@ -427,9 +427,9 @@ cdef Py_ssize_t row_from(const Py_ssize_t *start, Py_ssize_t count, Py_ssize_t p
 cdef void sum_rows(const Rule *add, const RowSums *sums, bint flush, int most) noexcept nogil:
     """Sum the rows of a gradient that are for the same row of the parameter.
 
-    The cut is by places, not by rows, because a few rows have most of them (words of a text). A
-    row's sum is one thread's, in the order of its places, so no cut changes a bit.
-    At most so many threads take part.
+    A place is a row of `values`. The threads share the places evenly, not the rows, because a few
+    rows may have most places (the frequent words of a text). One thread sums a row, in the order of
+    its places, so no cut changes a bit. At most `most` threads take part.
     """
     if sums.count == 0 or sums.length == 0:
         return

@@ -1,38 +1,39 @@
 """How many threads an update uses, learned from the time that its user waits.
 
-**The rule.** A *cycle* is the time from the start of one update to the start of the next. It is
-what the user waits for: it contains the update, and all that our threads do to the user's own
-work between two updates. Counts of threads are compared by the medians of their cycles.
+**The rule.** A *cycle* is the time from the start of one update to the start of the next. The user
+waits for cycles: a cycle contains the update, and also what our threads do to the user's own work
+between two updates. Counts of threads are compared by the medians of their cycles.
 
- a) First comparison: 1, 2, 4, …, the most allowed, some updates with each (four; at most 20 in
-    all), of which the first is not counted.
+ a) The first comparison tries 1, 2, 4, … threads, up to the most allowed. Each count has four
+    updates, or fewer if all counts would need more than 20. Its first update is not counted.
  b) The count with the least median is kept. A larger count must be better by 1 %.
- c) A try: a further count for 3 to 15 updates, compared with as many of the latest cycles with the
-    count that is kept. The first is 0.5 s after the comparison. After each try that loses, the
-    pause until the next doubles, up to 60 s, and is at least 30 times as long as the try took.
- d) A try ends at its first update whose cycle is twice the kept count's, and after three cycles
-    whose median is 15 % worse.
+ c) A try is another count for 3 to 15 updates. Their cycles are compared with as many of the latest
+    cycles of the kept count. The first try is 0.5 s after the first comparison. After each try that
+    loses, the pause doubles, up to 60 s. A pause is at least 30 times as long as the try before it.
+ d) A try ends early at a cycle twice as long as the kept count's, or after three cycles whose median
+    is 15 % worse.
  e) All tries together take at most 3 % of the time since the first update.
- f) No larger count is tried while other processes keep all processors busy (asked just then, of
-    the system). Beside them, one try can leave the user's own products slow for good: measured with
-    two busy processes on two cores, 784-512-512-10, batch 100: 6.2 ms a step on one thread, 96 ms
-    after a single try, without any update as well: OpenBLAS's threads then share one processor.
- g) If the cycle changes by half for five updates (another process starts or ends, another batch
-    size), a try is due at once, within e) and f).
+ f) No larger count is tried while other processes keep all processors busy; the system is asked
+    just before. Beside busy processes a single try can slow the user's own products for good:
+    OpenBLAS's threads then share one processor. Measured (two busy processes on two cores,
+    784-512-512-10, batch 100): 6.2 ms a step on one thread, 96 ms after one try, even without
+    updates.
+ g) If the median of five cycles has changed by half (another process starts or ends, the batch size
+    changes), a try is due at once, within e) and f).
 
-One reading of the clock per update, two in a try, and none where the work is one thread's in any
-case. No count changes a bit of a result, so any choice is right; only the time depends on it.
+An update reads the clock once, in a try twice, and not at all if only one thread is allowed. No
+count changes a bit of a result, so a wrong choice costs time and nothing else.
 
 **Why.** Measured on two cores, Adam float32 in a whole training step of a NumPy network
-784-100-10, batch 100: 247 µs on one thread (the update 22), 10,320 µs on two (the update 6,792),
-because OpenBLAS's threads spin for 25 ms after each matrix product, ours for some ms after each
-update, and each waits for the other's time slice. Alone, two threads halve an update of a million
-elements (118 µs for 298). And with OPENBLAS_THREAD_TIMEOUT=4 two threads halve an update of 20
-million (6.2 ms for 12.5), but the step gets 2 ms longer. So no fixed count is right, and the
-update's own time does not tell which one is.
+784-100-10, batch 100: 247 µs on one thread (the update 22), 10,320 µs on two (the update 6,792).
+OpenBLAS's threads spin for 25 ms after each matrix product, ours for some ms after each update, and
+each set waits for the other's time slice. Alone, two threads halve an update of a million elements
+(118 µs instead of 298). With OPENBLAS_THREAD_TIMEOUT=4 two threads halve an update of 20 million
+(6.2 ms instead of 12.5), but the step gets 2 ms longer. So no fixed count is right, and the update's
+own time does not say which one is best.
 
-Asking GNU's OpenMP to wait quietly is no way out: OMP_WAIT_POLICY and GOMP_SPINCOUNT are read once,
-for the whole process, and passive threads do not halve an update of a million (212 µs for 298).
+GNU's OpenMP cannot be told to wait quietly. It reads OMP_WAIT_POLICY and GOMP_SPINCOUNT once, for the
+whole process, and passive threads do not halve an update of a million (212 µs instead of 298).
 """
 
 from libc.string cimport memcpy, memmove
@@ -87,9 +88,9 @@ cdef class ThreadCount:
 
     Notes
     -----
-    `begin` is told the time at which an update starts and returns the count, `end` the time at
-    which it has been made. An update that began and never ended was refused: its cycle counts for
-    nothing.
+    `begin` takes the time at which an update starts, and returns the count. `end` takes the time at
+    which the update is complete. An update that began and never ended was refused: its cycle is not
+    counted.
     """
 
     def __init__(self, int most):
@@ -107,7 +108,7 @@ cdef class ThreadCount:
 
     @property
     def kept(self):
-        """The count that is best as far as is known."""
+        """The best count known so far."""
         return self.counts[self.best]
 
     @property
@@ -141,7 +142,7 @@ cdef class ThreadCount:
         return self.counts[self.used]
 
     cdef bint has_no_room(self, int place) noexcept:
-        """Rule f)."""
+        """Whether a larger count may not be tried: rule f)."""
         return self.counts[place] > self.counts[self.best] and (
             self.crowded or (self.asks and fo_crowded())
         )
@@ -168,7 +169,7 @@ cdef class ThreadCount:
         return 0
 
     cdef int compare_first(self, double cycle, double now) except -1:
-        """Rule a): one more cycle with the count that is looked at."""
+        """Count one more cycle of the first comparison: rule a)."""
         cdef bint bad = self.used > 0 and self.n_block > 0 and cycle > BAD * self.medians[self.best]
         self.block[self.n_block] = cycle
         self.n_block += 1
@@ -194,7 +195,7 @@ cdef class ThreadCount:
         return 0
 
     cdef bint is_due(self, double now) except -1:
-        """Rules c) and e): whether a try may begin; then also how many cycles it compares."""
+        """Whether a try may begin, rules c) and e); if so, set how many cycles it compares."""
         if now < self.next_try or self.n_recent < 3:
             return False
         self.reference = self.recent_median(self.n_recent)
@@ -206,7 +207,7 @@ cdef class ThreadCount:
         return True
 
     cdef int judge(self, double cycle, double now) except -1:
-        """Rules c) and d): one more cycle of a try."""
+        """Count one more cycle of a try: rules c) and d)."""
         cdef double m, most = BAD * self.reference
         # The user may go away in the middle of a try; what the update itself took is ours.
         cdef double between = min(cycle - self.lasted, max(LONGEST_BETWEEN, 4.0 * self.reference))
@@ -252,7 +253,7 @@ cdef class ThreadCount:
         return 0
 
     cdef int notice_change(self, double now) except -1:
-        """Rule g)."""
+        """Notice that the cycle has changed: rule g)."""
         if self.n_recent < 5:
             return 0
         cdef double m = self.recent_median(5)
@@ -280,8 +281,8 @@ cdef class ThreadCount:
 cdef class ThreadCounts:
     """The counts of threads for one optimizer: a `ThreadCount` for each amount of work that it meets.
 
-    Amounts within a power of two count as one. The most allowed and `share_threads` belong to what
-    is learned, so that both can change and change back.
+    Amounts between two powers of two count as one. Each setting (the most threads allowed, and
+    `share_threads`) has counts of its own, so a setting that comes back finds what was learned.
     """
 
     def __init__(self):
@@ -289,7 +290,7 @@ cdef class ThreadCounts:
         self.setting = -1
 
     cdef int begin(self, Py_ssize_t work, bint rehearsal) except -1:
-        """Return the count for an update of so many elements, which starts now.
+        """Return the count for an update of `work` elements, which starts now.
 
         A rehearsal reads gradients and writes nothing, so it is an amount of work of its own.
         """
@@ -298,7 +299,7 @@ cdef class ThreadCounts:
         cdef ThreadCount one
         if most > 1 and not threads.is_fixed():
             setting = 2 * most + (threads.shared_size > 0)
-        if setting != self.setting:             # the cycle that goes on has some of both
+        if setting != self.setting:             # the present cycle belongs to both settings
             self.setting = setting
             for _, one in self.kept:
                 one.ended = False

@@ -1,4 +1,4 @@
-"""One update of one array, for people who have no dict: typed memoryviews in, the same loops."""
+"""One update of one array, without a dict: typed memoryviews, the same loops."""
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from fastoptim.kernels.table cimport NOT_FINITE, TOO_LARGE, Fit, Span, Stages, T
 
 cnp.import_array()
 
-cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # steps have no optimizer to keep them
+cdef ThreadCounts THREAD_COUNTS = ThreadCounts()   # for all steps: they have no optimizer
 
 
 cdef int one_span(
     const Rule *rule, floating[::1] p, const floating[::1] g, object state, Table table
 ) except -1:
-    """Check sizes and places, then walk a table of one span."""
+    """Check sizes and addresses, then walk a table of one span."""
     cdef Stages stages
     cdef Span *span
     cdef floating[::1] slot
@@ -80,7 +80,7 @@ def step(capsule, param, grad, state, coefficients):
         raise TypeError(f"state must be a tuple of arrays, got {type(state).__name__}")
     if not isinstance(coefficients, (list, tuple, np.ndarray)):
         raise TypeError(f"coefficients must be a tuple of floats, got {coefficients!r}")
-    # A number's __float__ is anybody's code, which may change a list: tuples first.
+    # Tuples first: a number's __float__ may run any code, which may change a list.
     state, coefficients = tuple(state), as_floats(coefficients)
     if len(state) != rule.slots:
         raise ValueError(f"the state of {name!r} is {rule.slots} arrays, got {len(state)}")
@@ -100,7 +100,7 @@ def step(capsule, param, grad, state, coefficients):
 
 
 cdef tuple as_floats(object numbers):
-    """Return numbers as floats, or say which is none."""
+    """Return numbers as floats, or say which one is not a number."""
     cdef list floats = []
     for number in tuple(numbers):
         try:
@@ -113,7 +113,7 @@ cdef tuple as_floats(object numbers):
 
 
 cdef object array(str name, object a, object param):
-    """Return an array that fits param, or say in words what a memoryview would refuse in fewer."""
+    """Return an array that fits param, or say why not, in clearer words than a memoryview would."""
     if not isinstance(a, np.ndarray) or is_masked(a):
         raise TypeError(f"{name} must be a NumPy array, got {type(a).__name__}")
     a = plain(a)

@@ -1,6 +1,6 @@
-# What any rule may have around it, a block at a time; included by rules.pyx, so that it is compiled
-# for every instruction set, too. Not rules, hence the underscore: no optimizer has these names. Those
-# that make a gradient write it to s[0], so that the caller's stays as it is.
+# The stages that any rule may have around it. rules.pyx includes this file, so it is compiled for every
+# instruction set. The underscore marks a function that is not a rule. A stage that makes a gradient
+# writes it to s[0], so the caller's gradient stays as it is.
 
 cdef enum:
     LANES = 32
@@ -52,10 +52,10 @@ cdef void _zero(floating *p, const floating *g, floating **s, const floating *c,
         p[i] = 0
 
 
-# One block's share of the global norm: s[0] is one double. Each of the lanes takes every 32nd element,
-# and they are added in their order, so it is the same sum on every instruction set; 32 of them keep
-# the adders busy. c[0] is 1, or what the gradient is scaled by first. The sum is finite if and only if
-# the block is, squares that are too large for a double aside.
+# One block's share of the global norm, its sum of squares: s[0] is one double. Lane k sums every 32nd
+# element from element k on. The lanes are added in their order, so the sum is the same on every
+# instruction set. 32 lanes keep the adders busy. c[0] is the factor that scales the gradient first, or
+# 1. The sum is finite if and only if the block is, unless a square is too large for a double.
 cdef void _survey(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef double[LANES] lane
     cdef floating factor = c[0], y
@@ -78,15 +78,15 @@ cdef void _survey(floating *p, const floating *g, floating **s, const floating *
     (<double *> s[0])[0] = total
 
 
-# Adds a gradient to those gathered before it.
+# Adds a gradient to the sum of those before it.
 cdef void _add(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         p[i] += g[i]
 
 
-# The bar for a rule: the least that can be done with the arrays of one with two slots (read four,
-# write three). The benchmarks divide by it.
+# The benchmarks divide by the time of this one: it is the least work on the arrays of a rule with two
+# slots (read four arrays, write three).
 cdef void _stream(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef floating *m = s[0]
     cdef floating *v = s[1]

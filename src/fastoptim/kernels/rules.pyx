@@ -6,14 +6,14 @@ result is that of the NumPy listing to the last bit, on every instruction set an
 So a line here is changed together with its listing or not at all.
 
 Why these loops are plain:
- a) gcc vectorises each of them as it stands and checks at a span's entry that the arrays are
-    apart. No intrinsics, no blocking, no unrolling by hand measured faster.
- b) Scalars come from Python (coefficients(t) in fastoptim/rules.py), where t and pow live; the loop
-    has no t, no pow, and no branch that an element could take.
- c) An ε inside the root that is 0 changes no bit: h + 0 is h for every h but −0, which a sum of
-    squares never is, and √−0 + ε is √0 + ε. So √(h + ε_root) + ε needs no second kernel.
- d) float and double are one text through a fused type; AVX2 and AVX-512 are this file again,
-    included by rules_avx2.pyx and rules_avx512.pyx and compiled with other flags.
+ a) gcc vectorises each loop as it stands, and checks once per span that the arrays do not overlap.
+    Intrinsics, blocking and unrolling by hand measured no faster.
+ b) Python computes the scalars (coefficients(t) in fastoptim/rules.py). So a loop has no t, no pow,
+    and no branch that an element could take.
+ c) ε_root = 0 changes no bit: h + 0 is h unless h is −0. A sum of squares is never −0, and √−0 + ε is
+    √0 + ε. So √(h + ε_root) + ε needs no second kernel.
+ d) A fused type makes float and double of one text. rules_avx2.pyx and rules_avx512.pyx include this
+    file and are compiled with other flags.
 
 Letters: p parameter, g gradient, s state slots, c coefficients, n elements of the span.
 """
@@ -42,8 +42,8 @@ cdef inline floating magnitude(floating x) noexcept nogil:
         return fabs(x)
 
 
-# sign, larger and within are np.sign, np.maximum and np.clip, zeros and NaN included; comparisons
-# that choose between two values become blends.
+# sign, larger and within give what np.sign, np.maximum and np.clip give, for zeros and NaN, too. A
+# comparison that chooses between two values is compiled to a blend.
 cdef inline floating sign(floating x) noexcept nogil:
     cdef floating y = 0 if x == 0 else x
     y = 1 if x > 0 else y
@@ -347,7 +347,7 @@ row(RULES, b"nadam",                2, 5, <rule_f32> nadam[float], <rule_f64> na
 row(RULES, b"radam",                2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
 row(RULES, b"adabelief",            2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
 
-# What is no rule of an optimizer, in the same way.
+# The same for the functions that are not rules.
 PASSES = {}
 row(PASSES, b"scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
 row(PASSES, b"clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])

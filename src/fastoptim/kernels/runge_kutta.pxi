@@ -1,14 +1,14 @@
 # The passes of a Runge–Kutta step and of look-ahead; included by rules.pyx like the stages.
 # A pass runs over many arrays in one region (ode/passes.pyx) and has the signature of a rule: p is a piece
 # of the point, g the gradient evaluated last, s the rest. ode/runge_kutta.py has the mathematics.
-# A weighted sum grows in a tile of its own, one k after the other: in one loop over all of them gcc
-# would have to check more pairs of arrays for overlap than it is willing to (10), and not vectorise.
+# A weighted sum grows in a tile of scratch memory, one k after the other. gcc would not vectorise one
+# loop over all k: it checks at most 10 pairs of arrays for overlap.
 # Measured (RK45's passes, 1 M float32, AVX-512 and AVX2): with tiles of 128 the larger passes take
 # 0.65 to 0.95 of the time that 256 needs, and a quarter to a half of what 1,024 needs.
 #
-# The point x is the caller's memory, and a function that writes to it would become a wrong step. So
-# every pass that reads or overwrites x digests what it finds there, while it is in L1, and compares
-# it with the digest made when x was written. Writing the same bits again changes no digest.
+# The point x is in the caller's memory, and a step is wrong if fn writes to it. So every pass that reads
+# or overwrites x makes a digest of it, while it is in L1, and compares that with the digest made when x
+# was written. Writing the same bits again changes no digest.
 
 cdef enum:
     TILE = 128
@@ -32,7 +32,7 @@ cdef inline void weighted(
             total[e] += weight * k[i + e]
 
 
-cdef uint32_t[2 * TILE] KEYS        # one for each 32 bits of a tile
+cdef uint32_t[2 * TILE] KEYS        # one for each word of 32 bits of a tile
 
 
 cdef int set_keys() noexcept:
@@ -61,8 +61,9 @@ cdef inline uint64_t digested(uint64_t so_far, const floating *x, Py_ssize_t n) 
     """Digest one more tile: the sum of (w + key)(w' + key') over pairs of words, "NH" of UMAC.
 
     (Black, Halevi, Krawczyk, Krovetz, Rogaway, "UMAC: Fast and Secure Message Authentication",
-    1999.) Two different tiles have the same sum with a probability of 2⁻³². Integers may be summed
-    in any order, so it is one on every instruction set. The factor makes the tiles' order count.
+    1999.) Two different tiles have the same sum with a probability of 2⁻³². Integers may be summed in
+    any order, so the sum is the same on every instruction set. The factor lets the order of the
+    tiles count.
 
     Measured (1 M float32, one thread, AVX-512), with digests and without: a pass of five terms takes
     1,103 µs and 1,078, of two terms 565 and 540, _error_squared 700 and 640; _save takes 295 in the
@@ -81,7 +82,7 @@ cdef inline uint64_t digested(uint64_t so_far, const floating *x, Py_ssize_t n) 
 
 
 cdef inline void wrote(Piece *piece, uint64_t before, uint64_t after) noexcept nogil:
-    """Compare the digest of what a pass found with that of what was written last."""
+    """Compare the digest that a pass found with that of the last write; note that of this one."""
     piece.altered = before != piece.digest
     piece.digest = after
 
@@ -90,7 +91,7 @@ cdef inline void add(
     floating *p, const floating *y, const floating *g, floating **s, const floating *c, Py_ssize_t n, int m,
     floating *keep, floating *error,
 ) noexcept nogil:
-    """x = y + c₁k₁ + … + cₘkₘ; then keep = kₘ, error = cₘ₊₁k₁ + … + c₂ₘkₘ, where there is room."""
+    """x = y + c₁k₁ + … + cₘkₘ; then keep = kₘ and error = cₘ₊₁k₁ + … + c₂ₘkₘ, unless NULL."""
     cdef Piece *piece = <Piece *> p
     cdef floating *x = <floating *> piece.x
     cdef uint64_t before = 0, after = 0
@@ -185,7 +186,7 @@ cdef void _leap(floating *p, const floating *g, floating **s, const floating *c,
     piece.digest = after
 
 
-# _combine<m>: x = y + the sum of m.
+# _combine<m>: x = y + c₁k₁ + … + cₘkₘ.
 
 cdef void _combine1(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     add(p, s[0], g, s, c, n, 1, NULL, NULL)
@@ -203,7 +204,7 @@ cdef void _combine5(floating *p, const floating *g, floating **s, const floating
     add(p, s[0], g, s, c, n, 5, NULL, NULL)
 
 
-# _slope<m>: the same, and kₘ is kept in the last slot, for its owner may use its memory again.
+# _slope<m>: the same, and kₘ is copied to the last slot, because fn may use the gradient's memory again.
 
 cdef void _slope1(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     add(p, s[0], g, s, c, n, 1, s[1], NULL)
@@ -225,7 +226,7 @@ cdef void _slope5(floating *p, const floating *g, floating **s, const floating *
     add(p, s[0], g, s, c, n, 5, s[5], NULL)
 
 
-# _embedded<m>: the same, and the last slot becomes the error, or as much of it as m stages can tell.
+# _embedded<m>: the same, and the last slot is set to the error, as far as it is a sum over m stages.
 
 cdef void _embedded3(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     add(p, s[0], g, s, c, n, 3, NULL, s[3])
@@ -236,10 +237,10 @@ cdef void _embedded5(floating *p, const floating *g, floating **s, const floatin
 
 
 cdef void _error_squared(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
-    """The piece's total: the sum of (error / (atol + rtol max(|y|, |x|)))², in lanes of fixed place.
+    """Set the piece's total: the sum of (error / (atol + rtol max(|y|, |x|)))², in lanes.
 
-    The error's last term is still to be added, c₀ times the stage just evaluated. An infinite x
-    would divide the error away, so 0 x is added to it, which is then NaN.
+    The error lacks its last term, c₀ times the stage just evaluated, which is added here. Divided by
+    an infinite x, the error would vanish: 0 x is added to it, which is then NaN.
     """
     cdef Piece *piece = <Piece *> p
     cdef const floating *x = <const floating *> piece.x

@@ -2,14 +2,14 @@
 
 from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
 
-# A loop with its scalar, rounded once to either dtype.
+# A loop of option_stages.pxi with its scalar, rounded once to either dtype.
 cdef struct Stage:
     rule_f32 f32
     rule_f64 f64
     float c32
     double c64
 
-# What a block passes through. Stages that nobody asked for are not in it.
+# A rule and the stages around it, which a block passes. A stage is here only if an option asks for it.
 cdef struct Stages:
     const Rule *rule
     int n_grad
@@ -25,9 +25,10 @@ cdef enum:
     MOST_DIMS = 64      # NumPy's own limit
     GRID_DOUBLES = 4096  # a tile has the memory of so many, at most
 
-# Where a parameter or its gradient does not lie as the state does: in a grid of tiles, that is in
-# rows along the state's last axis (cols elements, next to each other in the state) and down another.
-# Steps of p and g are in bytes, those of the state in elements.
+# The tiles of a parameter or a gradient that does not lie as the state does; grid.pyx has an example.
+# A row lies along the state's last axis: its cols elements are next to each other in the state. The
+# rows follow each other along another axis. Steps of p and g are in bytes, those of the state in
+# elements.
 cdef struct Grid:
     Py_ssize_t rows
     Py_ssize_t cols
@@ -38,7 +39,7 @@ cdef struct Grid:
     Py_ssize_t s_down
     Py_ssize_t[2] p_step        # one row down, one column across
     Py_ssize_t[2] g_step
-    bint p_copied               # whether a tile of p goes through scratch memory
+    bint p_copied               # whether a tile of p is copied to scratch memory
     bint g_copied
     bint whole_rows             # whether a tile's rows follow each other in all three
     int n_outer                 # the other axes, the last one fastest
@@ -52,9 +53,9 @@ cdef struct Span:
     Py_ssize_t p
     Py_ssize_t g
     Py_ssize_t[6] s             # MAX_SLOTS of rule.pxd
-    Py_ssize_t average          # where the stages have one
+    Py_ssize_t average          # if the stages have one
     Py_ssize_t n                # elements of the gradient
-    Py_ssize_t rows             # 0, or the numbers of the rows of p, s and average that g's rows are for
+    Py_ssize_t rows             # 0, or row numbers: g's row k is for row rows[k] of p, s and average
     Py_ssize_t length           # of a row, in elements
     Py_ssize_t grid             # 0, or the Grid that p and g lie in
     Py_ssize_t first_block      # blocks in the spans before this one
@@ -65,7 +66,7 @@ cdef struct Span:
 
 cdef enum Fit:
     FITS
-    TOO_SMALL           # nothing in float32
+    TOO_SMALL           # 0 in float32
     TOO_LARGE           # infinite in float32
     NOT_FINITE
 
@@ -74,7 +75,7 @@ cdef class Table:
     cdef Span *spans                    # the same
     cdef Py_ssize_t count               # spans in use
     cdef Py_ssize_t n_blocks            # of all of them, once they are numbered
-    cdef Py_ssize_t work                # what they are to do, in elements
+    cdef Py_ssize_t work                # their cost, in elements
     cdef float[:, ::1] c32              # coefficients: a row for each set of them
     cdef double[:, ::1] c64
 

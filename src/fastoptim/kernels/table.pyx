@@ -12,8 +12,8 @@ cdef extern from "platform.h":
     bint fo_is_zero(float x) nogil
 
 cdef enum:
-    BLOCK = 1024                # elements that pass all stages while they sit in L1
-    SPAN_COST = 64              # work to start a span or a row, in elements
+    BLOCK = 1024                # elements that pass all stages while they are in L1
+    SPAN_COST = 64              # the cost of starting a span or a row, in elements
 
 
 cdef Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
@@ -42,7 +42,7 @@ cdef Fit set_scalar(Stage *stage, double value) noexcept:
 
 
 cdef void set_bare(Stages *stages, const Rule *rule) noexcept:
-    """Let a rule be all that a span passes."""
+    """Set a rule without stages."""
     stages.rule = rule
     stages.n_grad = stages.n_param = stages.average = stages.zero = 0
 
@@ -55,7 +55,7 @@ cdef Py_ssize_t n_tiles(const Grid *grid) noexcept nogil:
     return n
 
 
-# Asked for once: NumPy works this out in Python and makes a ValueError of an interrupt there.
+# Made once: NumPy derives it in Python, and makes a ValueError of an interrupt there.
 cdef Span SPAN
 SPAN_DTYPE = np.asarray(<Span[:1]> &SPAN).dtype
 
@@ -70,7 +70,7 @@ cdef class Table:
         self.c64 = np.zeros((1, 1))
 
     cdef int make_room(self, Py_ssize_t count) except -1:
-        """Make room for so many spans; those that are there stay."""
+        """Make room for `count` spans; those in use stay."""
         if count <= self.memory.shape[0]:
             return 0
         cdef Span[::1] memory = np.zeros(2 * count, SPAN_DTYPE)
@@ -80,7 +80,7 @@ cdef class Table:
         return 0
 
     cdef void number_blocks(self) noexcept:
-        """Number the blocks of the spans, one after the other, and sum up the work."""
+        """Number the blocks of all spans, and sum up the work."""
         cdef Py_ssize_t k
         cdef Span *span
         cdef const Grid *grid

@@ -1,13 +1,13 @@
-"""How many threads an update may use at most: what was chosen, what the machine has, after a fork.
+"""The most threads that an update may use: what was chosen, what the machine has, after a fork.
 
  a) OpenMP is asked at each call, so OMP_NUM_THREADS and threadpoolctl work. `set_num_threads` and
-    FASTOPTIM_NUM_THREADS come before it.
- b) More threads than processors never pay: an update waits for its last thread. So the processors
-    of this process (its affinity mask, the quota of its control group) cap what is used, unless
-    the number was fixed. Both are read once, at the import.
- c) How many of these an update really uses is learned (learning.pyx).
- d) After fork, GNU's OpenMP hangs in the child unless its threads were released just before, by
-    the thread that forks. Where that call is missing, the child works on one thread.
+    FASTOPTIM_NUM_THREADS take precedence.
+ b) More threads than processors are never faster, because an update waits for its last thread. So
+    the processors of this process (its affinity mask, the quota of its control group) are the
+    limit, unless the number was fixed. Both are read once, at the import.
+ c) learning.pyx learns how many of these an update really uses.
+ d) After a fork, GNU's OpenMP hangs in the child unless the thread that forks released OpenMP's
+    threads just before. If the runtime lacks that call, the child works on one thread.
 """
 
 import os
@@ -27,13 +27,13 @@ cdef extern from "platform.h":
 
 cdef enum:
     WORK_PER_THREAD = 32768     # elements; see most_for
-    MOST_THREADS = 1024         # more than this is a slip of the finger, and libgomp aborts on it
+    MOST_THREADS = 1024         # a larger number is a slip, and libgomp aborts on it
 
 cdef int chosen = 0             # by set_num_threads or FASTOPTIM_NUM_THREADS; 0: ask OpenMP
 cdef bint fixed = False         # whether an update uses just that many
 cdef bint orphaned = False      # a forked child whose OpenMP would hang
 cdef int by_quota = MOST_THREADS if os.environ.get("OMP_NUM_THREADS") else min(MOST_THREADS, quota())
-# With OMP_PROC_BIND the mask of this thread is one processor by now; OpenMP knows the first one.
+# With OMP_PROC_BIND this thread is bound to one processor by now; OpenMP knows the mask before that.
 cdef int by_machine = min(MOST_THREADS, max(processors(), fo_processors()), quota())
 
 shared_size = 0
@@ -46,10 +46,10 @@ cdef int max_threads() noexcept nogil:
 
 
 cdef int most_for(Py_ssize_t work) noexcept nogil:
-    """Return the most threads that so many elements may use.
+    """Return the most threads that an update of `work` elements may use.
 
-    Measured with two cores, one against two threads: they draw level at 32,000 elements in all
-    (SGD, Adam) when the second thread still spins from the call before, near 65,000 when it sleeps.
+    Measured on two cores (SGD, Adam): two threads are as fast as one at 32,000 elements in all if the
+    second thread still spins since the call before, and near 65,000 if it sleeps.
     """
     cdef int most = max_threads()
     if not fixed:
@@ -64,15 +64,15 @@ cdef bint is_fixed() noexcept nogil:
 cdef int region_size(int team) noexcept nogil:
     """Return how many threads a parallel region of a team asks OpenMP for.
 
-    GNU's OpenMP ends threads when a region is smaller than the one before, and starts new ones
-    when it is larger. Where regions of several users take turns (sharing.pyx), all of them ask
-    for one size; threads without a part of the work go straight to the end.
+    GNU's OpenMP ends threads if a region is smaller than the one before, and starts new ones if it
+    is larger. If products and updates share the threads (sharing.pyx), all regions have one size;
+    threads without a part of the work go straight to the end.
     """
     return max(team, shared_size)
 
 
 def set_num_threads(n, bint exactly=False, *, str name="n"):
-    """Set the most threads that an update uses, or just how many; None asks OpenMP at each call."""
+    """Set the most threads of an update, or exactly how many; None: OpenMP is asked at each call."""
     global chosen, fixed
     cdef int wanted = 0
     if n is not None:
@@ -97,7 +97,7 @@ def learns():
 
 
 def openmp_version():
-    """The date of the OpenMP standard that this was compiled for, 0 without OpenMP."""
+    """Return the date of the OpenMP standard that this was compiled for, 0 without OpenMP."""
     return FO_OPENMP
 
 
@@ -107,7 +107,7 @@ def most_in_use():
 
 
 def work_per_thread():
-    """Return how many elements of work a thread must have for a further one to take part."""
+    """Return how many elements each thread must have before another one takes part."""
     return WORK_PER_THREAD
 
 
@@ -119,7 +119,7 @@ def machine_limit():
 # ---------------------------------------------------------------- fork
 
 def fork_handling():
-    """What becomes of threads in a forked child: "threads", "released" or "serial"."""
+    """Return what a fork does to threads in the child: "threads", "released" or "serial"."""
     if not FO_HANGS_AFTER_FORK:
         return "threads"
     return "released" if fo_can_pause() else "serial"
@@ -131,7 +131,7 @@ def release_threads():
 
 
 def serial_from_now_on():
-    """In a forked child whose OpenMP would hang: never enter a parallel region."""
+    """In a forked child whose OpenMP would hang: enter no parallel region any more."""
     global orphaned
     orphaned = True
 

@@ -78,7 +78,7 @@ class Groups:
     """What the groups of an optimizer may be: a list of `Group`."""
 
     def __call__(self, name: str, value: object) -> tuple[Group, ...]:
-        """Return groups as a tuple, or say what is none."""
+        """Return groups as a tuple, or say what is not a group."""
         if isinstance(value, Group) or not isinstance(value, Sequence):
             raise TypeError(f"{name} must be a list of fastoptim.Group, got {value!r}")
         for one in value:
@@ -88,10 +88,10 @@ class Groups:
 
 
 class Denormals(Choice):
-    """What becomes of subnormal numbers, where the processor leaves a choice."""
+    """What happens to subnormal numbers, if the processor leaves a choice."""
 
     def __call__(self, name: str, value: object) -> str:
-        """Return a value if it is one of the names and can be had."""
+        """Return a value if it is one of the names and this processor has it."""
         choice = super().__call__(name, value)
         if choice == "flush" and not driver.can_flush():
             raise ValueError(f"{name}='flush' is not available on this kind of processor")
@@ -139,15 +139,15 @@ class Optimizer(Checked):
 
     Notes
     -----
-    The gradient's way: sign, clipping, weight decay, rule. Every hyperparameter that is a number
-    may also be a schedule: a callable from the number of completed updates to a number.
+    A gradient passes, in this order: sign, clipping, weight decay, rule. Every hyperparameter that
+    is a number may also be a schedule: a callable from the number of completed updates to a number.
     """
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
-    engine: ClassVar[Engine]  # of each instance; ClassVars only to dataclass's eyes
+    engine: ClassVar[Engine]  # of each instance; a ClassVar is no field to dataclass
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
-    fixed_plan: ClassVar[Plan | None]  # what it gives, unless a schedule changes it
+    fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
 
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
     decoupled: bool = hyper(False, Flag(), kw_only=True)
@@ -166,11 +166,11 @@ class Optimizer(Checked):
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
     def group_of(self, key: object) -> int:
-        """Return which view a key's parameter is updated with."""
+        """Return the index of the view that a key's parameter is updated with."""
         return grouping.index_of(self.groups, key)
 
     def check_keys(self, keys: Iterable[object]) -> None:
-        """Refuse groups that no key belongs to."""
+        """Refuse a group that no key belongs to."""
         grouping.check_keys(self.groups, keys)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
@@ -194,7 +194,7 @@ class Optimizer(Checked):
         return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
 
     def _forget(self) -> None:
-        """Let the next update look at the hyperparameters anew."""
+        """Let the next update make a new plan."""
         object.__setattr__(self, "fixed_plan", None)
         object.__setattr__(self, "live_plan", None)
 
@@ -345,7 +345,7 @@ class Optimizer(Checked):
         Warns
         -----
         UserWarning
-            A hyperparameter was a schedule when it was saved, and is none here.
+            A hyperparameter was a schedule when it was saved, and is not one here.
         """
         state.load(self, saved)
 

@@ -12,8 +12,8 @@ from fastoptim.kernels.update.store import Record, Store
 class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
     """The arrays that the records of a store have under a name; a mapping that cannot be written.
 
-    Each array is a new view of the one in the record: it may be read and written in place, and
-    what is done to a view's shape does nothing to the record.
+    Each array is a new view of the one in the record. It may be read and written in place; a view
+    that gets another shape leaves the record as it is.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Parameters that shall have hyperparameters of their own, by the pattern of their keys."""
+"""Groups: parameters with hyperparameters of their own, chosen by patterns of their keys."""
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches

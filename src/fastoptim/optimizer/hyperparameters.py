@@ -43,12 +43,12 @@ class Interval:
 
 
 class Epsilon(Interval):
-    """An interval whose small numbers must survive float32, where eps guards a division."""
+    """An interval for an eps: it guards a division, so float32 must not round it to 0."""
 
     def __call__(self, name: str, value: object) -> float:
         """Return a value as a float, or say why it cannot be this hyperparameter."""
         x = super().__call__(name, value)
-        with np.errstate(over="ignore"):  # what is too large is refused where it is used
+        with np.errstate(over="ignore"):  # too large a number is refused where it is used
             narrow = float(np.float32(x))
         if x != 0.0 and narrow == 0.0:
             zero = "0 or " if 0.0 in self else ""
@@ -108,7 +108,7 @@ def checks_of(cls: type["Checked"]) -> dict[str, Check]:
 class Checked:
     """A dataclass whose hyperparameters (`hyper`) are checked at every assignment.
 
-    It has no other attributes that could be assigned, so that a misspelt name is an error.
+    No other attribute can be assigned, so a misspelt name is an error.
     """
 
     _checks: ClassVar[dict[str, Check]]
@@ -118,7 +118,7 @@ class Checked:
         super().__init_subclass__()
         if "step" in vars(cls):
             cls.step = answers.step_door(cls.step)  # type: ignore[attr-defined]
-        if "coefficients" in vars(cls):  # an update calls what is behind the door
+        if "coefficients" in vars(cls):  # updates call the unchecked one
             cls.scalars = cls.coefficients  # type: ignore[attr-defined]
             cls.coefficients = answers.coefficients_door(cls.scalars)  # type: ignore[attr-defined]
 
@@ -129,8 +129,8 @@ class Checked:
             answers.check_arguments(cls, args, named)
             return super().__new__(cls)
 
-        # Not __getattr__: with it every attribute of an optimizer is slower to read, and an update
-        # of Adam reads a dozen (0.2 µs of 1.4, CPython 3.11).
+        # Not __getattr__: it makes every attribute slower to read. An update of Adam reads a dozen
+        # (0.2 µs of 1.4, CPython 3.11).
         zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
             answers.NotHere() for _ in range(6)
         )

@@ -11,9 +11,10 @@ Leap = tuple[list[Any] | None, tuple[float, ...], list[int]]
 
 
 class AtPosition:
-    """``opt.lookahead``: True or False as it was set, and a function of params.
+    """``opt.lookahead``: the flag, and a function of params.
 
-    Both are asked for by the one name: ``Momentum(lookahead=True)`` and ``opt.lookahead(params)``.
+    Both have one name: ``Momentum(lookahead=True)`` sets the flag, ``opt.lookahead(params)`` calls
+    the function.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -53,7 +54,8 @@ class AtPosition:
     def step(self, params: Arrays, fn: Function) -> Any:
         """Evaluate a function where the arrays of `params` are p + αv, and update at p.
 
-        In passes over memory: one to keep p and write p + αv, one to take p back, and the update.
+        Three passes over memory: the first keeps p and writes p + αv, the second restores p, the
+        third is the update.
         """
         optimizer, moving = self.optimizer, self.moving()
         loss, grads = moving.session(params, partial(self.evaluate, moving, fn))
@@ -72,12 +74,12 @@ class AtPosition:
         return (loss, grads), {}, {}, None
 
     def moving(self) -> MovingParams:
-        """Return the optimizer's workspace, which it gets when it first looks ahead."""
+        """Return the optimizer's workspace, made when it first looks ahead."""
         moving: MovingParams = vars(self.optimizer).setdefault("moving", MovingParams(0))
         return moving
 
     def leap(self, moving: MovingParams) -> Leap:
-        """Return v, the α of each group, and which of them each parameter has; v may be None."""
+        """Return v (or None), the α of each group, and the group of each parameter."""
         optimizer = self.optimizer
         records = optimizer.engine.store.records
         v = [records[key].state.get("v") if key in records else None for key in moving.keys]
@@ -93,7 +95,7 @@ class AtPosition:
 
 
 def check_fits(key: object, x: Any, v: Any) -> None:
-    """Refuse a parameter that is not like its velocity, in the words of `update`."""
+    """Refuse a parameter of another shape or dtype than its velocity, in the words of `update`."""
     if x.shape != v.shape:
         raise ValueError(
             f"params[{key!r}] has shape {x.shape}, but its state has shape {v.shape} from "

@@ -27,5 +27,5 @@ def loss_and_grads(result: object) -> tuple[Any, Any]:
 
 
 def is_container(x: object) -> bool:
-    """Whether x holds gradients, and is none itself."""
+    """Whether x is a container of gradients, not a gradient."""
     return isinstance(x, (Mapping, list, tuple)) or hasattr(x, "keys")

@@ -1,9 +1,9 @@
 """What an update needs of an optimizer's hyperparameters, kept until one of them is assigned.
 
-A schedule changes numbers at every update and hardly ever anything else: which rule runs, on which
-state, between which stages. So the pipelines are made once. An update asks each schedule for its
-number and hands that on. Measured (Adam, one key, a cosine for lr): 11.5 µs more than without a
-schedule when everything was made anew at each update; bench/README.md has today's figure.
+A schedule changes numbers at every update. It hardly ever changes which rule runs, on which state,
+between which stages, so the pipelines are made once. An update asks each schedule for its number
+and hands that to the pipelines. Measured (Adam, one key, a cosine for lr): an update took 11.5 µs
+more than without a schedule when it made everything anew; bench/README.md has today's figure.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Scheduled(NamedTuple):
     schedule: Any
     name: str
     places: list[Values]
-    low: float  # between these a number needs no further check
+    low: float  # a number between these needs no further check
     high: float
     check: Check
 
@@ -131,7 +131,7 @@ class LivePlan:
 
 
 def pipeline_of(view: "Optimizer") -> Pipeline:
-    """Return what the parameters of a group pass through."""
+    """Return the pipeline that the parameters of a group pass."""
     slots = view.kernels[view.kernel]
     starts = (getattr(type(view), slot).start for slot in slots)
     if view.clip_value is not None and view.clip_norm is not None:

@@ -83,7 +83,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
         lost += gone
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
-    for line in lost:       # first, since a filter of warnings may make each of them an error
+    for line in lost:       # first: a filter may make a warning an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
@@ -106,7 +106,7 @@ def for_file(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def part(saved: Any, name: str, kind: Any = object) -> Any:
-    """Return a part of a state that must be there, and of a kind."""
+    """Return a part of a state, which must be there and of this kind."""
     if not isinstance(saved, Mapping) or name not in saved:
         raise ValueError(f"the state has no {name!r}; it must be one that state_dict gave")
     if not isinstance(saved[name], kind):
@@ -127,7 +127,8 @@ def merged(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return hyperparameters to go on with, and what to warn of.
 
-    A schedule is code: one that is here stays; one that was in use and is not here is missed.
+    A schedule is code and is not saved. A schedule of this optimizer stays. If only the saved
+    optimizer had one, a warning says so.
     """
     values, lost = {}, []
     for name, value in part(saved, "hyperparameters", Mapping).items():

@@ -1,6 +1,6 @@
 """Soft batches: gradients of several small batches, applied as one.
 
-What waits, and the way of a call, are in kernels/update/adder.pyx.
+kernels/update/adder.pyx keeps the sums and says what a call does.
 """
 
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ class SoftBatch:
 
     @property
     def reduce(self) -> str:
-        """What becomes of the gradients: "mean" or "sum"."""
+        """How the gradients are combined: "mean" or "sum"."""
         return self._reduce
 
     @property
@@ -114,11 +114,11 @@ class SoftBatch:
     def update(self, params: Arrays, grads: Arrays) -> bool:
         """Add gradients to the batch; with the last of it, update `params`.
 
-        Takes and raises what the optimizer's `update` does, at every call: what it would refuse
-        is refused here, and changes nothing. What only the sum can show is found when it has
-        been made: gradients are each finite and their sum is not (with ``nonfinite="raise"`` or
-        clip_norm), or it is so large that float32 cannot hold clip_norm's factor. Then the batch is
-        discarded, and a note of the exception says so.
+        Every call takes and raises what the optimizer's `update` does; a call that is refused
+        changes nothing. Two faults show only in the finished sum: it is not finite though every
+        gradient was (with ``nonfinite="raise"`` or clip_norm), or it is so large that float32
+        cannot hold clip_norm's factor. Then the batch is discarded, and a note of the exception
+        says so.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class SoftBatch:
         )
 
     def flush(self, params: Arrays | None = None) -> bool:
-        """Update with what is there, as at an epoch's end; return whether there was anything.
+        """Update with the calls that wait, at an epoch's end, say; return whether there were any.
 
         Parameters
         ----------
@@ -150,11 +150,11 @@ class SoftBatch:
         return self._adder.flush(params, self.opt.plan(), self.reduce == "mean")
 
     def discard(self) -> None:
-        """Forget what waits."""
+        """Forget the calls that wait."""
         self._adder.discard()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's state and what waits, as plain dicts and copies of arrays."""
+        """Return the optimizer's state and the sums, as plain dicts and copies of arrays."""
         return self._adder.still(partial(self._state, copy=True))
 
     def _state(self, *, copy: bool) -> dict[str, Any]:
@@ -202,12 +202,12 @@ class SoftBatch:
 
     @staticmethod
     def _record_of(key: object, saved: Mapping[str, Any]) -> Any:
-        """Return what a state says of a key's parameter, if it says anything."""
+        """Return the record of a key's parameter in a state, None if there is none."""
         of_opt = state.part(saved, "optimizer", Mapping)
         return state.part(of_opt, "parameters", Mapping).get(key)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the optimizer's state and what waits to a file; see the optimizer's `save`."""
+        """Write the optimizer's state and the sums to a file; see the optimizer's `save`."""
         self._adder.still(lambda: checkpoint.save(path, state.for_file(self._state(copy=False))))
 
     def load(self, path: str | PathLike[str]) -> None:
@@ -220,7 +220,7 @@ class SoftBatch:
         return twin
 
     def _twin(self, memo: dict[int, Any]) -> Self:
-        """Return a copy; its flush must be told the parameters: they may be copies."""
+        """Return a copy. Its first flush needs params, since the parameters may be copies, too."""
         twin = type(self)(self.opt.__deepcopy__(memo), self.every, self.reduce)
         sums, rows = {}, {}
         for one in self._adder.batch.waiting.values():

@@ -28,13 +28,13 @@ class Memory:
 
 
 class RowSum:
-    """A sum of row gradients, kept as rows: those that no call touched are not in it.
+    """A sum of row gradients, kept as rows: it has only rows that some call touched.
 
-    It is never changed; `plus` gives the sum with one call more.
+    It never changes; `plus` returns another sum with one more call.
 
-    Each call's duplicates are summed first, then the calls in their order, as sums of dense
-    gradients are. Memory is that of all rows touched, a few times over at most. Where one call
-    gave `Rows` and another a sparse array, it is a sum of elements.
+    Each call's duplicates are summed first, then the calls in their order, as dense gradients are.
+    It takes a few times the memory of all touched rows at most. If one call gave `Rows` and another
+    a sparse array, it is a sum of elements.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class RowSum:
         if self.count and kind is not self.kind:  # sparse and Rows in one batch: by element
             elements = RowSum(self.key, self.shape, self.dtype)
             if self.kind is Rows:
-                elements = elements.plus(Elements, self.by_element(*self.rows()))
+                elements = elements.plus(Elements, self.by_element(*self.once()))
                 return elements.plus(kind, part)
             kind, part = Elements, self.by_element(*part)
         index, values = part
@@ -117,7 +117,7 @@ class RowSum:
         a[(index,) if self.kind is Rows else np.unravel_index(index, self.shape)] = values
 
     def by_element(self, index: NDArray[np.integer[Any]], values: NDArray[Any]) -> Part:
-        """Return rows with each element under its own number."""
+        """Return rows of which each element has a number of its own."""
         length = math.prod(self.shape[1:])
         places = index[:, None] * length + np.arange(length)
         return places.reshape(-1), values.reshape(-1)
@@ -127,7 +127,7 @@ class RowSum:
         return self.kind(*self.rows(), unique=self.count == self.summed)
 
     def state(self) -> dict[str, Any]:
-        """Return the sum as plain values; row numbers in float64, which holds them exactly."""
+        """Return the sum as plain values; row numbers are float64, which holds them exactly."""
         index, values = self.once()
         return {
             "shape": self.shape, "elements": self.kind is Elements,

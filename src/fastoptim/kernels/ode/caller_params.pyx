@@ -1,8 +1,8 @@
 """The caller's parameters: checked, moved with the point, and given back; and where they lie.
 
-The point x is the caller's memory itself where it lies flat (this machine's byte order, aligned, in
-the order of memory of the first array seen under its key). Any other layout, and numbers, are
-copied from a flat buffer after each pass, and arrays back into it after each call of fn.
+The point x is in the caller's own array if that lies flat: aligned, in this machine's byte order, in
+the order of the first array under its key. An array of any other layout and a number have a flat
+copy. The copy is written to them after each pass, and arrays are read back after each call of fn.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ cnp.import_array()
 
 @cython.final
 cdef class CallerParams:
-    """Parameters as they were given. Making one checks them; nothing of the caller's is written."""
+    """Parameters as they were given. To make one checks them and writes nothing of the caller's."""
 
     def __cinit__(self, object params):
         cdef dict d = as_dict("params", params)
@@ -35,7 +35,7 @@ cdef class CallerParams:
         for key, p in d.items():
             a = checked_param(key, p)
             if isinstance(p, np.ndarray):
-                a = a.view()        # of our own: fn may give the caller's another shape
+                a = a.view()        # our own view: fn may give the caller's array another shape
                 self.views.append(a)
             else:
                 check_write_back("params", params, key, p)
@@ -43,7 +43,7 @@ cdef class CallerParams:
             self.arrays.append(a)
 
     cdef int lay_out(self, Columns columns) except -1:
-        """Choose where the point is: in the caller's array where it lies as ours do, else in a copy."""
+        """Choose where the point is: in the caller's array if it lies as ours do, else in a copy."""
         cdef Py_ssize_t k
         self.x, self.copied = [], []
         for k in range(len(self.keys)):
@@ -59,7 +59,7 @@ cdef class CallerParams:
     # ---------------------------------------------------------------- while fn looks at them
 
     cdef int show(self, bint base=False) except -1:
-        """Bring x to where the caller's arrays and numbers are, if they are elsewhere."""
+        """Copy x to the caller's arrays and numbers, if it is in a copy."""
         cdef Py_ssize_t k
         for k in self.copied:
             if self.views[k] is not None:
@@ -71,7 +71,7 @@ cdef class CallerParams:
         return 0
 
     cdef int fetch(self) except -1:
-        """Bring what fn has left in arrays of other layouts to x, whose digest is compared."""
+        """Copy arrays of other layouts back to x, so that its digest shows what fn wrote."""
         cdef Py_ssize_t k
         for k in self.copied:
             if self.views[k] is not None:
@@ -79,7 +79,7 @@ cdef class CallerParams:
         return 0
 
     cdef int check_unchanged(self) except -1:
-        """Refuse what fn has put into or taken from the mapping."""
+        """Refuse a mapping that fn has changed."""
         cdef Py_ssize_t k
         now = as_dict("params", self.given)
         for k in range(len(self.keys)):
@@ -110,7 +110,7 @@ cdef class CallerParams:
     # ---------------------------------------------------------------- when something was raised
 
     cdef int restore(self, list base, object problem) except -1:
-        """Make the caller's arrays and mapping the base point, whatever fn has done to them."""
+        """Restore the caller's arrays and mapping to the base point, whatever fn did to them."""
         cdef Py_ssize_t k
         for k in range(len(self.keys)):
             if self.views[k] is not None:
@@ -124,7 +124,7 @@ cdef class CallerParams:
                 else:
                     self.given.extend(self.originals)
             return 0
-        for _ in range(2):                  # what raised may have been an interrupt
+        for _ in range(2):                  # the first may be interrupted
             try:
                 self.put_back()
                 return 0
@@ -134,7 +134,7 @@ cdef class CallerParams:
         return 0
 
     cdef int put_back(self) except -1:
-        """Give a mapping that is no dict back the objects that it had."""
+        """Put the objects that a mapping (not a dict) had back into it."""
         cdef Py_ssize_t k
         if isinstance(self.given, tuple):
             return 0
@@ -171,9 +171,9 @@ cdef class CallerParams:
 
 
 cdef bint is_still(object now, object then, object view) except -1:
-    """Whether a mapping's entry is what it was: that object, or one that is the same.
+    """Whether a mapping's entry is the same object as before, or an equal one.
 
-    Some mappings make a new view at each access, or a new number.
+    Some mappings make a new view or a new number at each access.
     """
     if now is then:
         if view is None:
@@ -194,12 +194,12 @@ cdef bint is_still(object now, object then, object view) except -1:
 
 
 cdef object number_like(object p, object a):
-    """Return the element of an array with no axes as a number of p's type."""
+    """Return the element of a 0-d array as a number of p's type."""
     return a.item() if type(p) is float else a[()]
 
 
 cdef object sealed(object a):
-    """Return a view that cannot be written: the memory is used again."""
+    """Return a read-only view, because the memory is used again."""
     view = a.view()
     view.flags.writeable = False
     return view
@@ -217,12 +217,12 @@ cdef class ParamMemory:
         self.lows = self.highs = np.zeros(0, np.intp)
 
     cdef int forget(self) except -1:
-        """Check everything anew: the arrays are other ones, which may lie at the same addresses."""
+        """Check everything anew: other arrays may lie at the same addresses."""
         self.found_apart = None
         return 0
 
     cdef int check(self, CallerParams params, Columns own) except -1:
-        """Refuse parameters that would be written twice; note where they lie. A number has no view."""
+        """Refuse parameters that share memory; note where they lie. A number has no view."""
         where = [
             (None if view is None else <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> a), a.strides)
             for a, view in zip(params.arrays, params.views, strict=True)
@@ -234,7 +234,7 @@ cdef class ParamMemory:
         return 0
 
     cdef int check_all(self, list keys, list views, Columns own) except -1:
-        """Find out what overlaps, and where the parameters lie."""
+        """Refuse overlaps; list the memory of the parameters."""
         cdef list named = [], bounds = [], apart = [], last = None
         for key, a in zip(keys, views, strict=True):
             if a is None:
@@ -255,7 +255,7 @@ cdef class ParamMemory:
                 bounds.append((low, high))
         refuse_shared_memory(named)
         for low, high in sorted(bounds):
-            if last is not None and low < last[1]:  # views that lie between one another
+            if last is not None and low < last[1]:  # views whose elements lie between each other's
                 last[1] = max(high, last[1])
             else:
                 last = [low, high]
@@ -274,7 +274,7 @@ cdef class ParamMemory:
         else:
             low, high = byte_bounds(a)
         beyond = self.lows.shape[0]
-        while first < beyond:               # the first parameter that ends beyond its start
+        while first < beyond:               # the first parameter that ends behind its start
             middle = (first + beyond) // 2
             if self.highs[middle] > low:
                 beyond = middle

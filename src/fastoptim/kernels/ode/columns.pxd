@@ -8,7 +8,7 @@ cdef class Columns:
     cdef readonly list base             # arrays: the parameters where the step started
     cdef readonly list columns          # further lists of arrays
     cdef readonly object passes         # PassRunner
-    cdef list flat_params, flat_grads   # copies where a layout asks for them; None where none did yet
+    cdef list flat_params, flat_grads   # copies that a layout has needed, else None
     cdef Py_ssize_t low, high           # the memory of base
 
     cdef bint fit(self, list keys, list arrays) except -1

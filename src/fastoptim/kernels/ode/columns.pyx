@@ -1,6 +1,6 @@
 """Memory of our own, laid out like the parameters: the base point, further columns, flat copies.
 
-It is allocated once, and again when keys, shapes or dtypes are not those of the call before.
+It is allocated at the first call, and again if keys, shapes or dtypes differ from the previous call.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ cnp.import_array()
 cdef enum:
     CACHE_LINE = 64             # bytes
     PAGE = 4096
-    STAGGER = 448               # between columns within a page; new_like in update/store.pyx says why
+    STAGGER = 448               # between columns within a page; see Record.new_array in update/store.pyx
 
 
 @cython.final
 cdef class Columns:
-    """Lists of arrays like the parameters, each list in one piece of memory.
+    """Lists of arrays like the parameters, each list in one block of memory.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ cdef bint lies_like(cnp.ndarray a, cnp.ndarray own):
 
 
 cdef tuple column(list like, int number):
-    """Return new arrays like some others, in one piece of memory, and its bounds.
+    """Return new arrays like some others, in one block of memory, and its bounds.
 
     Each begins on a cache line.
     """

@@ -1,7 +1,7 @@
 """Gradients as fn left them: checked, and read where they are if they lie as the parameters do.
 
-A gradient that lies otherwise is copied, and one that reaches into the parameters is, too: fn may
-return those (the gradient of ½|p|² is p).
+A gradient that lies otherwise is copied. So is one in the parameters' memory, because fn may return a
+parameter (the gradient of ½|p|² is p).
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ cdef class Gradients:
         self.params, self.columns, self.where = params, columns, where
 
     cdef list of_fn(self, object grads):
-        """Return a list of arrays that lie as x does; fn must have left the parameters as they were."""
+        """Return a list of arrays that lie as x does; refuse parameters that fn has changed."""
         self.params.check_unchanged()
         self.params.fetch()
         cdef dict d = self.checked(grads)
@@ -37,10 +37,10 @@ cdef class Gradients:
         return self.flat_list(self.checked(grads))
 
     cdef object lasting(self, object grads, bint zero_grads):
-        """Return gradients that stay what they are when the parameters go back to the base point.
+        """Return gradients that do not change when the parameters go back to the base point.
 
-        Those in the parameters' memory are copied, unless `zero_grads` asks for zeros in it: an
-        update refuses it then, and every such gradient with it.
+        Gradients in the parameters' memory are copied. With `zero_grads` they are not: it would zero
+        that memory, and the update refuses such gradients.
         """
         self.params.check_unchanged()
         self.params.fetch()

@@ -33,7 +33,7 @@ cnp.import_array()
 cdef enum:
     PIECE = 1024                    # elements of a piece; the bits of a sum depend on it
 
-assert blocks_of(PIECE) == 1        # so that the driver hands on a piece as a whole
+assert blocks_of(PIECE) == 1        # so the driver passes a piece as a whole
 
 
 @cython.final
@@ -43,18 +43,18 @@ cdef class PassRunner:
     Parameters
     ----------
     like : list of arrays of float32 or float64
-        What every list given later must look like.
+        Every list given later must be like this one.
 
     Attributes
     ----------
     altered : int
-        The first array of x that held other bits at the last `move` or `total` than the one before
-        had written, or -1.
+        The first array of x whose bits at the last `move` or `total` were not those that the pass
+        before had written, or -1.
 
     Notes
     -----
-    The arrays of one place are taken element for element as they lie in memory, so they must have
-    the same layout, without gaps. That, and that nothing overlaps, is the caller's to see to.
+    The arrays at one place of the lists are read element for element in the order of memory, so they
+    must have the same layout, without gaps. The caller ensures that, and that nothing overlaps.
     """
 
     cdef list sizes
@@ -93,11 +93,11 @@ cdef class PassRunner:
         self.pieces = <Piece *> cnp.PyArray_DATA(<cnp.ndarray> self.memory)
 
     def begin(self):
-        """Choose how many threads the passes of a step use: all of them the same number."""
+        """Choose how many threads all passes of a step use."""
         self.team = self.thread_counts.begin(self.arrays.work, False)
 
     def end(self):
-        """Note that the step has been made."""
+        """Note that the step is complete."""
         self.thread_counts.end()
 
     def run(self, object capsule, tuple columns, tuple coefficients=(), list rows=None):
@@ -107,12 +107,12 @@ cdef class PassRunner:
         ----------
         capsule : the rule
         columns : tuple of lists of arrays
-            One list for each thing that the rule takes: what it writes (p), g, its slots.
+            One list for each argument of the rule: p (which it writes), g, its slots.
         coefficients : tuple of float
             Computed in double; rounded once, here.
         rows : list of int, optional
-            Where arrays have coefficients of their own: which row each array has of what is then
-            the rows of `coefficients`, one after the other.
+            For arrays with coefficients of their own: `coefficients` are then several rows, one
+            after the other, and this is the row of each array.
 
         Raises
         ------
@@ -131,7 +131,7 @@ cdef class PassRunner:
     def move(
         self, object capsule, list x, list g, tuple columns, tuple coefficients=(), list rows=None
     ):
-        """Run a pass over the point x, which finds out whether somebody else has written to it.
+        """Run a pass over the point x, which also shows whether anything else has written to x.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ cdef class PassRunner:
         x : list of arrays
             The point.
         g : list of arrays or None
-            Gradients, where the pass takes some.
+            Gradients, if the pass takes any.
         columns : tuple of lists of arrays
             The other arrays.
         coefficients, rows
@@ -177,11 +177,11 @@ cdef class PassRunner:
         return total
 
     def not_finite(self):
-        """Return the place of the first array whose sum in the last `total` is not finite, or -1."""
+        """Return the index of the first array whose sum in the last `total` is not finite, or -1."""
         return self.first_piece(False)
 
     cdef Py_ssize_t first_piece(self, bint altered):
-        """The place of the first array with a piece that was altered, or whose total is not finite."""
+        """Return the index of the first array with a piece that was altered or has no finite total."""
         cdef Py_ssize_t k, piece = 0, beyond = 0
         for k in range(len(self.sizes)):
             beyond += (self.arrays.spans[k].n + PIECE - 1) // PIECE
@@ -268,7 +268,7 @@ cdef class PassRunner:
         return 0
 
     cdef int cut(self, const Stages *stages) except -1:
-        """Cut the arrays of the table into pieces. Measured, 1 M float32: 3 µs of a pass of 300."""
+        """Cut the arrays of the table into pieces. Measured (1 M float32): 3 µs of a pass of 300."""
         cdef Py_ssize_t k, start, step, column, piece = 0
         cdef Span *part
         for k in range(len(self.sizes)):

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-# A pass has as many arrays as a rule may have slots, so what else it needs is gathered here: a pass
-# gets the address of a Piece in the place of p.
+# The arrays of a pass fill the slots of a rule. All else that a pass needs is gathered in a Piece, whose
+# address it gets in the place of p.
 cdef struct Piece:
     Py_ssize_t x        # address of the point, in the caller's memory, where it lies flat
     uint64_t digest     # of the bits that were written to x last

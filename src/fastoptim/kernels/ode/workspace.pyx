@@ -1,25 +1,25 @@
 """Parameters as a point in space, which moves while a function is evaluated, and comes back.
 
  a) fn is called with the caller's own mapping, whose arrays hold the point x at which the gradient
-    is wanted: people's networks read the arrays that they hold, not an argument. The base point y,
-    where the step started, is kept in memory of ours meanwhile (columns.pyx). Whatever is raised,
-    wherever, the caller's arrays and numbers are the base point again before the exception leaves
-    (`session`).
- b) Where x is, and how it gets to the caller's arrays and back: caller_params.pyx.
- c) fn must leave x as it is. That the mapping holds the same arrays is compared after each call;
-    that they hold the same bits is found out by the pass that next reads or overwrites x anyway
-    (runge_kutta.pxi), at the latest before the step is accepted.
- d) What fn returned is read where it is, if that can be: gradients.pyx.
+    is wanted, because many networks read the arrays that they hold and not an argument. The base
+    point y, where the step started, is meanwhile in memory of ours (columns.pyx). Whatever is
+    raised, wherever, the caller's arrays and numbers hold the base point again before the exception
+    leaves (`session`).
+ b) caller_params.pyx says where x is, and copies it to the caller's arrays and back if it is not there.
+ c) fn must leave x as it is. After each call the mapping is compared: it must hold the same arrays.
+    The pass that next reads or overwrites x compares the bits (runge_kutta.pxi), at the latest before
+    the step is accepted.
+ d) gradients.pyx reads what fn returned, if possible where it is.
 
-The passes over memory, x and y having changed places: what used to be the copy of the parameters
-to x at the start is the saving of them to y, and the copy of x to the parameters at the end is gone.
-Of Heun that makes 3 passes in place of 4, of RK45 7 in place of 8, with tolerances 8 in place of 9
-(with `deterministic` as many as before: one to compare, one to keep x for the comparison). Measured,
-1 M float32, one thread, fastest of 12, after and before: Heun 1.48 and 1.69 ms, RK45 5.8 and 5.9, with
-tolerances 6.6 and 6.7.
+x in the caller's arrays saves a pass over memory. With x in memory of ours, the parameters would be
+copied to x at the start, and x to the parameters at the end. Now they are only saved to y. Heun makes 3
+passes instead of 4, RK45 7 instead of 8, with tolerances 8 instead of 9. `deterministic` saves none: it
+makes one pass to compare, one to keep x for that. Measured (1 M float32, one thread, fastest of 12), now
+and with x in memory of ours: Heun 1.48 and 1.69 ms, RK45 5.8 and 5.9, with tolerances 6.6 and 6.7.
 
-Look-ahead has one pass more, from the position back to the base point: 1.21 and 0.86 ms. In the pass
-of the update, a parameter that fn has altered would be found when its velocity is overwritten already.
+Look-ahead makes one pass more, from the position back to the base point: 1.21 and 0.86 ms. The update's
+own pass could restore the base point, but it would find a parameter that fn has altered too late: the
+velocity would be overwritten by then.
 """
 
 cimport cython
@@ -43,9 +43,9 @@ cdef class MovingParams:
     """
 
     cdef int n_columns
-    cdef readonly Columns memory    # None before the first session, and when it could not be allocated
+    cdef readonly Columns memory    # None before the first session, or if it could not be allocated
     cdef ParamMemory where
-    cdef tuple kept                 # of the step before, if its x is y and its slopes are columns[0]
+    cdef tuple kept                 # of the last step, if its x is y and its slopes are columns[0]
     cdef readonly bint busy
     # of a session:
     cdef CallerParams params
@@ -57,7 +57,7 @@ cdef class MovingParams:
         self.where = ParamMemory()
 
     def __deepcopy__(self, memo):
-        return MovingParams(self.n_columns)     # nothing in here outlives a step but memory
+        return MovingParams(self.n_columns)     # only memory outlives a step
 
     @property
     def given(self):
@@ -83,9 +83,9 @@ cdef class MovingParams:
         ----------
         params : dict, list or any mapping
         body : callable
-            body() returns (result, state, changes, kept). It calls the methods below. When it has
-            returned, `state`, a dict, is updated with `changes`; nothing can come between that and
-            the parameters, for no Python code runs here. `kept` is for `start` of the next session.
+            body() returns (result, state, changes, kept). It calls the methods below. After it,
+            `state`, a dict, is updated with `changes`. No Python code runs between, so state and
+            parameters change together. `kept` is for `start` of the next session.
 
         Returns
         -------
@@ -129,7 +129,7 @@ cdef class MovingParams:
             self.where.forget()
         self.where.check(params, self.memory)
         if not fits:
-            self.memory = self.kept = None     # the old memory is free before there is new
+            self.memory = self.kept = None     # frees the old memory before the new is allocated
             self.memory = Columns(params.keys, params.arrays, self.n_columns)
         params.lay_out(self.memory)
         self.params = params
@@ -144,8 +144,8 @@ cdef class MovingParams:
         Returns
         -------
         object
-            What the step before has kept, if the parameters have the bits that it has written:
-            x then is y already, and columns[0] are the gradients there. Else None.
+            What the last step kept, if the parameters still have the bits that it wrote: then y is x
+            already, and columns[0] are the gradients there. Else None.
         """
         kept, self.kept = self.kept, None
         if kept is None or not self.memory.passes.same_bits(self.params.x, self.memory.base):
@@ -185,7 +185,7 @@ cdef class MovingParams:
         return total
 
     def back(self):
-        """Go back to the base point, in the middle of a session that is going well."""
+        """Go back to the base point in a session that has not failed."""
         if not self.memory.passes.move(PASSES["restore"], self.params.x, None, (self.memory.base,)):
             raise self.altered()
         self.params.show(True)
@@ -211,10 +211,10 @@ cdef class MovingParams:
     def gradients(self, object grads, bint of_fn=True):
         """Check gradients; return them as a list of arrays that lie as x does.
 
-        Those of fn are refused if it has altered the parameters.
+        The gradients of fn are refused if it altered the parameters.
         """
         return self.grads.of_fn(grads) if of_fn else self.grads.flat(grads)
 
     def lasting(self, object grads, bint zero_grads):
-        """Return gradients that stay what they are when the parameters go back to the base point."""
+        """Return gradients that do not change when the parameters go back to the base point."""
         return self.grads.lasting(grads, zero_grads)

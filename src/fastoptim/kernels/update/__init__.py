@@ -10,11 +10,10 @@ params, grads
 │ │                         hold
 │ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
 │ │                         written memory
-│ │  table.number_blocks    Number the blocks of the spans, one after the other, and sum up the
-│ │                         work
+│ │  table.number_blocks    Number the blocks of all spans, and sum up the work
 ├─╯
 ╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
-│    learning.begin         Return the count for an update of so many elements, which starts now
+│    learning.begin         Return the count for an update of `work` elements, which starts now
 ├─╮  may_go_on              Look at the gradients' numbers; return whether they may be used
 │ ╎  detours.bring_in       Make the gradient that the stations look at
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
@@ -28,7 +27,7 @@ params, grads
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
-│    driver.run             Update every span of a table, on so many threads
+│    driver.run             Update every span of a table, on `team` threads
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    source.applied         Note, in the same step as the arrays, that they have been written
