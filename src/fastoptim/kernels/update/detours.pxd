@@ -7,6 +7,11 @@ from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.row_numbers cimport RowNumbers
 from fastoptim.kernels.update.store cimport Record
 
+cdef enum Way:
+    OUT                                 # from an array to other memory
+    BACK
+    ZERO                                # no other memory: the array's elements become zero
+
 cdef class Detour:
     cdef Record record
     cdef Py_ssize_t k                   # which span is its
@@ -31,13 +36,16 @@ cdef class TouchedRows(Detour):
     cdef RowNumbers numbers
     cdef object given                   # what checks/row_grads.py made of the gradient
     cdef cnp.ndarray sums               # memory for rows that are summed
-    cdef tuple where                    # the rows, in a table that does not lie row by row
+    cdef cnp.ndarray to_zero            # the caller's memory of the gradient
+    cdef Py_ssize_t length              # of a row
+    cdef bint apart                     # whether the rows of the table do not lie one after the other
     cdef list gathered                  # (array, copy) of what was taken from there
 
     cdef int take(self, Call call, cnp.ndarray param, object given) except -1
     cdef int lead_to(self, Call call, cnp.ndarray array) except -1
     cdef tuple part(self)
-    cdef int gather_from(self, object a, Py_ssize_t *address) except -1
+    cdef int gather_from(self, cnp.ndarray a, Py_ssize_t *address) except -1
+    cdef void copy_rows(self, cnp.ndarray a, cnp.ndarray copy, Way way) noexcept
 
 cdef class Detours:
     cdef dict copied, touched           # key → the one used last, for its memory

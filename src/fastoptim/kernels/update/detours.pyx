@@ -10,10 +10,11 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from libc.string cimport memcpy
 
 from fastoptim.kernels.driver cimport RowSums, sum_rows
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
-from fastoptim.kernels.table cimport Span, add_span
+from fastoptim.kernels.table cimport MOST_DIMS, Span, add_span
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.grid cimport make_grid
 from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
@@ -24,7 +25,62 @@ from fastoptim.rows import Elements, Rows
 
 cnp.import_array()
 
-cdef object ZERO = np.zeros(())
+
+cdef inline void copy_strided(
+    char *to, Py_ssize_t to_step, const char *source, Py_ssize_t step, Py_ssize_t n, Py_ssize_t size
+) noexcept nogil:
+    cdef Py_ssize_t i
+    if to_step == size and step == size:
+        memcpy(to, source, n * size)
+    elif size == 4:                 # a length that the compiler knows
+        for i in range(n):
+            memcpy(to + i * to_step, source + i * step, 4)
+    else:
+        for i in range(n):
+            memcpy(to + i * to_step, source + i * step, 8)
+
+
+cdef double NOTHING = 0.0
+
+
+cdef void copy_elements(
+    cnp.ndarray a, Py_ssize_t first, Py_ssize_t n, char *other, Way way
+) noexcept nogil:
+    """Copy n elements of an array with axes, counted in C order, to other memory or back.
+
+    NumPy would ask for memory, and what is copied back after an update must not fail.
+    """
+    cdef Py_ssize_t[MOST_DIMS] at
+    cdef const cnp.npy_intp *dims = cnp.PyArray_DIMS(a)
+    cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), i = 0, run, rest = first
+    cdef int axis, last = cnp.PyArray_NDIM(a) - 1
+    cdef char *element = <char *> cnp.PyArray_DATA(a)
+    if n == 0:
+        return
+    for axis in range(last, 0, -1):
+        at[axis] = rest % dims[axis]
+        rest //= dims[axis]
+        element += at[axis] * strides[axis]
+    at[0] = rest
+    element += rest * strides[0]
+    while i < n:
+        run = min(n - i, dims[last] - at[last])         # along the last axis
+        if way == OUT:
+            copy_strided(other + i * size, size, element, strides[last], run, size)
+        elif way == BACK:
+            copy_strided(element, strides[last], other + i * size, size, run, size)
+        else:
+            copy_strided(element, strides[last], <char *> &NOTHING, 0, run, size)
+        i += run
+        at[last] += run
+        element += run * strides[last]
+        axis = last
+        while axis > 0 and at[axis] == dims[axis]:
+            element += strides[axis - 1] - dims[axis] * strides[axis]
+            at[axis] = 0
+            axis -= 1
+            at[axis] += 1
 
 
 cdef class Detour:
@@ -117,18 +173,16 @@ cdef class TouchedRows(Detour):
         )
         n = self.numbers.count * length
         self.param, self.grad, self.given = param, given.values, given
+        self.length, self.to_zero = length, given.given
         if not self.numbers.direct:
             if self.sums is None or cnp.PyArray_SIZE(self.sums) < n:
                 self.sums = np.empty(n + n // 4, record.dtype)
             self.grad = self.sums
-        self.where = self.gathered = None
-        if not (
+        self.gathered = None
+        self.apart = not (
             record.order & cnp.NPY_ARRAY_C_CONTIGUOUS
             and lies_straight(record, param, cnp.NPY_ARRAY_ALIGNED)
-        ):
-            self.where = (self.numbers.as_array(),)
-            if given.values.ndim < record.ndim:             # single elements
-                self.where = np.unravel_index(self.where[0], record.shape)
+        )
         span = add_span(call.table, n, record.type_num == cnp.NPY_DOUBLE)
         span.p = <Py_ssize_t> cnp.PyArray_DATA(param)
         span.g = <Py_ssize_t> cnp.PyArray_DATA(self.grad)
@@ -158,7 +212,7 @@ cdef class TouchedRows(Detour):
         """Copy the touched rows of a table whose rows do not lie one after the other."""
         cdef Span *span = &call.table.spans[self.k]
         cdef int k
-        if self.where is None:
+        if not self.apart:
             return 0
         self.gathered = []
         state, average = call.state_of(
@@ -175,7 +229,7 @@ cdef class TouchedRows(Detour):
     cdef int lead_to(self, Call call, cnp.ndarray array) except -1:
         """Let the rows be added to an array that lies as the state does."""
         cdef Span *span = &call.table.spans[self.k]
-        if self.where is not None:
+        if self.apart:
             self.gathered = []
             self.gather_from(array, &span.p)
             span.rows = 0
@@ -189,29 +243,38 @@ cdef class TouchedRows(Detour):
             self.numbers.as_array(), self.grad_seen().reshape(shape)
         )
 
-    cdef int gather_from(self, object a, Py_ssize_t *address) except -1:
-        copy = np.array(a[self.where], order="C")
+    cdef int gather_from(self, cnp.ndarray a, Py_ssize_t *address) except -1:
+        copy = np.empty(self.numbers.count * self.length, self.record.dtype)
         self.gathered.append((a, copy))
+        self.copy_rows(a, copy, OUT)
         address[0] = <Py_ssize_t> cnp.PyArray_DATA(copy)
         return 0
+
+    cdef void copy_rows(self, cnp.ndarray a, cnp.ndarray copy, Way way) noexcept:
+        cdef Py_ssize_t k, length = self.length
+        for k in range(self.numbers.count):
+            copy_elements(
+                a, self.numbers.rows[k] * length, length,
+                <char *> cnp.PyArray_DATA(copy) + k * length * cnp.PyArray_ITEMSIZE(a), way,
+            )
 
     cdef int take_back(self, Call call) except -1:
         if self.gathered is not None:
             for a, copy in self.gathered:
-                a[self.where] = copy
+                self.copy_rows(a, copy, BACK)
         cdef bint read = call.table.spans[self.k].n > 0         # not where a soft batch keeps rows
         if call.zero:           # the rows of a source, which makes new ones
             return 0
-        if call.stages[self.record.group].zero and not (read and self.grad is self.given.given):
-            cnp.PyArray_CopyInto(self.given.given, ZERO)
+        if call.stages[self.record.group].zero and not (read and self.grad is self.to_zero):
+            copy_elements(self.to_zero, 0, cnp.PyArray_SIZE(self.to_zero), NULL, ZERO)
         return 0
 
     cdef object grad_seen(self):
         return self.grad.reshape(-1)[:self.numbers.count * self.given.length]
 
     cdef void let_go(self) noexcept:
-        self.param = self.grad = None
-        self.given = self.where = self.gathered = None
+        self.param = self.grad = self.to_zero = None
+        self.given = self.gathered = None
 
 
 cdef int use(Call call, Detour detour) except -1:

@@ -137,7 +137,7 @@ cdef class Memory:
             stages = &call.stages[detour.record.group]
             put_array(&self.written if stages.zero else &self.read, detour.grad)
             if stages.zero and type(detour) is TouchedRows:     # whose sums may lie where they did
-                put_array(&self.written, (<TouchedRows> detour).given.given)
+                put_array(&self.written, (<TouchedRows> detour).to_zero)
         return 0
 
     cdef int list_written(self, Call call) except -1:
