@@ -11,17 +11,19 @@ params, grads
 │ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
 │ │                         written memory
 │ │  table.number_blocks    Number the blocks of all spans, and sum up the work
+│ ╎  survey.prepare         List the gradients, each in C order; make room for copies of those that
+│ ╎                         lie otherwise
 ├─╯
-╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
+│    store.prepare          Make the state, the averages and the records that a call's keys do not
+│                           have yet
+╎    detours.gather         Copy what the span cannot reach
 │    learning.begin         Return the count for an update of `work` elements, which starts now
+╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
 ├─╮  may_go_on              Look at the gradients' numbers; return whether they may be used
 │ ╎  detours.bring_in       Make the gradient that the stations look at
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
 ├─╯
 ├──→ return False
-│    store.prepare          Make the state, the averages and the records that a call's keys do not
-│                           have yet
-╎    detours.gather         Copy what the span cannot reach
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 │
@@ -54,6 +56,7 @@ Passed from station to station:
 Beside the way:
      adder.pyx              The sums of a soft batch: a call is checked as an update is, and then
                             its gradients are added
+     batch.pyx              What waits after some call of a soft batch
      checks/                Input checks and their messages
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
