@@ -2,6 +2,9 @@
 
 from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
 
+cdef enum:
+    MOST_GRAD = 4       # stages that make the gradient
+
 # A loop of option_stages.pxi with its scalar, rounded once to either dtype.
 cdef struct Stage:
     rule_f32 f32
@@ -16,7 +19,7 @@ cdef struct Stages:
     int n_param
     int average         # whether the weights are averaged
     int zero            # whether the gradient is set to zero
-    Stage[4] grad       # each makes the gradient that the next one sees
+    Stage[MOST_GRAD] grad       # each makes the gradient that the next one sees
     Stage[1] param      # changes the parameter before the rule
     Stage averager
     Stage zeroer

@@ -10,7 +10,7 @@ from libc.math cimport INFINITY, isnan
 from fastoptim.kernels.instruction_sets import PASSES
 
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport FITS, set_scalar
+from fastoptim.kernels.table cimport FITS, MOST_GRAD, set_scalar
 
 
 cdef const Rule *pass_of(str name) except NULL:
@@ -26,6 +26,14 @@ cdef tuple set_stage(Stage *stage, str name, double value, tuple unfit):
     if set_scalar(stage, value) != FITS and unfit is None and not isnan(value):     # NaN: of a gradient
         return name, value
     return unfit
+
+
+cdef tuple add_stage(Stages *stages, str name, double value, tuple unfit):
+    """Add a stage to those that make the gradient."""
+    if stages.n_grad == MOST_GRAD:
+        raise RuntimeError(f"there is no room for the stage {name!r}; raise MOST_GRAD in table.pxd")
+    stages.n_grad += 1
+    return set_stage(&stages.grad[stages.n_grad - 1], name, value, unfit)
 
 
 cdef class Pipeline:
@@ -91,22 +99,16 @@ cdef class Pipeline:
 
         The factors of the gradient come in their order; that of a soft batch's mean comes first.
         """
-        cdef int k = 0
         cdef tuple unfit = self.unfit
         stages[0] = self.fixed
         if factor != 1.0:
-            unfit = set_stage(&stages.grad[k], "scale", factor, unfit)
-            k += 1
+            unfit = add_stage(stages, "scale", factor, unfit)
         if self.sign * norm_factor != 1.0:
-            unfit = set_stage(&stages.grad[k], "scale", self.sign * norm_factor, unfit)
-            k += 1
+            unfit = add_stage(stages, "scale", self.sign * norm_factor, unfit)
         if self.clip_value is not None:
-            unfit = set_stage(&stages.grad[k], "clip", self.clip_value, unfit)
-            k += 1
+            unfit = add_stage(stages, "clip", self.clip_value, unfit)
         if self.weight_decay:
-            unfit = set_stage(&stages.grad[k], "l2", self.weight_decay, unfit)
-            k += 1
-        stages.n_grad = k
+            unfit = add_stage(stages, "l2", self.weight_decay, unfit)
         stages.zero = zero or self.zero_grads
         return unfit
 
