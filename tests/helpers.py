@@ -387,19 +387,29 @@ CAPSULE_NAME = b"fastoptim.Rule"
 LOOP = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_ssize_t)  # (p, g, s, c, n)
 
 
-def struct_of(capsule):
-    """The struct Rule that a capsule points to."""
+def address_in(capsule, name):
+    """What a capsule points to."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return RuleStruct.from_address(get(capsule, CAPSULE_NAME))
+    return get(capsule, name)
+
+
+def capsule_around(struct, name):
+    """A capsule around a struct; both the struct and the name must live as long as the capsule."""
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return new(ctypes.addressof(struct), name, None)
+
+
+def struct_of(capsule):
+    """The struct Rule that a capsule points to."""
+    return RuleStruct.from_address(address_in(capsule, CAPSULE_NAME))
 
 
 def capsule_of(struct):
     """A capsule around a struct Rule, which must be kept alive as long as the capsule."""
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype = ctypes.py_object
-    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    return new(ctypes.addressof(struct), CAPSULE_NAME, None)
+    return capsule_around(struct, CAPSULE_NAME)
 
 
 def loop_for(capsule, dtype):
@@ -462,3 +472,167 @@ def bytes_at_peak(call, times=5):
         return min(peaks)
     finally:
         tracemalloc.stop()
+
+
+# ---------------------------------------------------------------- faults, each at a place of choice
+
+
+class Fault:
+    """What fails once, at the n-th of the places that it counts, while it is armed."""
+
+    def __init__(self, n, problem):
+        self.left, self.problem, self.reached = n, problem, False
+
+    def is_here(self):
+        """Count a place; return whether it is the one."""
+        self.left -= 1
+        self.reached = self.reached or self.left == -1
+        return self.left == -1
+
+    def is_behind(self, problem):
+        """Whether what was raised is this fault."""
+        return self.reached and isinstance(problem, self.problem)
+
+    def during(self, function):
+        """Call a function; return what it raised, None if nothing."""
+        self.arm()
+        try:
+            function()
+        except (Exception, KeyboardInterrupt) as problem:
+            return problem
+        finally:
+            self.disarm()
+        return None
+
+
+class CallFault(Fault):
+    """Raises at the n-th call of `touch`, which a test's own classes call wherever they can."""
+
+    now = None
+
+    def arm(self):
+        CallFault.now = self
+
+    def disarm(self):
+        CallFault.now = None
+
+
+TESTS = str(Path(__file__).parent)
+
+
+def touch():
+    """A place at which a CallFault may raise."""
+    if CallFault.now is not None and CallFault.now.is_here():
+        raise CallFault.now.problem
+
+
+class LineFault(Fault):
+    """Raises at the n-th line of Python that runs in a file beyond the tests' own."""
+
+    def arm(self):
+        self.tracer = sys.gettrace()
+        sys.settrace(self.trace)
+
+    def trace(self, frame, event, arg):
+        if frame.f_code.co_filename.startswith(TESTS):
+            return None
+        if event == "line" and self.is_here():
+            raise self.problem
+        return self.trace
+
+    def disarm(self):
+        sys.settrace(self.tracer)
+
+
+class ObjectFault(Fault):
+    """The n-th request of Python for memory fails. For a process of its own: few expect that."""
+
+    def __init__(self, n):
+        super().__init__(n, MemoryError)
+
+    def is_behind(self, problem):
+        return isinstance(problem, (MemoryError, ValueError))   # of NumPy: it could not make a view
+
+    def during(self, function):
+        """Call a function; return what it raised, None if nothing."""
+        import _testcapi
+
+        problem = None
+        _testcapi.set_nomemory(self.left, self.left + 1)
+        try:
+            function()
+        except (MemoryError, ValueError) as raised:
+            problem = raised
+        finally:
+            try:
+                [object() for _ in range(8)]    # the fault is here if the function never reached it
+            except MemoryError:
+                self.reached = False
+            else:
+                self.reached = True
+            _testcapi.remove_mem_hooks()
+        return problem
+
+
+class MemoryHandler(ctypes.Structure):
+    """struct PyDataMem_Handler of NumPy's C API: where the memory of arrays comes from."""
+
+    _fields_ = [
+        ("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("context", ctypes.c_void_p),
+        ("malloc", ctypes.c_void_p), ("calloc", ctypes.c_void_p), ("realloc", ctypes.c_void_p),
+        ("free", ctypes.c_void_p),
+    ]
+
+
+def numpy_function(place, *types):
+    """A function of NumPy's C API by its place in the table, which never changes."""
+    table = address_in(np._core._multiarray_umath._ARRAY_API, None)
+    return ctypes.PYFUNCTYPE(*types)(ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[place])
+
+
+class ArrayFault(Fault):
+    """The n-th request for the memory of an array fails."""
+
+    now = handler = None
+
+    def __init__(self, n):
+        super().__init__(n, MemoryError)
+        if ArrayFault.handler is None:
+            ArrayFault.make_handler()
+
+    @classmethod
+    def make_handler(cls):
+        """Make a handler that asks NumPy's own for memory, and leaves it to that to free it."""
+        cls.set_handler = staticmethod(numpy_function(304, ctypes.py_object, ctypes.py_object))
+        get_handler = numpy_function(305, ctypes.py_object)
+        own = MemoryHandler.from_address(address_in(get_handler(), b"mem_handler"))
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        requests = {}
+        for name, types in {
+            "malloc": (pointer, pointer, size), "calloc": (pointer, pointer, size, size),
+            "realloc": (pointer, pointer, pointer, size),
+        }.items():
+            ask = ctypes.PYFUNCTYPE(*types)(getattr(own, name))    # it needs the GIL
+            requests[name] = ctypes.CFUNCTYPE(*types)(cls.failing(ask))
+        ours = MemoryHandler(
+            b"faults", own.version, own.context,
+            *[ctypes.cast(one, pointer).value for one in requests.values()], own.free,
+        )
+        cls.handler = capsule_around(ours, b"mem_handler")
+        for kept in (*requests.values(), ours):     # an array may be freed after this module
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+
+    @classmethod
+    def failing(cls, ask):
+        """A request that fails where the fault is."""
+        def request(*arguments):
+            return None if cls.now is not None and cls.now.is_here() else ask(*arguments)
+        return request
+
+    def arm(self):
+        ArrayFault.now = self
+        self.before = self.set_handler(self.handler)
+
+    def disarm(self):
+        self.set_handler(self.before)
+        ArrayFault.now = None
