@@ -147,11 +147,15 @@ cdef Record detour(
     Call call, Store store, Detours detours, object key, object p, object g, Record record
 ):
     """Admit a key whose record is new, or whose arrays are odd, or say why not."""
-    cdef cnp.ndarray a = checked_param(key, p)
-    if not isinstance(p, np.ndarray):
-        check_write_back("params", call.params, key, p)
-        call.numbers = True
-    record = record_for(call, store, key, a, record)
+    cdef cnp.ndarray a
+    if record is not None and is_straight(record, <PyObject *> p, STRAIGHT_PARAM):
+        a = p
+    else:
+        a = checked_param(key, p)
+        if not isinstance(p, np.ndarray):
+            check_write_back("params", call.params, key, p)
+            call.numbers = True
+        record = record_for(call, store, key, a, record)
     if isinstance(g, Rows) or is_sparse(g):
         detours.by_rows(call, record).take(
             call, a, row_grad(key, g, record.dtype, record.shape)
