@@ -4,7 +4,7 @@ Each test goes through all places at which a call can fail in one way: memory th
 method of the caller's own classes, a line of Python. After each fault everything is as it was, and
 then good calls give the bits of a twin that never saw the fault.
 
-One call is left out: the last of a soft batch, when the sums have been made and then the new value of
+One call is different: the last of a soft batch, if the sums are made and then the new value of
 a number cannot be put back. That discards the batch, and says so.
 """
 
