@@ -472,8 +472,10 @@ def of_waiting(one):
     """What waits of a key; an array that is kept for later is zeros."""
     if not one.dense:
         assert one.array is None or not one.array.any()
-    parts = [] if one.rows is None else [fingerprint(a) for part in one.rows.parts for a in part]
-    return (one.dense, fingerprint(one.array) if one.dense else None, parts)
+    rows = None
+    if one.rows is not None:
+        rows = (Id(id(one.rows)), *(a.tobytes() for a in one.rows.rows()))
+    return (one.dense, fingerprint(one.array) if one.dense else None, rows)
 
 
 def bare(tree):
