@@ -49,7 +49,7 @@ Passed from station to station:
      Plan, pipeline.pyx     What an update needs of an optimizer's hyperparameters
      Record, store.pyx      What is kept for one key
      Call, call.pyx         The notes of one call, one per engine: emptied at its begin and its end
-     Detour, detours.pyx    One key's detour in one call
+     Detour, detours.pyx    The way of one key whose arrays cannot be used where they lie
      Source, engine.pyx     Where the gradients of an update come from, if it has to know of the
                             update's stations
 

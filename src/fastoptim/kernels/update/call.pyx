@@ -52,6 +52,8 @@ cdef class Call:
     cdef int place_of(self, Py_ssize_t k) except -1:
         """Return where the key of a span is in `keys`: a gradient of None has no span."""
         cdef int i = -1
+        if len(self.records) == len(self.keys):
+            return k
         while k >= 0:
             i += 1
             k -= self.gradients[i] is not None

@@ -1,4 +1,4 @@
-"""What a key's arrays go through that cannot be used where they lie."""
+"""The way of keys whose arrays cannot be used where they lie."""
 
 cimport numpy as cnp
 

@@ -1,4 +1,4 @@
-"""What a key's arrays go through that cannot be used where they lie.
+"""The way of keys whose arrays cannot be used where they lie.
 
 `Copied`: a number, an array that does not lie as the state does, a gradient that lies on memory that
 is written. `TouchedRows`: a gradient of some rows. The stations meet a detour four times: `bring_in`
@@ -84,7 +84,7 @@ cdef void copy_elements(
 
 
 cdef class Detour:
-    """One key's detour in one call."""
+    """The way of one key whose arrays cannot be used where they lie."""
 
     cdef int bring_in(self, Call call, int team) except -1:
         """Make the gradient that the stations look at."""
@@ -278,7 +278,7 @@ cdef class TouchedRows(Detour):
 
 
 cdef int use(Call call, Detour detour) except -1:
-    """Let a detour be that of the span which is added next."""
+    """Take a detour for the span that is added next."""
     detour.k = call.table.count
     if call.detours is None:
         call.detours = []

@@ -111,7 +111,7 @@ cdef class Engine(Stations):
                 for detour in call.detours:
                     detour.gather(call)
             team = self.thread_counts.begin(call.table.work, False)
-            if source is not None:      # what memory is for is there: its gradients are made but once
+            if source is not None:      # it can make its gradients only once: all memory is there now
                 source.before_reading()
             if not self.may_go_on(team):
                 self.thread_counts.end()

@@ -136,7 +136,7 @@ cdef class Memory:
             put_array(&self.written, detour.param)
             stages = &call.stages[detour.record.group]
             put_array(&self.written if stages.zero else &self.read, detour.grad)
-            if stages.zero and type(detour) is TouchedRows:     # whose sums may lie where they did
+            if stages.zero and type(detour) is TouchedRows:     # its grad may be sums, in our memory
                 put_array(&self.written, (<TouchedRows> detour).to_zero)
         return 0
 
