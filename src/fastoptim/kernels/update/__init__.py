@@ -56,6 +56,8 @@ Passed from station to station:
 Beside the way:
      adder.pyx              The sums of a soft batch: a call is checked as an update is, and then
                             its gradients are added
+     addition.pyx           What one call brings to a soft batch: for each span the sum that its
+                            gradient is added to
      batch.pyx              What waits after some call of a soft batch
      checks/                Input checks and their messages
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
