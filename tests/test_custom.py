@@ -747,6 +747,8 @@ AROUND = [
     ({"clip_norm": 0.1}, sgd, ValueError, "'clip_norm' is an option or attribute of every"),
     ({"groups": 0.1}, sgd, ValueError, "'groups' is an option or attribute of every"),
     ({"update": 0.1}, sgd, ValueError, "'update' is an option or attribute of every"),
+    ({"plan": 0.1}, sgd, ValueError, "'plan' is an option or attribute of every"),
+    ({"engine": 0.1}, sgd, ValueError, "'engine' is an option or attribute of every"),
     ({"body": 0.1}, sgd, ValueError, "'body' is an option or attribute of every"),
     ({"t": 0.1}, sgd, ValueError, "t is the number of the update"),
     ({"lr": "fast"}, sgd, TypeError, r"lr must be a number in \[0, inf\), got 'fast'"),

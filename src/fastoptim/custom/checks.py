@@ -37,8 +37,8 @@ def check_name(name: object, what: str) -> str:
         raise TypeError(f"{what} must be a name, got {name!r}")
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise ValueError(f"{what} must be a name without a leading underscore, got {name!r}")
-    # the options are attributes, too: their defaults
-    if name == "body" or hasattr(Optimizer, name):
+    # the options are attributes, too: their defaults; what each optimizer gets is only annotated
+    if name == "body" or hasattr(Optimizer, name) or name in Optimizer.__annotations__:
         raise ValueError(f"{name!r} is an option or attribute of every optimizer; rename {what}")
     return name
 
