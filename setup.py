@@ -60,6 +60,10 @@ def kernel(name, **options):
 class Build(build_ext):
     """Asks the compiler what it can do before compiling: OpenMP, and each instruction set."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self):
         openmp = self.probe_openmp()
         variants = {f"fastoptim.kernels.rules_{isa}": flags for isa, flags in self.probe_isa()}

@@ -266,6 +266,37 @@ def test_groups_that_change_in_the_middle_of_a_batch():
     assert params == {"a": -1.0, "b": -1.0}
 
 
+LAST_CALLS = {
+    "update": (2, lambda soft, params: soft.update(params, {"E": None, "b": np.ones(1)})),
+    "flush": (3, lambda soft, params: soft.flush(params)),
+}
+
+
+@pytest.mark.parametrize(("every", "last_call"), LAST_CALLS.values(), ids=LAST_CALLS)
+def test_rows_do_not_go_into_another_table(every, last_call):
+    """The last call has no gradient for the table whose rows wait, and the table is another."""
+    soft = fo.SoftBatch(fo.SGD(lr=1.0), every=every)
+    rows = fo.Rows([1], np.ones((1, 2)))
+    soft.update({"E": np.zeros((5, 2)), "b": np.zeros(1)}, {"E": rows, "b": np.ones(1)})
+    params = {"E": np.zeros((50, 2)), "b": np.zeros(1)}
+    with pytest.raises(ValueError, match=r"is float64 \(50, 2\), but was float64 \(5, 2\) earlier"):
+        last_call(soft, params)
+    assert soft.pending == 1
+    assert not params["E"].any()
+    assert not params["b"].any()
+
+
+def test_a_call_without_keys_does_not_wait():
+    soft = fo.SoftBatch(fo.SGD(), every=2)
+    assert not soft.update({}, {})
+    assert soft.pending == 0
+
+
+def test_a_shallow_copy_is_refused():
+    with pytest.raises(TypeError, match="would share what waits; use copy.deepcopy"):
+        copy.copy(fo.SoftBatch(fo.SGD()))
+
+
 def test_flush_with_fewer_keys_is_refused():
     params, soft = {"a": np.zeros(1), "b": np.zeros(1)}, fo.SoftBatch(fo.SGD(1.0), every=4)
     soft.update(params, {"a": np.ones(1), "b": np.full(1, 100.0)})

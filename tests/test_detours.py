@@ -1,5 +1,7 @@
 """Arrays in any place and order: what cannot be used where it lies is copied."""
 
+import copy
+
 import numpy as np
 import pytest
 from helpers import assert_same_array, use_threads
@@ -172,6 +174,75 @@ def test_overlaps_are_what_numpy_says(pieces, zero_grads, changed):
         for k, p in params.items():
             assert_same_array(p, expected[k], f"params[{k}]")
             assert_same_array(opt.v[k], twin.v[k], f"v[{k}]")
+
+
+# ---------------------------------------------------------------- the optimizer's own state
+
+def loaded(opt):
+    fresh = fo.Momentum(lr=0.1, zero_grads=opt.zero_grads)
+    fresh.load_state_dict(opt.state_dict())
+    return fresh
+
+
+def loaded_again(opt):
+    opt.load_state_dict(opt.state_dict())
+    return opt
+
+
+RENEWED = {"as it was": lambda opt: opt, "loaded": loaded, "loaded again": loaded_again,
+           "copied": copy.deepcopy}
+every_renewal = pytest.mark.parametrize("renewed", RENEWED.values(), ids=RENEWED)
+
+
+def trained(**options):
+    opt = fo.Momentum(lr=0.1, **options)
+    opt.update({"a": np.arange(4.0)}, {"a": np.ones(4)})
+    return opt
+
+
+@every_renewal
+def test_a_parameter_that_is_the_state_is_refused(renewed):
+    opt = renewed(trained())
+    with pytest.raises(ValueError, match=r"and the optimizer's v\['a'\] share memory"):
+        opt.update({"a": opt.v["a"]}, {"a": np.ones(4)})
+
+
+@every_renewal
+def test_a_gradient_that_is_the_state_is_not_wiped(renewed):
+    opt = renewed(trained(zero_grads=True))
+    with pytest.raises(ValueError, match="share memory, and zero_grads=True would wipe both"):
+        opt.update({"a": np.zeros(4)}, {"a": opt.v["a"]})
+    assert (opt.v["a"] == -0.1).all()
+
+
+@every_renewal
+def test_a_gradient_that_is_the_state_is_copied_first(renewed):
+    params, expected = {"a": np.arange(40_000.0)}, {"a": np.arange(40_000.0)}
+    opt, twin = fo.Momentum(lr=0.1), fo.Momentum(lr=0.1)
+    for one, its in ((opt, params), (twin, expected)):
+        one.update(its, {"a": np.arange(40_000.0)})
+    opt = renewed(opt)
+    opt.update(params, {"a": opt.v["a"][::-1]})
+    twin.update(expected, {"a": twin.v["a"][::-1].copy()})
+    assert_same_array(params["a"], expected["a"], "a")
+    assert_same_array(opt.v["a"], twin.v["a"], "v")
+
+
+def test_the_state_of_a_kernel_that_is_chosen_again_is_not_overwritten():
+    """Kernels of RMSprop: one with h and m, one with h and v, then the first one again."""
+    params, expected = {"a": np.linspace(-1, 1, 40_000)}, {"a": np.linspace(-1, 1, 40_000)}
+    opt, twin = fo.RMSprop(centered=True), fo.RMSprop(centered=True)
+    for one, its in ((opt, params), (twin, expected)):
+        one.update(its, {"a": np.linspace(1, 2, 40_000)})
+        one.centered, one.momentum = False, 0.5
+        one.update(its, {"a": np.linspace(0, 1, 40_000)})
+        one.centered, one.momentum = True, 0.0
+    with pytest.raises(ValueError, match="share memory"):
+        opt.update({"a": opt.m["a"]}, {"a": np.ones(40_000)})
+    opt.update(params, {"a": opt.m["a"][::-1]})
+    twin.update(expected, {"a": twin.m["a"][::-1].copy()})
+    assert_same_array(params["a"], expected["a"], "a")
+    assert_same_array(opt.m["a"], twin.m["a"], "m")
 
 
 def test_a_refused_overlap_is_refused_again_and_the_good_call_after_it_is_not():

@@ -43,12 +43,12 @@ class SoftBatch:
 
     Notes
     -----
-    The k-th call gives, to the bit, one update with the gradient sum · (1/k), the sum taken in the
-    order of the calls in the parameter's dtype. Sums of `Rows` are rows again, unless the same
-    parameter also had a dense gradient in the batch. A gradient of None adds nothing; a parameter
-    that had none in the whole batch is skipped. With ``opt.nonfinite == "skip"`` a call whose
-    gradients are not finite is left out, counted in ``opt.skipped``, and does not count towards
-    the batch. Threads may share a SoftBatch only with a lock around its methods.
+    The k-th call gives, to the bit, one update with the gradient sum · (1/k). The sum starts at 0,
+    so that −0 becomes 0, and is taken in the order of the calls in the parameter's dtype. Sums of
+    `Rows` are rows again, unless the same parameter also had a dense gradient in the batch. A
+    gradient of None adds nothing; a parameter that had none in the whole batch is skipped. With
+    ``opt.nonfinite == "skip"`` a call whose gradients are not finite is left out, counted in
+    ``opt.skipped``, and does not count towards the batch. Threads may share a SoftBatch only with a lock around its methods.
 
     Examples
     --------
@@ -213,6 +213,9 @@ class SoftBatch:
     def load(self, path: str | PathLike[str]) -> None:
         """Read a file that `save` wrote; see the optimizer's `load`."""
         self.load_state_dict(checkpoint.load(path))
+
+    def __copy__(self) -> Self:
+        raise TypeError("a shallow copy would share what waits; use copy.deepcopy")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = self._adder.still(partial(self._twin, memo))

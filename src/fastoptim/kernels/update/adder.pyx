@@ -50,6 +50,8 @@ cdef class Adder(Source):
             calls = self.batch.pending + 1
             if not self.check(params, grads, plan):
                 return False
+            if self.stations.call.table.count == 0:     # no keys: nothing waits of such a call
+                return False
             if calls < every:
                 self.before_reading()
                 return False
@@ -61,7 +63,6 @@ cdef class Adder(Source):
     def flush(self, params, Plan plan not None, bint mean):
         """Update with what waits; return whether there was anything to apply."""
         cdef Batch batch = self.batch
-        cdef Waiting waiting
         self.begin()
         try:
             if batch.pending == 0:
@@ -71,11 +72,6 @@ cdef class Adder(Source):
                 raise ValueError("after loading, flush(params) must be told the parameters")
             keyed = as_dict("params", params)
             refuse_gone(batch, keyed)
-            for waiting in batch.waiting.values():
-                if waiting.rows is not None:        # rows would fit any table that is as wide
-                    check_like(
-                        waiting.key, keyed[waiting.key], waiting.rows.dtype, waiting.rows.shape
-                    )
             try:
                 applied = self.apply(
                     params, plan, 1.0 / batch.pending if mean else 1.0, batch.pending
@@ -216,6 +212,13 @@ cdef class Adder(Source):
     cdef bint apply(self, object params, Plan plan, double factor, Py_ssize_t calls) except -1:
         """Update with the batch as it is when this call has been added."""
         cdef bint applied
+        cdef Waiting waiting
+        keyed = as_dict("params", params)
+        for waiting in self.batch.waiting.values():
+            if waiting.rows is not None:        # rows would fit any table that is as wide
+                check_like(
+                    waiting.key, keyed[waiting.key], waiting.rows.dtype, waiting.rows.shape
+                )
         try:
             applied = self.engine.apply(params, self.means(params), plan, factor, self)
         except BaseException as problem:

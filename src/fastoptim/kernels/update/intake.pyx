@@ -128,6 +128,16 @@ cdef inline int connect(Call call, Py_ssize_t k, Span *span, Record record) exce
         if call.pending is None:
             call.pending = []
         call.pending.append(k)
+        lead_to_state(span, record, pipeline)
+    return 0
+
+
+cdef int lead_to_state(Span *span, Record record, Pipeline pipeline) except -1:
+    """Lead a span to the state that is there for its rule: after a load, or when the kernel changed."""
+    cdef int n
+    for n in range(len(pipeline.slots)):
+        array = record.state.get(pipeline.slots[n])
+        span.s[n] = 0 if array is None else <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> array)
     return 0
 
 
