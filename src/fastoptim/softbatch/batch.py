@@ -48,7 +48,8 @@ class SoftBatch:
     `Rows` are rows again, unless the same parameter also had a dense gradient in the batch. A
     gradient of None adds nothing; a parameter that had none in the whole batch is skipped. With
     ``opt.nonfinite == "skip"`` a call whose gradients are not finite is left out, counted in
-    ``opt.skipped``, and does not count towards the batch. Threads may share a SoftBatch only with a lock around its methods.
+    ``opt.skipped``, and does not count towards the batch. Threads may share a SoftBatch only with
+    a lock around its methods.
 
     Examples
     --------
