@@ -4,6 +4,7 @@ Build switches, all environment variables: FASTOPTIM_NO_OPENMP=1 builds the seri
 FASTOPTIM_NO_ISA=1 leaves the AVX2 and AVX-512 variants out, FASTOPTIM_DEBUG=1 checks every index.
 """
 
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -34,6 +35,9 @@ FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-
 # CFLAGS reach the link line, too, and there -ffast-math or -Ofast would add start-up code that
 # switches whoever imports the module to flush subnormals. -O3 takes -Ofast back.
 LINK_FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations"]
+
+# Processes that translate at the same time: only where they start as copies of this one.
+PROCESSES = (os.cpu_count() or 1) if multiprocessing.get_start_method() == "fork" else 0
 
 # Where OpenMP hides, by compiler: gcc and clang on Linux; Apple's clang with Homebrew's libomp.
 OPENMP = [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
@@ -148,6 +152,8 @@ modules = [
     "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",
 ]
 setup(
-    ext_modules=cythonize([kernel(m) for m in modules], compiler_directives=DIRECTIVES),
+    ext_modules=cythonize(
+        [kernel(m) for m in modules], compiler_directives=DIRECTIVES, nthreads=PROCESSES
+    ),
     cmdclass={"build_ext": Build},
 )
