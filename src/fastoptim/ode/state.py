@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastoptim.optimizer.hyperparameters import Interval, OrNone, checks_of
-from fastoptim.optimizer.state import FORMAT, merged, numbers, part, whole
+from fastoptim.optimizer.state import (
+    FORMAT,
+    check_is_of,
+    check_names,
+    merged,
+    numbers,
+    part,
+    whole,
+)
 
 if TYPE_CHECKING:
     from fastoptim.ode.runge_kutta import RungeKutta
@@ -62,22 +70,10 @@ def of(opt: "RungeKutta") -> dict[str, Any]:
 def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
     """Check a saved state as a whole, then take it over."""
     check_idle(opt)
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
-    if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
-        raise ValueError(
-            f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
-            f"saved by fastoptim {saved.get('fastoptim')}"
-        )
-    if part(saved, "rule") != type(opt).__name__:
-        raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+    check_is_of(opt, saved)
     checks = checks_of(type(opt))
     present = {name: vars(opt)[name] for name in checks}
-    if set(part(saved, "hyperparameters", Mapping)) != set(present):
-        raise ValueError(
-            f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
-            f"optimizer's are {sorted(present)}"
-        )
+    check_names(saved, present)
     values, lost = merged(saved, present, checks, "")
     check_schedule(values["lr"], values.get("rtol"), values.get("atol"))
     progress = Progress(

@@ -47,23 +47,11 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None) -> None:
     """Check a saved state as a whole, then take it over; the source is told in the same step."""
-    if not isinstance(saved, Mapping):
-        raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
-    if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
-        raise ValueError(
-            f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
-            f"saved by fastoptim {saved.get('fastoptim')}"
-        )
-    if part(saved, "rule") != type(opt).__name__:
-        raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+    check_is_of(opt, saved)
     checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
-    if set(part(saved, "hyperparameters", Mapping)) != set(present):
-        raise ValueError(
-            f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
-            f"optimizer's are {sorted(present)}"
-        )
+    check_names(saved, present)
     values, lost = merged(saved, present, checks, "")
     patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
     if patterns != [group.pattern for group in opt.groups]:
@@ -89,6 +77,28 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
     opt.engine.restore(records, iter_, skipped, changes, source)
+
+
+def check_is_of(opt: object, saved: Any) -> None:
+    """Refuse a state of another format, or of another class."""
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
+    if type(part(saved, "format")) is not int or saved["format"] != FORMAT:
+        raise ValueError(
+            f"the state has format {saved['format']!r}, this fastoptim reads {FORMAT}; it was "
+            f"saved by fastoptim {saved.get('fastoptim')}"
+        )
+    if part(saved, "rule") != type(opt).__name__:
+        raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+
+
+def check_names(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse a state with other hyperparameters than those that are here."""
+    if set(part(saved, "hyperparameters", Mapping)) != set(present):
+        raise ValueError(
+            f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
+            f"optimizer's are {sorted(present)}"
+        )
 
 
 def for_file(saved: dict[str, Any]) -> dict[str, Any]:

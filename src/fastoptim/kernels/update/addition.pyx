@@ -6,7 +6,7 @@ cimport numpy as cnp
 from fastoptim.kernels.table cimport Span
 from fastoptim.kernels.update.batch cimport Batch, Waiting
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Copied, Detour, TouchedRows
+from fastoptim.kernels.update.detours cimport Copied, Detour, TouchedRows, detour_of
 from fastoptim.kernels.update.store cimport Record, fits, lies_straight
 
 from fastoptim.kernels.update.checks.batches import check_like, gone
@@ -71,14 +71,11 @@ cdef class Addition:
         cdef Detour detour
         cdef Span *span
         cdef cnp.ndarray array
-        cdef Py_ssize_t k, next_detour = 0, n_detours = len(call.detours or ())
+        cdef Py_ssize_t k, next_detour = 0
         for k in range(call.table.count):
             span, record = &call.table.spans[k], <Record> call.records[k]
             waiting = <Waiting> self.now[k]
-            detour = None
-            if next_detour < n_detours and (<Detour> call.detours[next_detour]).k == k:
-                detour = call.detours[next_detour]
-                next_detour += 1
+            detour = detour_of(call, k, &next_detour)
             if waiting is None:
                 waiting = self.new_key(k, record)
             if type(detour) is TouchedRows and not waiting.dense:

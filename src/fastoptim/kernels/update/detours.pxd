@@ -47,6 +47,17 @@ cdef class TouchedRows(Detour):
     cdef int gather_from(self, cnp.ndarray a, Py_ssize_t *address) except -1
     cdef void copy_rows(self, cnp.ndarray a, cnp.ndarray copy, Way way) noexcept
 
+cdef inline Detour detour_of(Call call, Py_ssize_t k, Py_ssize_t *next) noexcept:
+    """Return the detour of span k, None if it has none; `next` goes through them as k goes up."""
+    cdef Detour detour
+    if call.detours is None or next[0] >= len(call.detours):
+        return None
+    detour = <Detour> call.detours[next[0]]
+    if detour.k != k:
+        return None
+    next[0] += 1
+    return detour
+
 cdef class Detours:
     cdef dict copied, touched           # key → the one used last, for its memory
 

@@ -17,7 +17,7 @@ from libc.string cimport memcmp
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span, Stages
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows
+from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows, detour_of
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
@@ -156,11 +156,7 @@ cdef class Memory:
         for k in range(call.table.count):
             span = &call.table.spans[k]
             record = call.records[k]
-            detour = None
-            if call.detours is not None and next_detour < len(call.detours):
-                if (<Detour> call.detours[next_detour]).k == k:
-                    detour = call.detours[next_detour]
-                    next_detour += 1
+            detour = detour_of(call, k, &next_detour)
             if record.size == 0:
                 continue
             self.extents[n] = Extent(span.p, span.p + record.n_bytes)
@@ -211,7 +207,7 @@ cdef class Memory:
 
     cdef int copy_what_is_written(self, Call call, Detours detours) except -1:
         """Let spans read copies of gradients that lie on written memory; return how many."""
-        cdef Py_ssize_t k, next_detour = 0, n_detours = len(call.detours or ())
+        cdef Py_ssize_t k, next_detour = 0
         cdef int n = 0
         cdef Span *span
         cdef Detour detour
@@ -219,11 +215,9 @@ cdef class Memory:
         for k in range(call.table.count):
             span = &call.table.spans[k]
             extent = Extent(span.g, span.g + span.n * (8 if span.is_double else 4))
-            detour = None
-            if next_detour < n_detours and (<Detour> call.detours[next_detour]).k == k:
-                detour = call.detours[next_detour]
+            detour = detour_of(call, k, &next_detour)
+            if detour is not None:
                 extent = extent_of(detour.grad)
-                next_detour += 1
             if (<Stages *> span.stages).zero or not self.is_written(extent.low, extent.high):
                 continue
             if detour is None:
