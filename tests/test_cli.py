@@ -7,7 +7,7 @@ def test_letters_that_the_terminal_does_not_have():
     """In the locale C the demonstration's µ and × cannot be printed."""
     code = """
         import fastoptim
-        from fastoptim.demo import cli
+        from fastoptim.cli import main as cli
         fastoptim.show_runtime = lambda: print("\\xb5s, 3\\xd7")
         raise SystemExit(cli.main(["info"]))
     """

@@ -9,9 +9,10 @@ from helpers import CLASSES
 
 import fastoptim
 from fastoptim import listings
-from fastoptim.demo import cli, mlp, plot
+from fastoptim.cli import main as cli
 from fastoptim.demo import data as demo_data
 from fastoptim.demo import methods as demo_methods
+from fastoptim.demo import mlp, plot
 from fastoptim.demo import train as demo
 
 LISTED = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
@@ -297,13 +298,13 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     blocked = tmp_path / "file"
     blocked.write_text("")
     status, _, err = run(capsys, blocked)
-    assert status == 1
+    assert status == 2
     assert f"cannot write to {blocked}" in err
 
 
 def test_without_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert cli.main(["demo"]) == 1
+    assert cli.main(["demo"]) == 2
     assert "pip install 'fastoptim[demo]'" in capsys.readouterr().err
 
 

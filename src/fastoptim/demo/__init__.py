@@ -1,1 +1,1 @@
-"""The command ``fastoptim``, and the demonstration that it runs."""
+"""The demonstration that the command ``fastoptim demo`` runs."""
