@@ -2,7 +2,7 @@
 
 >>> import fastoptim as fo
 >>> fo.trace(fo.SGD(lr=0.01), fo.problems.valley.start(), fo.problems.valley)
-<Trace of SGD(lr=0.01): 100 steps, loss 437400 → 0.569839>
+<Trace of SGD(lr=0.01): 100 steps, loss 437400 → 569.849>
 """
 
 from collections.abc import Callable, Mapping
