@@ -161,7 +161,7 @@ def test_inspect(saved, capsys):
     first, rule, counters, hyperparameters, group, head, w, t = out.splitlines()
     assert first == f"{path}: {path.stat().st_size:,} bytes, the digest holds"
     assert rule == f"Adam, written by fastoptim {fo.__version__}"
-    assert counters == "iter = 1, skipped = 0"
+    assert counters == "iter = 1, skipped = 0, clipped = 0"
     assert hyperparameters.startswith("hyperparameters: lr=linear(start=0.1, stop=0.2, steps=10), ")
     assert "beta1=0.9, beta2=0.999," in hyperparameters
     assert group == "group 'W': weight_decay=0.5"

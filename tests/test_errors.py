@@ -665,7 +665,7 @@ def test_no_update_starts_while_state_is_read(name, tmp_path):
             with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
                 opt.update({"W": ones(4)}, {"W": ones(4)})
             with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
-                opt.engine.restore({}, 0, 0)
+                opt.engine.restore({}, 0, 0, 0)
             tried.append(name)
             return "Schedule()"
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.cli.refused import need
 
-COUNTERS = ("iter", "skipped", "time", "step_size", "rejected")
+COUNTERS = ("iter", "skipped", "clipped", "time", "step_size", "rejected")
 
 
 def add(commands: Any) -> None:

@@ -29,6 +29,7 @@ from fastoptim.optimizer.hyperparameters import (
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.plan import LivePlan
+from fastoptim.porting import answers
 
 Arrays = Mapping[Any, Any] | Sequence[Any]
 Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
@@ -118,6 +119,9 @@ class Optimizer(Checked):
         If the norm of all gradients together is larger, all are multiplied by clip_norm / norm.
         The norm is summed in float64 in an order that depends on the keys' and elements' order
         alone. Not together with clip_value.
+    norm : bool, default False
+        Compute the norm of all gradients together, for `grad_norm`, also without clip_norm. It
+        costs a pass that reads the gradients.
     maximize : bool, default False
         Go up instead of down: the rule sees −g.
     zero_grads : bool, default False
@@ -153,6 +157,7 @@ class Optimizer(Checked):
     decoupled: bool = hyper(False, Flag(), kw_only=True)
     clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
     clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
+    norm: bool = hyper(False, Flag(), kw_only=True)
     maximize: bool = hyper(False, Flag(), kw_only=True)
     zero_grads: bool = hyper(False, Flag(), kw_only=True)
     average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
@@ -216,6 +221,58 @@ class Optimizer(Checked):
     def skipped(self) -> int:
         """Number of updates left out because a gradient was not finite."""
         return self.engine.store.skipped
+
+    @property
+    def clipped(self) -> int:
+        """Number of updates at which the norm was larger than `clip_norm`."""
+        return self.engine.store.clipped
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients together, before clipping, at the last update that computed it.
+
+        `clip_norm` computes it, and ``norm=True``. None if there was none yet.
+        """
+        return self.engine.store.grad_norm
+
+    @property
+    def updates_of(self) -> Mapping[Hashable, int]:
+        """How many updates each key's parameter had, which is less than `iter` if some left it."""
+        return {key: record.t for key, record in self.engine.store.records.items()}
+
+    def current(self, name: str, group: "int | Group | None" = None) -> Any:
+        """Return a hyperparameter's value at the next update: a number also where it is a schedule.
+
+        Parameters
+        ----------
+        name : str
+            Such as "lr".
+        group : int or Group, optional
+            Of the keys of this group, one of `groups` or its index; without it, of the keys that
+            are in no group.
+
+        Raises
+        ------
+        AttributeError
+            There is no hyperparameter of this name.
+        ValueError
+            There is no such group.
+
+        Examples
+        --------
+        >>> import fastoptim as fo
+        >>> opt = fo.Momentum(lr=fo.schedules.linear(0.0, 0.5, 5), groups=[fo.Group("b*", lr=0.1)])
+        >>> opt.current("lr"), opt.current("alpha"), opt.current("lr", group=0)
+        (0.0, 0.9, 0.1)
+        """
+        known = [one for one in checks_of(type(self)) if one != "groups"]
+        if name not in known:
+            raise AttributeError(answers.unknown(type(self).__name__, name, known))
+        return vars(self.views()[grouping.place_of(self.groups, group)])[name]
+
+    def reset(self) -> None:
+        """Forget all state, averages and counters; hyperparameters and groups stay."""
+        self.engine.restore({}, 0, 0, 0)
 
     @property
     def average_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:

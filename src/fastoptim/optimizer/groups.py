@@ -1,6 +1,6 @@
 """Groups: parameters with hyperparameters of their own, chosen by patterns of their keys."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from fastoptim.optimizer.hyperparameters import may_be_schedule
 from fastoptim.porting import answers
 
 # These concern a whole update, all its gradients or all its kernels.
-OF_THE_WHOLE = ("clip_norm", "nonfinite", "denormals", "groups", "lookahead")
+OF_THE_WHOLE = ("clip_norm", "norm", "nonfinite", "denormals", "groups", "lookahead")
 
 
 class Group:
@@ -111,3 +111,19 @@ def check_keys(groups: Iterable[Group], keys: Iterable[object]) -> None:
         if not any(group.matches(key) for key in keys):
             shown = ", ".join(map(repr, keys[:8])) + (", …" if len(keys) > 8 else "")
             raise ValueError(f"{group!r} matches no key; the keys are {shown}")
+
+
+def place_of(groups: Sequence[Group], group: "int | Group | None") -> int:
+    """Return where a group is among the views of an optimizer, whose first is of no group."""
+    if group is None:
+        return 0
+    if isinstance(group, Group):
+        for k, one in enumerate(groups):
+            if one is group:
+                return k + 1
+        raise ValueError(f"{group!r} is none of this optimizer's groups; give one of opt.groups")
+    if isinstance(group, bool) or not isinstance(group, int):
+        raise TypeError(f"group must be one of opt.groups or its index, got {group!r}")
+    if not 0 <= group < len(groups):
+        raise ValueError(f"this optimizer has {len(groups)} groups, counted from 0, got {group}")
+    return group + 1

@@ -98,7 +98,8 @@ class LivePlan:
         pipelines = [pipeline_of(view) for view in self.views]
         self.kernels = [view.kernel for view in self.views]
         self.plan = Plan(
-            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush"
+            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
+            norm=opt.norm,
         )
         starts = {
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots

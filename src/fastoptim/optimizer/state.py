@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 FORMAT = 1
+ADDED = {"norm"}  # options that states of earlier versions lack: they stay as they are
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
         "rule": type(opt).__name__,
         "iter": opt.iter,
         "skipped": opt.skipped,
+        "clipped": opt.clipped,
         **numbers({name: vars(opt)[name] for name in names}),
         "groups": [
             {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
@@ -49,7 +51,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     """Check a saved state as a whole, then take it over; the source is told in the same step."""
     check_is_of(opt, saved)
     checks = checks_of(type(opt))
-    iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
+    counters = [whole({"clipped": 0, **saved}, name) for name in ("iter", "skipped", "clipped")]
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
     values, lost = merged(saved, present, checks, "")
@@ -76,7 +78,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
 
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
-    opt.engine.restore(records, iter_, skipped, changes, source)
+    opt.engine.restore(records, *counters, changes, source)
 
 
 def check_is_of(opt: object, saved: Any) -> None:
@@ -94,7 +96,8 @@ def check_is_of(opt: object, saved: Any) -> None:
 
 def check_names(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Refuse a state with other hyperparameters than those that are here."""
-    if set(part(saved, "hyperparameters", Mapping)) != set(present):
+    names = set(part(saved, "hyperparameters", Mapping))
+    if names != set(present) and names != set(present) - ADDED:
         raise ValueError(
             f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
             f"optimizer's are {sorted(present)}"

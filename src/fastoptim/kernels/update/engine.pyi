@@ -24,6 +24,7 @@ class Engine:
         records: dict[Any, dict[str, Any]],
         iter: int,
         skipped: int,
+        clipped: int,
         changes: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
         source: Source | None = None,
     ) -> None: ...

@@ -169,7 +169,10 @@ cdef class Engine(Stations):
         self.refuse_if_busy()
         return {key: record.described() for key, record in self.store.records.items()}
 
-    def restore(self, dict records, Py_ssize_t iter, Py_ssize_t skipped, changes=(), Source source=None):
+    def restore(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped, changes=(),
+        Source source=None,
+    ):
         """Replace all that is kept by copies of such records, which have been checked.
 
         In the same step, between which no interrupt comes, each dict of `changes` is updated with
@@ -179,7 +182,7 @@ cdef class Engine(Stations):
         self.refuse_if_busy()
         if self.readers:
             raise RuntimeError("this optimizer is being copied or saved, in another thread")
-        self.store.replace(restored, iter, skipped)
+        self.store.replace(restored, iter, skipped, clipped)
         for kept, new in changes:
             (<dict> kept).update(new)
         if source is not None:

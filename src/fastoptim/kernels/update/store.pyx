@@ -185,6 +185,10 @@ cdef class Store:
             self.drafts = None
         for k in range(len(call.records)):
             (<Record> call.records[k]).t += 1
+        if call.measured:
+            self.norm = call.norm
+            self.measured = True
+        self.clipped += call.clipped
         self.iter += 1
         self.order = call.records
         return 0
@@ -196,9 +200,17 @@ cdef class Store:
             for key, one in saved.items()
         }
 
-    cdef int replace(self, dict records, Py_ssize_t iter, Py_ssize_t skipped) noexcept:
+    @property
+    def grad_norm(self):
+        """The norm of the gradients at the last update that computed it, or None."""
+        return self.norm if self.measured else None
+
+    cdef int replace(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped
+    ) noexcept:
         """Take over other records and counters."""
-        self.records, self.iter, self.skipped = records, iter, skipped
+        self.records, self.iter, self.skipped, self.clipped = records, iter, skipped, clipped
+        self.measured = False
         self.drafts = None
         self.order = []
         return 0
