@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels import RULES, driver
+from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
@@ -377,6 +378,45 @@ class Optimizer(Checked):
     def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
         """Return the loss (or None) and the gradients of a function, where a step wants them."""
         return loss_and_grads(fn(params))
+
+    def averaged(self, params: Arrays) -> Averaged:
+        """Let the parameters hold their averages for as long as a ``with`` lasts.
+
+        Parameters
+        ----------
+        params : dict or list
+            As for `update`. Within the ``with`` their arrays hold what `average_of` had, and
+            afterwards the weights again, whatever was raised: these arrays, whichever the dict has
+            by then. A parameter that no average is kept of stays as it is.
+
+        Returns
+        -------
+        context manager
+            Its value is `params`. Within it this optimizer makes no update and is not saved.
+
+        Raises
+        ------
+        ValueError
+            No average is kept; or an array is not as `update` wants it.
+        RuntimeError
+            Within another ``with opt.averaged``.
+
+        Notes
+        -----
+        Arrays and averages exchange what they hold, in one pass and without memory of their own.
+
+        Examples
+        --------
+        >>> import numpy as np, fastoptim as fo
+        >>> opt, params = fo.SGD(lr=1.0, average=0.75), {"x": np.array([8.0])}
+        >>> opt.update(params, {"x": np.array([4.0])})
+        >>> with opt.averaged(params):
+        ...     print(params["x"])
+        [7.]
+        >>> params["x"]
+        array([4.])
+        """
+        return Averaged(self.engine, params, self.plan())
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training needs to go on: plain dicts, numbers, and copies of the arrays.

@@ -148,6 +148,11 @@ cdef class Engine(Stations):
         return 0
 
     cdef int refuse_if_busy(self) except -1:
+        if self.averaged:
+            raise RuntimeError(
+                "the parameters hold their averages, and this optimizer's own hold the weights; leave "
+                "`with opt.averaged(params)` first"
+            )
         if self.busy:
             raise RuntimeError(
                 "this optimizer is in the middle of an update, in another thread or further up in "
