@@ -122,6 +122,10 @@ def average(p, g, s, c):
     s[0] += c[0] * (p - s[0])
 
 
+def swap(p, g, s, c):
+    p[:], s[0][:] = s[0].copy(), p.copy()
+
+
 def zero(p, g, s, c):
     p[:] = 0
 
@@ -146,7 +150,7 @@ def ahead(p, g, s, c):
 
 OVER_ARRAYS = {
     "scale": scale, "clip": clip, "l2": l2, "shrink": shrink, "average": average, "zero": zero,
-    "add": add, "stream": stream, "copy": copy, "ahead": ahead,
+    "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,
 }
 
 
