@@ -232,3 +232,90 @@ def test_an_update_of_another_thread_waits_for_nobody():
         thread.start()
         thread.join()
     assert "hold their averages" in found[0]
+
+
+# ---------------------------------------------------------------- the mean, and where it begins
+
+
+def oracle(average, start, params, grads):
+    """Averages by NumPy of SGD with lr = 0.1: None before the first update that averages."""
+    p, a = {key: x.copy() for key, x in params.items()}, None
+    for step, g in enumerate(grads):
+        before = copies(p)
+        for key in p:
+            p[key] -= p[key].dtype.type(0.1) * g[key]
+        n = step - start
+        if n < 0:
+            continue
+        a = before if a is None else a
+        decay = n / (n + 1) if average == "mean" else average
+        for key in p:
+            a[key] += p[key].dtype.type(1 - decay) * (p[key] - a[key])
+    return p, a
+
+
+@every_dtype
+@pytest.mark.parametrize("start", [0, 1, 3])
+@pytest.mark.parametrize("average", ["mean", 0.75])
+def test_averages_from_an_update_on(average, start, dtype):
+    rng = np.random.default_rng(3)
+    params = arrays(rng, SHAPES, dtype)
+    grads = [arrays(rng, SHAPES, dtype) for _ in range(6)]
+    opt, ours = fo.SGD(lr=0.1, average=average, average_from=start), copies(params)
+    for k, g in enumerate(grads):
+        opt.update(ours, g)
+        expected, averages = oracle(average, start, params, grads[: k + 1])
+        assert_same_arrays(ours, expected, "params")
+        assert_same_arrays(dict(opt.average_of), averages or {}, "averages")
+
+
+def test_the_mean_is_the_mean():
+    opt, params, seen = fo.SGD(lr=1.0, average="mean", average_from=2), {"W": np.zeros(3)}, []
+    for step in range(40):
+        opt.update(params, {"W": np.array([1.0, -2.0, step])})
+        seen.append(params["W"].copy())
+    np.testing.assert_allclose(opt.average_of["W"], np.mean(seen[2:], axis=0), rtol=1e-14)
+
+
+def test_a_mean_goes_on_after_saving(tmp_path):
+    def steps(opt, params, n):
+        for _ in range(n):
+            opt.update(params, {"W": params["W"] * 0.5 + 1})
+
+    one, other = {"W": np.ones(5)}, {"W": np.ones(5)}
+    whole, first = (fo.Adam(average="mean", average_from=2) for _ in "12")
+    steps(whole, one, 9)
+    steps(first, other, 4)
+    first.save(tmp_path / "state")
+    second = fo.Adam()
+    second.load(tmp_path / "state")
+    assert (second.average, second.average_from) == ("mean", 2)
+    steps(second, other, 5)
+    assert_same_arrays(whole.average_of, second.average_of, "averages")
+
+
+def test_what_average_and_average_from_may_be():
+    with pytest.raises(ValueError, match=r"average must be in \[0, 1\) or 'mean', got 'median'"):
+        fo.SGD(average="median")
+    with pytest.raises(ValueError, match="average_from must be a whole number of at least 0, got"):
+        fo.SGD(average="mean", average_from=-1)
+    for value in (1.5, True, "2"):
+        with pytest.raises(TypeError, match="average_from must be a whole number of at least 0"):
+            fo.SGD(average="mean", average_from=value)
+    params = {"W": np.ones(2)}
+    with pytest.raises(ValueError, match="average_from needs average: set it to"):
+        fo.SGD(average_from=3).update(params, {"W": np.ones(2)})
+    np.testing.assert_array_equal(params["W"], np.ones(2))
+
+
+def test_a_schedule_and_a_group_may_begin_later_too():
+    opt = fo.SGD(
+        lr=1.0, average=lambda step: 0.5 if step < 2 else 0.25, average_from=1,
+        groups=[fo.Group("b", average="mean"), fo.Group("c", average=None, average_from=0)],
+    )
+    params = {key: np.zeros(1) for key in "abc"}
+    for _ in range(3):
+        opt.update(params, {key: np.ones(1) for key in "abc"})
+    assert (opt.average_of["a"][0], opt.average_of["b"][0]) == (-1.5 + 0.75 * -1.5, -2.5)
+    assert "c" not in opt.average_of
+    assert (opt.current("average"), opt.current("average", 0)) == (0.25, 2 / 3)

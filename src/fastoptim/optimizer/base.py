@@ -21,9 +21,11 @@ from fastoptim.optimizer.hyperparameters import (
     Check,
     Checked,
     Choice,
+    Decay,
     Flag,
     Interval,
     OrNone,
+    Steps,
     checks_of,
     hyper,
     may_be_schedule,
@@ -127,9 +129,13 @@ class Optimizer(Checked):
         Go up instead of down: the rule sees −g.
     zero_grads : bool, default False
         Set the gradients to zero in the same pass.
-    average : float in [0, 1) or None
+    average : float in [0, 1), "mean" or None
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
-        `average_of`; it starts at the weights before the first update that averages.
+        `average_of`; it starts at the weights before the first update that averages. "mean" is the
+        mean of the weights after each update (Polyak averaging, SWA): d = n/(n+1) at the n-th,
+        n = 0, 1, …. `averaged` lets the parameters hold it.
+    average_from : int of at least 0, default 0
+        How many updates are made before the first that averages.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
         What to do when a gradient has a NaN or an infinity: go on, as NumPy would (with
         clip_norm a NaN then reaches every parameter); leave the update out, count it in `skipped`
@@ -161,7 +167,8 @@ class Optimizer(Checked):
     norm: bool = hyper(False, Flag(), kw_only=True)
     maximize: bool = hyper(False, Flag(), kw_only=True)
     zero_grads: bool = hyper(False, Flag(), kw_only=True)
-    average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
+    average: Number = hyper(None, Decay(Interval("[0, 1)")), kw_only=True)
+    average_from: int = hyper(0, Steps(), kw_only=True)
     nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
     denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
     groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
@@ -307,7 +314,7 @@ class Optimizer(Checked):
             return self.live_plan.prepared()
         live = LivePlan(self)
         object.__setattr__(self, "live_plan", live)
-        if not live.schedules:
+        if not live.changes:
             object.__setattr__(self, "fixed_plan", live.plan)
         return live.plan
 

@@ -95,6 +95,31 @@ class OrNone:
         return None if value is None else self.interval(name, value)
 
 
+@dataclasses.dataclass(frozen=True)
+class Decay(OrNone):
+    """The decay of an average: a number in an interval, "mean", or None, which turns it off."""
+
+    def __call__(self, name: str, value: object) -> Any:
+        """Return a value as a float, "mean" or None."""
+        if isinstance(value, str):
+            if value != "mean":
+                raise ValueError(f"{name} must be in {self.interval.text} or 'mean', got {value!r}")
+            return "mean"
+        return super().__call__(name, value)
+
+
+class Steps:
+    """A number of updates."""
+
+    def __call__(self, name: str, value: object) -> int:
+        """Return a value as an int if it is a whole number of at least 0."""
+        if isinstance(value, (bool, np.bool)) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} must be a whole number of at least 0, got {shown(value)}")
+        if value < 0:
+            raise ValueError(f"{name} must be a whole number of at least 0, got {value}")
+        return int(value)
+
+
 def checks_of(cls: type["Checked"]) -> dict[str, Check]:
     """Return the hyperparameters of a class, its own first, and what each may be."""
     checks: dict[str, Check] | None = vars(cls).get("_checks")

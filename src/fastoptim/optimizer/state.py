@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 FORMAT = 1
-ADDED = {"norm"}  # options that states of earlier versions lack: they stay as they are
+ADDED = {"average_from", "norm"}  # options that states of earlier versions have not: they stay
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     """Check a saved state as a whole, then take it over; the source is told in the same step."""
     check_is_of(opt, saved)
     checks = checks_of(type(opt))
-    counters = [whole({"clipped": 0, **saved}, name) for name in ("iter", "skipped", "clipped")]
+    iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
+    clipped = whole({"clipped": 0, **saved}, "clipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
     values, lost = merged(saved, present, checks, "")
@@ -78,7 +79,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
 
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
-    opt.engine.restore(records, *counters, changes, source)
+    opt.engine.restore(records, iter_, skipped, clipped, changes, source)
 
 
 def check_is_of(opt: object, saved: Any) -> None:
@@ -97,7 +98,7 @@ def check_is_of(opt: object, saved: Any) -> None:
 def check_names(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Refuse a state with other hyperparameters than those that are here."""
     names = set(part(saved, "hyperparameters", Mapping))
-    if names != set(present) and names != set(present) - ADDED:
+    if not set(present) - ADDED <= names <= set(present):
         raise ValueError(
             f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
             f"optimizer's are {sorted(present)}"
