@@ -303,7 +303,7 @@ def test_what_average_and_average_from_may_be():
         with pytest.raises(TypeError, match="average_from must be a whole number of at least 0"):
             fo.SGD(average="mean", average_from=value)
     params = {"W": np.ones(2)}
-    with pytest.raises(ValueError, match="average_from needs average: set it to"):
+    with pytest.raises(ValueError, match="average_from needs average: set it to 'mean'"):
         fo.SGD(average_from=3).update(params, {"W": np.ones(2)})
     np.testing.assert_array_equal(params["W"], np.ones(2))
 

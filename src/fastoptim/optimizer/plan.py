@@ -148,7 +148,7 @@ def decay_at(n: int, decay: Any) -> float | None:
     """Return the decay of the n-th update that averages, n = 0, 1, …; None for one before these."""
     if n < 0:
         if decay is None:
-            raise ValueError("average_from needs average: set it to 'mean', or a decay such as 0.999")
+            raise ValueError("average_from needs average: set it to 'mean', or to a decay")
         return None
     return n / (n + 1) if decay == "mean" else decay
 
