@@ -2,7 +2,7 @@
 
 >>> import fastoptim as fo
 >>> fo.trace(fo.SGD(lr=0.01), fo.problems.valley.start(), fo.problems.valley)
-<Trace of SGD(lr=0.01): 100 steps, loss 437400 → 0.569839>
+<Trace of SGD(lr=0.01): 100 steps, loss 437400 → 569.849>
 """
 
 from collections.abc import Callable, Mapping
@@ -40,13 +40,18 @@ class Problem:
             return float(self.loss(*at)), grads
 
     def start(self, *at: float) -> dict[str, NDArray[np.float64]]:
-        """Return new parameters, at the usual start if no other is given."""
+        """Return new parameters, at the usual start if no other is given.
+
+        >>> rosenbrock.start(0, 2)
+        {'x': array(0.), 'y': array(2.)}
+        """
         if at and len(at) != len(self.first):
             raise ValueError(
                 f"{self.name} has {len(self.first)} parameters ({', '.join(self.first)}), "
                 f"got a start of {len(at)}"
             )
-        return {k: np.array(x) for k, x in zip(self.first, at or self.first.values(), strict=True)}
+        values = at or self.first.values()
+        return {k: np.array(x, float) for k, x in zip(self.first, values, strict=True)}
 
 
 valley = Problem(
