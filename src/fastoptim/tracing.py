@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.base import Arrays
 from fastoptim.optimizer.objective import Function, loss_and_grads
@@ -192,11 +193,10 @@ class Path:
     def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
-        listed = isinstance(params, (list, tuple))
-        keys = range(len(params)) if listed else list(params)
-        floats = frozenset(key for key in keys if isinstance(params[key], float))
-        self.form = Form(listed, floats)
-        first = {key: np.asarray(params[key]) for key in keys}
+        first = as_dict("params", params)
+        floats = frozenset(key for key, a in first.items() if isinstance(a, float))
+        self.form = Form(isinstance(params, (list, tuple)), floats)
+        first = {key: np.asarray(a) for key, a in first.items()}
         self.positions = {key: np.empty((steps + 1, *a.shape), a.dtype) for key, a in first.items()}
         self.made = 0
         self.losses: list[float | None] = []
@@ -297,10 +297,8 @@ def norm_and_sum(grads: Any) -> tuple[float, float]:
 
     Both are NaN where something is no gradient: the optimizer says what is wrong with it.
     """
-    by_key = hasattr(grads, "keys")
-    each = [grads[key] for key in grads.keys()] if by_key else grads  # noqa: SIM118 - any mapping
     try:
-        flat = [elements(g) for g in each if g is not None]
+        flat = [elements(g) for g in as_dict("grads", grads).values() if g is not None]
     except (TypeError, ValueError, IndexError):
         return nan, nan
     with np.errstate(over="ignore", invalid="ignore"):  # of a path that leaves for infinity
