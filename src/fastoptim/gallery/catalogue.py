@@ -8,6 +8,14 @@ from types import ModuleType
 
 NAMES = (
     "rates",
+    "soft_batch",
+    "two_minima",
+    "step_sizes",
+    "falling_rate",
+    "bias_correction",
+    "reddi",
+    "digits",
+    "digits_flow",
 )
 
 
