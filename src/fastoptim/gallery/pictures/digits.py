@@ -2,19 +2,20 @@
 
 One network for all (64-512-256-10, scikit-learn's 8×8 digits, {epochs} epochs), from the same
 weights and with the same mini-batches of 120. Each panel has one rule's training loss (line) and
-validation loss (dashes) before the training losses of all others in grey. In the rows, from above:
-rules with a velocity alone; rules that divide by the root of squared gradients; Adam and its
-relatives; and below what is left.
+validation loss (dashes) before the training losses of all others in grey. From above: SGD and its
+relatives with a velocity; rules that divide by the root of squared gradients; Adam with its
+relatives, which do both; and in the last two panels rules that look at signs alone.
 
-All of them learn it. The validation losses end between {best_loss:.3f} ({best}) and
-{worst_loss:.3f} ({worst}), while the training losses differ by a factor of {spread:,.0f}: from
-{lowest_loss:.1g} ({lowest}) to {highest_loss:.1g} ({highest}). How near a rule comes to the images it
-is trained on says little about the others: dashes end where lines go on falling.
+All of them learn it. The training losses end between {lowest_loss:.1g} ({lowest}) and
+{highest_loss:.1g} ({highest}), a factor of {spread:,.0f}; the validation losses between
+{best_loss:.3f} ({best}) and {worst_loss:.3f} ({worst}), a factor of {validation_spread:.1f}. How
+far down a rule comes on the images that it is trained on says little about others: most dashes
+level off where the lines go on falling.
 
-Do not read a ranking out of it. With two other orders of the mini-batches SGD ends at
-{other_1:.3f} and {other_2:.3f} instead of {sgd:.3f}, so differences of that size are luck. And the
-rates were chosen by the same validation images: of three to six, the one with the lowest loss.
-Rprop, last, is made for gradients of all images at once, and keeps to small steps here.
+Do not read a ranking out of it. With two other orders of the mini-batches SGD's validation loss
+ends at {other_1:.3f} and {other_2:.3f} instead of {sgd:.3f}, so such differences are luck. The rates
+are those of the demonstration: of three to six, the one with the lowest loss on the same validation
+images. Rprop is made for gradients of all images at once; its steps are kept small here.
 """
 
 import numpy as np
@@ -79,5 +80,6 @@ def draw(epochs=30):
         "worst": worst, "worst_loss": validation[worst],
         "lowest": lowest, "lowest_loss": training[lowest],
         "highest": highest, "highest_loss": training[highest],
+        "validation_spread": validation[worst] / validation[best],
         "spread": training[highest] / training[lowest],
     }

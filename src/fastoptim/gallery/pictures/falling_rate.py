@@ -41,7 +41,7 @@ def draw():
     above.plot(steps, gradients, color="black", drawstyle="steps-mid")
     above.set(ylabel="gradient", yticks=(1, 10), ylim=(0, 11))
     for k, (name, rate) in enumerate(found.items()):
-        below.plot(steps, rate, label=name, markevery=(50 * (k + 1), 100), **style(k))
+        below.plot(steps, rate, label=name, markevery=(30 + 40 * k, 100), **style(k))
     below.set(xlabel="step", ylabel="rate / lr", yscale="log")
     below.yaxis.set_major_formatter("{x:g}")
     below.legend(frameon=False)

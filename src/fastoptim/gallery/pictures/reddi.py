@@ -17,9 +17,8 @@ wrong end for ever would give 2/3.
 
 The sequence is that of Reddi, Kale and Kumar (arXiv:1904.09237), with their parameters: a large
 gradient C above 2, here 3; β₁ = 0, β₂ = 1/(1 + C²), a rate that falls as 1/√t, no bias correction,
-and x put back into [−1, 1] after each update. The small β₂ matters: with the usual 0.999 Adam goes
-to {usual:.2f} here. But the paper has for every β₂ a sequence, of rarer and larger gradients, on
-which Adam fails.
+and x put back into [−1, 1] after each update. The small β₂ matters: with 0.999 Adam goes to
+{usual:.2f} here. But the paper has a sequence on which Adam fails for every β₂ above β₁².
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Which rules roll past a local minimum.
 
 f = w⁴/4 − 2w³/3 − w²/2 + 2w, from w = 3, {steps} steps. At w = 2 is a minimum, at 1 a hump that is
-{hump:.2f} higher, at −1 the lower minimum. A dotted line is the farthest point. The rates are such that the first step of every rule is
-{first:.2f} long.
+{hump:.2f} higher, at −1 the lower minimum. A dotted line is the farthest that a rule comes. The
+rates are such that the first step of every rule is {first:.2f} long.
 
 At w = 2 the gradient is zero. SGD, AdaGrad and RMSprop step along the gradient alone, so they stop
 there. Momentum goes on with what velocity it has: with α = 0.8 the step that reaches w = 2 is
@@ -17,7 +17,8 @@ the large gradients of the start: it arrives with {speed_adam:.3f}, and turns ba
 the average of the gradients does. That carries it over the hump, and it is also why it never comes
 to rest: its last steps are still {speed_lion:.2f} long.
 
-All this is for one start and these rates: from lr = {adam_passes:g} on (of 0.1, 0.2, …) Adam passes, too.
+All this is for one start and these rates: with lr = {adam_passes:g}, the first of 0.1, 0.2, … that
+does, Adam passes, too.
 """
 
 import numpy as np
