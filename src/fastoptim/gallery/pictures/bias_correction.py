@@ -10,9 +10,9 @@ within 5 % of lr. So Adam without the correction starts at several times the rat
 
 Right, x²/20 + y² from (−7, 2), lr = 0.1, {steps} steps: across the valley the uncorrected steps
 shoot over the floor to y = {y_without:.2f}, the corrected ones to {y_with:.2f}. Along the flat
-direction long steps are no harm, and they come to x = {x_without:.1f}, the others to
-{x_with:.1f}. But a larger lr serves better for that: corrected steps with lr = 0.2 come to
-x = {x_twice:.1f}, and overshoot to y = {y_twice:.2f} only.
+direction long steps are no harm, and they come to x = {x_without:.1f}, the others to {x_with:.1f}.
+But a larger lr serves better for that: corrected steps with lr = 0.2 come to x = {x_twice:.1f}, and
+overshoot to y = {y_twice:.2f} only.
 """
 
 import numpy as np

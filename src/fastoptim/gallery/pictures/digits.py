@@ -13,9 +13,9 @@ far down a rule comes on the images that it is trained on says little about othe
 level off where the lines go on falling.
 
 Do not read a ranking out of it. With two other orders of the mini-batches SGD's validation loss
-ends at {other_1:.3f} and {other_2:.3f} instead of {sgd:.3f}, so such differences are luck. The rates
-are those of the demonstration: of three to six, the one with the lowest loss on the same validation
-images. Rprop is made for gradients of all images at once; its steps are kept small here.
+ends at {other_1:.3f} and {other_2:.3f} instead of {sgd:.3f}, so such differences are luck. The
+rates are those of the demonstration: of three to six, the one with the lowest loss on the same
+validation images. Rprop is made for gradients of all images at once; its steps are kept small here.
 """
 
 import numpy as np

@@ -4,12 +4,13 @@ Both divide lr by the root of an h of their own. The gradient is 1, but 10 in th
 {burst_begin} on (above). Below is what each step made of lr: its length divided by the gradient.
 
 AdaGrad's h is the sum of all squared gradients, so its rate can only fall: under a constant
-gradient as 1/√t, and after the ten large ones it is lower for good: {adagrad:.3f} lr
-after {steps:,} steps, where 1/√t is {quiet:.3f}.
+gradient as 1/√t, and after the ten large ones it is lower for good: {adagrad:.3f} lr after
+{steps:,} steps, where 1/√t is {quiet:.3f}.
 
 RMSprop's h is a moving average with the decay 0.99. The large gradients take its rate down to
 {lowest:.2f} lr; {recovery} steps after the last of them it is back at 0.95 lr. It begins at
-{first:.0f} lr, because the average starts at zero, for which RMSprop, unlike Adam, does not correct.
+{first:.0f} lr, because the average starts at zero, for which RMSprop, unlike Adam, does not
+correct.
 """
 
 import numpy as np

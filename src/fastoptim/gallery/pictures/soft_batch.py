@@ -2,9 +2,9 @@
 
 A linear model of two weights, by mini-batches of samples drawn at random, the same for all. A soft
 batch of 4 × 16 gathers the gradients of four batches of 16, and updates once with their mean. That
-is the gradient of all 64, so it goes the way of batches of 64: the diamonds lie on the line, and the
-largest distance between the two in {updates:,} updates is {apart:.0e}, which is rounding. But only
-16 samples have to be in memory at a time.
+is the gradient of all 64, so it goes the way of batches of 64: the diamonds lie on the line, and
+the largest distance between the two in {updates:,} updates is {apart:.0e}, which is rounding. But
+only 16 samples have to be in memory at a time.
 
 Batches of 16 at the same rate make four updates where these make one. On the left, {seen:,} samples
 bring them nearer to the best weights (the star). But each gradient is noisier, so in the long run
@@ -49,7 +49,7 @@ def batches(size):
     return fn
 
 
-def follow(opt, size, samples=len(order)):
+def follow(opt, size, samples=64 * UPDATES):
     """Return the path of an optimizer that is given mini-batches of a size."""
     return fo.trace(opt, {"w": np.array([-1.0, 1.0])}, batches(size), samples // size)
 

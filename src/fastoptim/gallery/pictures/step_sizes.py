@@ -3,10 +3,10 @@
 Gradient descent on f = w² from w = 1, {steps} steps. The gradient is 2w, so every step multiplies w
 by 1 − 2·lr, and this factor decides everything.
 
-lr = 0.05 creeps: at every step {small:.2f} of the way is left. lr = 0.5 is one over the curvature
-f″ = 2, and is there after one step. lr = 0.95 jumps across and back; the factor is {large:.2f}, so
-it comes no nearer in a step than lr = 0.05 does. With lr = 1.05 it is {too_large:.2f}: each jump
-is longer than the one before, and after {steps} of them |w| = {last:.2f}. The border is lr = 2/f″ = 1.
+lr = 0.05 creeps: the factor is {small:.2f}. With lr = 0.5, one over the curvature f″ = 2, it is
+{right:.0f}, and one step is enough. lr = 0.95 jumps across and back: the factor is {large:.2f}, so
+it comes no nearer in a step than lr = 0.05 does. With lr = 1.05 it is {too_large:.2f}: each jump is
+longer than the one before, and after {steps} of them |w| = {last:.2f}. The border is lr = 2/f″ = 1.
 """
 
 from matplotlib.figure import Figure
