@@ -64,7 +64,7 @@ def test_minus_signs_of_numbers_alone():
 
 
 def wander(module, size, lr):
-    """SGD on the module's samples in NumPy: the path, and its root mean square distance."""
+    """SGD in NumPy: the path, its distance in the long run, and that after the first samples."""
     w, path = np.array([-1.0, 1.0]), []
     for i in module.order.reshape(-1, size):
         x = module.inputs[i]
@@ -72,16 +72,21 @@ def wander(module, size, lr):
         path.append(w)
     inverse = np.linalg.inv(module.inputs.T @ module.inputs)
     best = inverse @ module.inputs.T @ module.targets
-    squares = ((np.array(path) - best) ** 2).sum(axis=1)[len(path) // 8 :]
-    return np.array(path), np.sqrt(squares.mean())
+    squares = ((np.array(path) - best) ** 2).sum(axis=1)
+    after = squares[64 * module.SHOWN // size - 1]
+    return np.array(path), np.sqrt(squares[len(path) // 8 :].mean()), np.sqrt(after)
 
 
 def test_soft_batches(drawn):
     module, numbers = named("soft_batch"), drawn["soft_batch"].numbers
-    path, of_64 = wander(module, 64, 0.1)
+    path, of_64, near_64 = wander(module, 64, 0.1)
+    _, of_16, near_16 = wander(module, 16, 0.1)
     assert numbers["apart"] < 1e-12
-    assert numbers["noise"] == pytest.approx(wander(module, 16, 0.1)[1] / of_64, rel=1e-6)
+    assert numbers["noise"] == pytest.approx(of_16 / of_64, rel=1e-6)
     assert numbers["quarter"] == pytest.approx(wander(module, 16, 0.025)[1] / of_64, rel=1e-6)
+    assert numbers["near_64"] == pytest.approx(near_64, rel=1e-6)
+    assert numbers["near_16"] == pytest.approx(near_16, rel=1e-6)
+    assert near_16 < near_64 / 2
     # Theory: the variance is proportional to the rate and to one over the batch's size.
     assert numbers["noise"] == pytest.approx(2, rel=0.1)
     assert numbers["quarter"] == pytest.approx(1, rel=0.1)
@@ -297,9 +302,10 @@ def test_digits(drawn):
     assert numbers["worst_loss"] == validation[numbers["worst"]] == max(validation.values())
     assert numbers["spread"] == max(training.values()) / min(training.values())
     assert numbers["validation_spread"] == max(validation.values()) / min(validation.values())
-    # Sums in another order may differ by rounding, and so little after two epochs.
+    # Products that BLAS sums in another order differ by rounding, which seldom grows to 1 % (where
+    # it turns a unit off); the orders of the mini-batches make differences of more than 10 %.
     for key, seed in (("sgd", demo.SEED), ("other_1", 1), ("other_2", 2)):
-        assert numbers[key] == pytest.approx(sgd(2, seed).validation[-1], rel=1e-2)
+        assert numbers[key] == pytest.approx(sgd(2, seed).validation[-1], rel=0.05)
 
 
 def test_digits_flow(drawn):
@@ -319,11 +325,11 @@ def test_digits_flow(drawn):
             np.testing.assert_array_equal(over_n[:, 1], over_t[:, 1])
         assert numbers[low] == lines(left)[f"{name}, training"][-1, 1]
     curve = sgd(epochs, demo.SEED)
-    np.testing.assert_allclose(lines(left)["SGD, training"][:, 1], curve.training, rtol=1e-2)
+    np.testing.assert_allclose(lines(left)["SGD, training"][:, 1], curve.training, rtol=0.1)
     # At t = 3 SGD has made 6 of its steps, half of the first epoch's.
     assert numbers["sgd_evaluations"] == 6
     assert numbers["sgd_there"] == pytest.approx(
-        (curve.training[0] + curve.training[1]) / 2, rel=1e-2
+        (curve.training[0] + curve.training[1]) / 2, rel=0.05
     )
     assert numbers["peak"] == lines(left)["RK45, training"][1:, 1].max()
 

@@ -7,10 +7,11 @@ the largest distance between the two in {updates:,} updates is {apart:.0e}, whic
 only 16 samples have to be in memory at a time.
 
 Batches of 16 at the same rate make four updates where these make one. On the left, {seen:,} samples
-bring them nearer to the best weights (the star). But each gradient is noisier, so in the long run
-(right) they keep wandering {noise:.2f} times as far around the best weights as batches of 64; in
-theory, for small rates, it is √4 = 2. With a quarter of the rate they wander {quarter:.2f} times as
-far: more noise, averaged over more steps.
+bring them to a distance of {near_16:.2f} from the best weights (the star), batches of 64 to
+{near_64:.2f}. But each gradient is noisier, so in the long run (right) they keep wandering
+{noise:.2f} times as far around the best weights as batches of 64; in theory, for small rates, it is
+√4 = 2. With a quarter of the rate they wander {quarter:.2f} times as far: more noise, averaged over
+more steps.
 
 The right panel has root mean squares over {block:,} samples at a time.
 """
@@ -89,7 +90,9 @@ def draw():
     right.legend(fontsize="small", handlelength=4)
     plain(right)
     of_64, of_16, of_16_slow = wander.values()
+    near_64, near_16 = (np.linalg.norm(t.positions["w"][-1] - best) for t in paths.values())
     return figure, {
         "updates": UPDATES, "seen": seen, "block": BLOCK, "apart": apart,
+        "near_64": near_64, "near_16": near_16,
         "noise": of_16 / of_64, "quarter": of_16_slow / of_64,
     }
