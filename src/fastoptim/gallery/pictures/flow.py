@@ -5,8 +5,8 @@ from (−7, 2) is known: x = −7 exp(−t/10), y = 2 exp(−2t). A step of SGD 
 h = lr along it.
 
 On the left all methods take steps of h = 0.8. SGD crosses the valley at each step, and Heun's
-method comes down late; at worst they are {sgd:.2f} and {heun:.2f} away from where the flow is at the
-same time. RK23 is {rk23:.2f} away at worst, and RK45 {rk45:.3f}.
+method comes down late; at worst they are {sgd:.2f} and {heun:.2f} away from where the flow is at
+the same time. RK23 is {rk23:.2f} away at worst, and RK45 {rk45:.3f}.
 
 On the right is the distance from the flow at t = 2, against the gradients evaluated until then: 1 a
 step of SGD, 2 of Heun's method, 3 of RK23, 6 of RK45. With steps half as long, a method of order k
@@ -37,7 +37,8 @@ def draw():
     traces = {m.__name__: fo.trace(m(lr=0.8), bowl.start(), bowl, steps=8) for m in EVALUATIONS}
     plot.paths(bowl, traces, ax=left)
     t = np.linspace(0, 8 * 0.8, 200)
-    left.plot(-7 * np.exp(-t / 10), 2 * np.exp(-2 * t), color="black", lw=3, alpha=0.4, label="flow")
+    x, y = -7 * np.exp(-t / 10), 2 * np.exp(-2 * t)
+    left.plot(x, y, color="black", linewidth=3, alpha=0.4, label="flow")
     left.legend(loc="upper right", fontsize="small")
     numbers = {name.lower(): error(trace, 0.8).max() for name, trace in traces.items()}
 

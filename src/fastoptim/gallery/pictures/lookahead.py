@@ -41,13 +41,11 @@ def draw():
     apart = [look[k][1:] + 0.9 * np.diff(look[k]) - published[k][1:] for k in look]
 
     traces = follow(lr=0.5)
-    heights = {
-        name: [bowl(dict(zip("xy", at, strict=True)))[0] for at in zip(*trace.positions.values())]
-        for name, trace in traces.items()
-    }
+    heights = {name: bowl.loss(*trace.positions.values()) for name, trace in traces.items()}
     plot.losses(heights, ax=right, y="f")
     right.set_title("lr = 0.5")
     return figure, {
-        "plain_down": -plain["y"].min(), "look_down": -look["y"].min(), "apart": np.abs(apart).max(),
+        "plain_down": -plain["y"].min(), "look_down": -look["y"].min(),
+        "apart": np.abs(apart).max(),
         "published": heights["published"][-1], "listing": heights["listing"][-1],
     }

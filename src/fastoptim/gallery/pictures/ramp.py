@@ -1,15 +1,14 @@
 """Momentum's α raised step by step, from 0.5 by 0.01 to 0.99.
 
 f = x² + 50y² from (180, 90), lr = 0.001, 100 steps. The first gradients are large. With α = 0.99
-from the first step the ball swings from wall to wall for as long as is seen, and ends at a height of
-{high:,.0f}. With α = 0.5 it is calm, but creeps along the floor, to {low:,.0f}.
+from the first step the ball swings from wall to wall for as long as is seen, and ends at a height
+of {high:,.0f}. With α = 0.5 it is calm, but creeps along the floor, to {low:,.0f}.
 
 The ramp begins like the second and gathers speed on the floor. After {step:.0f} steps it passes the
 minimum, a height of {ramp_there:.1f}; with α = 0.5 the height is {low_there:,.0f} then.
 
-It does not stop there. From step 49 on α is 0.99, and a velocity that shrinks by 1% at each step
-carries the ball past the minimum and up to {ramp:,.0f} at the end. So a ramp to 0.99 needs many more
-steps, or a rate that falls, to come to rest.
+It does not stop there. From step 49 on α is 0.99, and a velocity of which a step takes only 1%
+carries the ball past the minimum, up to {ramp:,.0f} at the end.
 """
 
 from matplotlib.figure import Figure
