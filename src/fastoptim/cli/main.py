@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import fastoptim
-from fastoptim.cli import demo, gallery, info
+from fastoptim.cli import completion, demo, gallery, info, inspect, paths
+from fastoptim.cli.arguments import negative_joined
 from fastoptim.cli.refused import Refused
 
-COMMANDS = (demo, gallery, info)
+COMMANDS = (demo, gallery, paths, info, inspect)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         "do what is asked.",
     )
     top.add_argument("--version", action="version", version=f"fastoptim {fastoptim.__version__}")
+    completion.add(top)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have no µ and no ×
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -42,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as problem:  # a disk that is full, say
-        return refused(arguments.command, problem)
+        where = f"{problem.filename}: " if problem.filename else ""
+        return refused(arguments.command, f"{where}{problem.strerror or problem}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
