@@ -42,7 +42,7 @@ def still(fn: Any, groups: Groups, window: Window) -> "Figure":
     panels = figure.subplots(len(groups), columns, sharex=True, sharey=True)
     for row, group in zip(panels, groups.values(), strict=True):
         for ax, (label, trace) in zip(row, group.items(), strict=True):
-            plot.paths(fn, trace, ax=ax, window=window, legend=False)
+            plot.paths(fn, trace, ax=ax, window=window, grid=50, legend=False)
             height = highest(trace)
             shown = f"{height:,.0f}" if height >= 100 else f"{height:.2g}"
             ax.set_title(f"{label}\nf ≤ {shown}", fontsize="medium")

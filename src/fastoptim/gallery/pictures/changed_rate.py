@@ -40,7 +40,7 @@ def draw():
     for name, rule in RULES.items():
         trace = fo.trace(rule(lr, 0.9), {"w": np.array(0.0)}, slope, steps=180)
         lengths[name] = -np.diff(trace.positions["w"])
-    plot.losses(lengths, ax=left, first=1, y="length of the step", log=False)
+    plot.losses(lengths, ax=left, first=1, y="length of the step", log=False, legend=False)
     left.set_title("slope 1: lr ÷ 10 at step 60, × 10 at step 120")
     inside, outside = lengths.values()
 

@@ -38,7 +38,7 @@ def draw():
     plot.paths(bowl, traces, ax=left)
     t = np.linspace(0, 8 * 0.8, 200)
     x, y = -7 * np.exp(-t / 10), 2 * np.exp(-2 * t)
-    left.plot(x, y, color="black", linewidth=3, alpha=0.4, label="flow")
+    left.plot(x, y, color="black", linewidth=7, alpha=0.2, label="flow")
     left.legend(loc="upper right", fontsize="small")
     numbers = {name.lower(): error(trace, 0.8).max() for name, trace in traces.items()}
 

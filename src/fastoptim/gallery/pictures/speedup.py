@@ -35,6 +35,7 @@ def draw():
         )
         numbers[f"speed{100 * alpha:.0f}"] = speed[-1]
         numbers[f"half{100 * alpha:.0f}"] = 1 + np.argmax(speed >= limit / 2)
+    ax.set_ylim(top=400)  # room for the legend
     ax.set_xlabel("step")
     ax.set_ylabel("length of the step / lr")
     ax.legend(handlelength=4)
