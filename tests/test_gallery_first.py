@@ -213,7 +213,8 @@ def test_flow(drawn, name):
     coarse, fine = (distance(name, 2 / n, n)[-1] for n in (40, 80))
     # The finest is 1e-11 from the flow, of numbers whose rounding is 1e-16 a step.
     assert numbers[name] == near(math.log2(coarse / fine), rel=1e-3)
-    assert numbers[name] == pytest.approx({"SGD": 1, "Heun": 2, "RK23": 3, "RK45": 5}[name], rel=0.1)
+    order = {"SGD": 1, "Heun": 2, "RK23": 3, "RK45": 5}[name]
+    assert numbers[name] == pytest.approx(order, rel=0.1)
 
 
 def test_flow_says_what_a_step_costs():
@@ -376,7 +377,8 @@ def test_captions(drawn, name):
     text = caption.format(**drawn[name][1])
     assert "{" in caption
     assert re.search(r"\bnan\b|\binf\b|(?<!e)-\d", text) is None  # a minus is written as −
-    assert title.endswith(".") and "{" not in title
+    assert title.endswith(".")
+    assert "{" not in title
 
 
 def test_order_of_the_pictures():
