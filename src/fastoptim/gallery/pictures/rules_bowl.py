@@ -1,7 +1,7 @@
 """Every rule on a bowl.
 
-x²/20 + y² from (−7, 2), 50 steps. Above each path are its rate and the highest of its last ten
-heights.
+x²/20 + y² from (−7, 2), 50 steps. A ring is the start, a star the minimum. Above each path are its
+rate and the highest of its last ten heights.
 
 What a rate is shows in the first step. For SGD it is a factor of the gradient: its first step is
 {SGD_x:.2f} along x and {SGD_y:.2f} along y, which is 20 times as steep. The less steep a function,

@@ -1,11 +1,11 @@
 """Every rule on Rosenbrock's function.
 
-(1 − x)² + 100(y − x²)² from (−1.2, 1), 500 steps. Above each path are its rate and the highest of
-its last ten heights; at the start the height is 24.2.
+(1 − x)² + 100(y − x²)² from (−1.2, 1), 500 steps. A ring is the start, a star the minimum. Above
+each path are its rate and the highest of its last ten heights; the start has {start:.1f}.
 
-The floor of this valley is bent and all but level, so the gradient mostly points at the nearer
-wall. All rules come down to the floor at once. Then the way along it is long, and a velocity that
-adds up many small gradients of one direction is what carries: Momentum comes to {Momentum:.4f},
+The floor of this valley is bent and all but level, and the gradient mostly points across it. All
+rules come down to the floor soon. Then the way along it is long, and a velocity helps, which adds
+up many small gradients of one direction: Momentum comes to {Momentum:.4f},
 with the rate with which SGD comes to {SGD:.2f}, and Adam to {Adam:.4f}, where RMSprop, which has no
 velocity, comes to {RMSprop:.2f}.
 
@@ -56,6 +56,7 @@ def draw():
     groups = follow()
     traces = {k.partition(",")[0]: trace for g in groups.values() for k, trace in g.items()}
     numbers = {name: highest(trace) for name, trace in traces.items()}
+    numbers["start"] = traces["SGD"].losses[0]
     return still(rosenbrock, groups, WINDOW), numbers
 
 

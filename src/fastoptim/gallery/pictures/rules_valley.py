@@ -1,7 +1,8 @@
 """Every rule on a valley.
 
-x² + 50y² from (180, 90), 100 steps. Above each path are its rate and the highest of its last ten
-heights.
+x² + 50y² from (180, 90), 100 steps. A ring is the start, a star the minimum. Above each path are its
+rate and the highest of its last ten heights. Where points of the animation coincide, the smaller
+one is in front.
 
 The wall is 50 times as steep as the floor. Rules that step along the gradient, or add it up in a
 velocity, must have a rate that the wall bears, and it is small for the floor: SGD comes to
@@ -10,8 +11,8 @@ x = {SGD_x:.0f}. Rules that divide the gradient of each parameter by its size so
 {Adam_apart:.0e} apart at most. That helps because wall and floor lie along the parameters here.
 
 Lion's steps all have one length, so it does not come to rest: {Lion:,.0f}. RAdam begins with five
-steps of plain momentum, which the wall bears only with a small rate; the steps after those, whose
-length is about the rate, then hardly move it from x = {RAdam_x:.0f}.
+steps of plain momentum, which the wall bears only with a small rate. The steps after those are
+about as long as the rate at most: the {RAdam_steps} of them move it by {RAdam_way:.2f} along x.
 
 HeavyBall is Momentum while the rate is constant. Lion and AdamW have no weight decay here, as it
 pulls to 0, where the minimum is; AdamW without it is Adam.
@@ -63,7 +64,8 @@ def draw():
     traces = {k.partition(",")[0]: trace for g in groups.values() for k, trace in g.items()}
     numbers = {name: highest(trace) for name, trace in traces.items()}
     numbers["SGD_x"] = traces["SGD"].positions["x"][-1]
-    numbers["RAdam_x"] = traces["RAdam"].positions["x"][-1]
+    x = traces["RAdam"].positions["x"]
+    numbers |= {"RAdam_steps": len(x) - 6, "RAdam_way": x[5] - x[-1]}
     for rule in (fo.AdaGrad(100), fo.Adam(10)):
         name = type(rule).__name__
         path, other = traces[name], fo.trace(rule, valley.start(), round_bowl, steps=100)
