@@ -12,6 +12,7 @@ from fastoptim.cli.refused import Refused
 
 NEGATIVE = re.compile(r"-\.?\d")  # no option of a command begins so
 
+
 def positive(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

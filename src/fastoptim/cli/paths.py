@@ -4,7 +4,7 @@ import json
 from argparse import ArgumentTypeError, Namespace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastoptim import plot, problems
 from fastoptim.checkpoint.files import replace_file
@@ -13,6 +13,9 @@ from fastoptim.cli.refused import Refused, need
 from fastoptim.cli.rules import Rule, rule
 from fastoptim.problems import Problem
 from fastoptim.tracing import Trace, trace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT = ("SGD", "Momentum", "AdaGrad", "Adam")
 FORMATS = (".png", ".svg", ".pdf")
@@ -79,6 +82,9 @@ def function(text: str) -> Problem:
     return problems.ALL[names[0]]
 
 
+function.known = tuple(problems.ALL)  # type: ignore[attr-defined]  # for completion by Tab
+
+
 def run(arguments: Namespace) -> int:
     """Draw the paths; print where they end."""
     need("plot", "matplotlib")
@@ -98,8 +104,11 @@ def run(arguments: Namespace) -> int:
             traces[str(one)] = follow(one, problem, start, arguments.steps)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as refusal:
             raise Refused(f"{one}: {refusal}") from None
-    folder = writable(picture.parent)
-    draw(problem, traces, folder / picture.name)
+    try:
+        figure = draw(problem, traces)
+    except ValueError as refusal:
+        raise Refused(refusal) from None
+    write(figure, writable(picture.parent) / picture.name)
     if arguments.json:
         print(json.dumps(report(problem, start, traces, picture), ensure_ascii=False))
     else:
@@ -139,7 +148,7 @@ def suited(one: Rule, problem: Problem, start: tuple[float, ...], steps: int) ->
         except (ArithmeticError, RuntimeError, ValueError):  # too large for this rule
             continue
         assert path.losses is not None
-        if (path.losses <= path.losses[0]).all():
+        if isfinite(path.losses[0]) and (path.losses <= path.losses[0]).all():
             ends[lr] = float(path.losses[0] - path.losses[-1])
     if not ends:
         raise Refused(f"{one}: no learning rate lowers the loss from here; give one: --lr 0.01")
@@ -147,15 +156,20 @@ def suited(one: Rule, problem: Problem, start: tuple[float, ...], steps: int) ->
     return one.with_rate(min(lr for lr, way in ends.items() if way >= wanted))
 
 
-def draw(problem: Problem, traces: dict[str, Trace], path: Path) -> None:
-    """Write the picture beside its place, and rename it."""
+def draw(problem: Problem, traces: dict[str, Trace]) -> "Figure":
+    """Return the picture."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     ax = figure.subplots()
-    (plot.paths if len(problem.first) == 2 else plot.curve)(problem, traces, ax)
+    (plot.curve if len(problem.first) == 1 else plot.paths)(problem, traces, ax)
     steps = max(one.steps for one in traces.values())
     ax.set_title(f"{problem.formula}, {steps} step{'s' * (steps > 1)}", fontsize="medium")
+    return figure
+
+
+def write(figure: "Figure", path: Path) -> None:
+    """Write the picture beside its place, and rename it."""
     kind = path.suffix.lower()[1:]
     replace_file(
         str(path),

@@ -81,6 +81,9 @@ def rule(text: str) -> Rule:
     return found
 
 
+rule.known = tuple(known())  # type: ignore[attr-defined]  # for completion by Tab
+
+
 def value(text: str) -> Any:
     """Return the number, truth value or None that is written, or else the text."""
     if text.lower() in WORDS:
