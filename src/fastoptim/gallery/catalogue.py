@@ -10,6 +10,15 @@ from types import ModuleType
 
 NAMES = (
     "rates",
+    "friction",
+    "ramp",
+    "changed_rate",
+    "rules_valley",
+    "rules_rosenbrock",
+    "rules_bowl",
+    "lookahead",
+    "flow",
+    "speedup",
     "soft_batch",
     "two_minima",
     "step_sizes",
