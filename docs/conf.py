@@ -79,7 +79,7 @@ def write(app: Sphinx) -> None:
 
 def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     """Look for a name of the library wherever the docstring stands that has it."""
-    for module in ("fastoptim", "fastoptim.optimizer.base"):
+    for module in ("fastoptim", "fastoptim.optimizer.base", "fastoptim.tracing"):
         name = f"{module}.{node['reftarget']}"
         found = env.domains.python_domain.resolve_xref(
             env, node["refdoc"], app.builder, "obj", name, node, content

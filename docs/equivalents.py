@@ -30,7 +30,8 @@ class Row(NamedTuple):
 
 def libraries() -> dict[str, dict[str, Any]]:
     """Return what the file says of each library."""
-    return {library["name"]: library for library in tomllib.loads(DATA.read_text("utf-8"))["library"]}
+    read = tomllib.loads(DATA.read_text("utf-8"))["library"]
+    return {library["name"]: library for library in read}
 
 
 def rows() -> list[Row]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import equivalents
 import links
 import rule_pages
-from sphinx.application import Sphinx
 
+import fastoptim
 from fastoptim.cli.main import parser
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ MARKER = re.compile(r"^<!-- ([a-z ]+?)(?:: (.+))? -->$", re.MULTILINE)
 LAST_LINE = re.compile(r"(^```python\n(?:(?!```).*\n)*?)\n(?=```$)", re.MULTILINE)
 
 
-def replace(app: Sphinx, page: str, source: list[str]) -> None:
+def replace(app: object, page: str, source: list[str]) -> None:
     """Put what the comments of a page name in their place."""
     path = (HERE / page).with_suffix(".md")
     if path.relative_to(HERE).as_posix() in links.PAGES.values():
@@ -67,10 +67,23 @@ def help_of_commands(_: str) -> str:
     return "\n".join(texts)
 
 
+def problems(_: str) -> str:
+    """Return a table of the functions that rules are tried on."""
+    lines = ["| problem | function | start | minima |", "|---|---|---|---|"]
+    for name, problem in fastoptim.problems.ALL.items():
+        start = ", ".join(f"{key} = {x:g}" for key, x in problem.first.items())
+        minima = "; ".join(", ".join(f"{x:g}" for x in point) for point in problem.minima)
+        lines.append(
+            f"| `problems.{name.replace('-', '_')}` | {problem.formula} | {start} | {minima} |"
+        )
+    return "\n".join(lines)
+
+
 MADE = {
     "equivalents": equivalents.page_part,
     "way of an update": way_of_an_update,
     "help of commands": help_of_commands,
+    "problems": problems,
     "table of rules": rule_pages.table,
     "pages of rules": rule_pages.contents,
 }

@@ -1,6 +1,6 @@
-"""Formulas as MathML, which browsers draw by themselves: no script, no fonts, no other host.
+r"""Formulas as MathML, which browsers draw by themselves: no script, no fonts, no other host.
 
-latex2mathml knows what is inside a cell of a formula. Lines and their parts, between ``\\\\`` and
+latex2mathml knows what is inside a cell of a formula. Lines and their parts, between ``\\`` and
 ``&``, are the rows and cells of a table, made here: it leaves ``aligned`` as it is.
 """
 
