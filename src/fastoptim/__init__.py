@@ -10,7 +10,7 @@ array([0.9, 0.9, 0.9])
 
 from importlib.metadata import version as _version
 
-from fastoptim import problems, schedules
+from fastoptim import plot, problems, schedules
 from fastoptim.custom.rule import rule
 from fastoptim.ode.methods import RK23, RK45, Heun
 from fastoptim.optimizer.groups import Group
@@ -66,6 +66,7 @@ __all__ = [
     "Trace",
     "get_include",
     "get_num_threads",
+    "plot",
     "problems",
     "rule",
     "schedules",

@@ -30,7 +30,14 @@ class Now(NamedTuple):
 Stop = float | Callable[[Now], object] | None
 
 
-@dataclass(frozen=True, repr=False)
+class Form(NamedTuple):
+    """How parameters were given: in a list or by name, and which of them as Python floats."""
+
+    listed: bool
+    floats: frozenset[Any]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Trace:
     """A path: where the parameters were after each step, and what was found there.
 
@@ -62,11 +69,21 @@ class Trace:
     time: Numbers
     flow_time: Numbers | None
     ended: Literal["steps", "gradient", "callable"]
+    form: Form
 
     @property
     def steps(self) -> int:
         """How many steps were made."""
         return len(self.time) - 1
+
+    def at(self, step: int) -> Any:
+        """Return new parameters as they were after so many steps, in a dict or list as given."""
+        return self.given({key: a[step, ...].copy() for key, a in self.positions.items()})
+
+    def given(self, arrays: Mapping[Any, NDArray[Any]]) -> Any:
+        """Return arrays by key in the form of the parameters."""
+        named = {key: float(a) if key in self.form.floats else a for key, a in arrays.items()}
+        return list(named.values()) if self.form.listed else named
 
     def __repr__(self) -> str:
         loss = "" if self.losses is None else f", loss {self.losses[0]:.6g} → {self.losses[-1]:.6g}"
@@ -158,7 +175,10 @@ class Path:
     def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
-        keys = list(params) if isinstance(params, Mapping) else range(len(params))
+        listed = isinstance(params, (list, tuple))
+        keys = range(len(params)) if listed else list(params)
+        floats = frozenset(key for key in keys if isinstance(params[key], float))
+        self.form = Form(listed, floats)
         first = {key: np.asarray(params[key]) for key in keys}
         self.positions = {key: np.empty((steps + 1, *a.shape), a.dtype) for key, a in first.items()}
         self.made = 0
@@ -228,6 +248,7 @@ class Path:
             np.array(self.time),
             np.array(self.flow_time) if isinstance(self.opt, RungeKutta) else None,
             ended,
+            self.form,
         )
 
 

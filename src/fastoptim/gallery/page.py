@@ -23,7 +23,8 @@ def section(picture: Drawn) -> str:
     """Return one picture's part of the page."""
     title = escape(picture.title)
     images = "\n".join(
-        f'<img src="{escape(file)}" alt="{title}" loading="lazy">' for file in picture.files
+        f'<a href="{file}"><img src="{file}" alt="{title}" loading="lazy"></a>'
+        for file in map(escape, picture.files)
     )
     paragraphs = "\n".join(f"<p>{escape(text)}</p>" for text in picture.caption.split("\n\n"))
     return (
