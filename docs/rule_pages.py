@@ -4,6 +4,7 @@ import inspect
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.base import Optimizer
 
 Class = type[Any]
-VALLEY, STEPS = fastoptim.problems.valley, 40
+VALLEY, STEPS = fastoptim.problems.bowl, 40
 
 
 def rules() -> list[Class]:
@@ -118,7 +119,7 @@ def arguments(cls: Class) -> str:
 
 def common(cls: Class) -> list[str]:
     """Return the options of every rule that a class leaves as they are."""
-    return [name for name in Optimizer.__dataclass_fields__ if name not in cls.__annotations__]
+    return [field.name for field in fields(Optimizer) if field.name not in cls.__annotations__]
 
 
 def picture(cls: Class) -> list[str]:
@@ -128,9 +129,10 @@ def picture(cls: Class) -> list[str]:
     return [
         "## Its path", "",
         f"![{name} over the contours of {VALLEY.formula}]({name.lower()}.png)", "",
-        f"{STEPS} steps over the valley {VALLEY.formula} with lr = {lr:g}{beside}: the rates, of 1, 2 "
-        "and 5 times the powers of ten, that end lowest without climbing past the start. All else is the default. A valley of two "
-        "numbers says how a rule moves, not which one suits a network.", "",
+        f"{STEPS} steps over the valley {VALLEY.formula} with lr = {lr:g}{beside}: the rates, of "
+        "1 and 3 times the powers of ten, that end lowest without climbing past the start. All "
+        "else is the default. A valley of two numbers says how a rule moves, not which one suits "
+        "a network.", "",
     ]
 
 
@@ -144,7 +146,7 @@ def path(cls: Class, lr: float) -> Any:
 @lru_cache
 def best_rate(cls: Class) -> float:
     """Return the learning rate whose path ends lowest, of those that never climb past its start."""
-    rates = [digit * 10.0**power for power in range(-5, 4) for digit in (1, 2, 5)]
+    rates = [digit * 10.0**power for power in range(-5, 4) for digit in (1, 3)]
     losses = {lr: path(cls, lr).losses for lr in rates}
     return min(
         (lr for lr in rates if (losses[lr] <= losses[lr][0]).all()), key=lambda lr: losses[lr][-1]
