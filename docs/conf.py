@@ -13,6 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import gallery_page  # noqa: E402
 import links  # noqa: E402
 import markers  # noqa: E402
 import mathml  # noqa: E402
@@ -79,6 +80,7 @@ def write(app: Sphinx) -> None:
     for cls in rule_pages.rules():
         rule_pages.draw(cls, HERE / "rules" / f"{cls.__name__.lower()}.png")
     links.write(HERE / "made")
+    gallery_page.write()
 
 
 def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import equivalents
+import gallery_page
 import links
 import rule_pages
 
@@ -81,6 +82,7 @@ def problems(_: str) -> str:
 
 MADE = {
     "equivalents": equivalents.page_part,
+    "gallery": gallery_page.pictures,
     "way of an update": way_of_an_update,
     "help of commands": help_of_commands,
     "problems": problems,
