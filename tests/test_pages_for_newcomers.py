@@ -39,6 +39,7 @@ def test_the_first_network_prints_what_the_page_says(capsys):
         assert re.sub(r"\d", "0", ours) == re.sub(r"\d", "0", pages)
         numbers = [np.array(re.findall(r"[\d.]+", line), float) for line in (ours, pages)]
         np.testing.assert_allclose(*numbers, rtol=0.1)
+        assert abs(numbers[0][-1] - numbers[1][-1]) < 1      # accuracy, in %
     assert names["accuracy"](names["x_test"], names["t_test"]) > 0.95
 
 
