@@ -198,6 +198,7 @@ def test_the_empty_line_before_a_fence_is_doctests():
         ("[a](../setup.py)", "[a](../setup.py)"),
         ("[a](../bench/README.md)", "[a](made/bench.md)"),
         ("[a](../CONTRIBUTING.md#to-add-a-rule)", "[a](made/contributing.md#to-add-a-rule)"),
+        ("[a](../README.md)", "[a](index.md)"),
         ("[`a`](../examples/word2vec)", "[`a`](made/word2vec.md)"),
         ("[a](../examples/c_api)", "a"),
         ("[a](https://example.org/b)", "[a](https://example.org/b)"),
@@ -214,7 +215,7 @@ def test_links_of_a_page_made_of_a_file_elsewhere():
     text = "[a](docs/rules.md) [b](../README.md) [c](CHANGELOG.md)"
     page = DOCS / "made" / "contributing.md"
     assert links.rewrite(text.replace("../", ""), ROOT, page) == (
-        "[a](../rules.md) [b](../../README.md) [c](changelog.md)"
+        "[a](../rules.md) [b](../index.md) [c](changelog.md)"
     )
 
 
