@@ -193,7 +193,10 @@ def elsewhere(cls: Class) -> list[str]:
     found = equivalents.of_rule(cls.__name__)
     if not found:
         return []
-    return ["## In other libraries", "", equivalents.table(found)]
+    return [
+        "## In other libraries", "", equivalents.table(found), "",
+        "[Coming from another library](../coming-from.md) says what else differs.", "",
+    ]
 
 
 def write(folder: Path) -> None:
