@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import fastoptim
-from fastoptim.cli import demo, info
+from fastoptim.cli import bench, demo, info
 from fastoptim.cli.refused import Refused
 
-COMMANDS = (demo, info)
+COMMANDS = (demo, bench, info)
 
 
 def parser() -> argparse.ArgumentParser:
