@@ -165,8 +165,8 @@ def show(bench: Bench, file: IO[str] | None = None) -> None:
         console.print(Text(title, style="bold" if terminal else ""))
         console.print(table)
     console.print(
-        "\nTimes are medians; ± is the distance of the farther quartile. Other rows: how many times\n"
-        "our time they take (over 1×: fastoptim takes less time).", markup=False,
+        "\nTimes are medians; ± is the distance of the farther quartile. Other rows: how many\n"
+        "times our time they take (over 1×: fastoptim takes less time).", markup=False,
     )
     for line in caveats(bench):
         console.print(Text(line, style="yellow" if terminal else ""))

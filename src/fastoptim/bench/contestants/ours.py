@@ -1,4 +1,4 @@
-"""This library."""
+"""Our own optimizers."""
 
 from typing import Any
 
