@@ -86,10 +86,26 @@ class Build(build_ext):
                 compile_flags += openmp[0]
                 link_flags += openmp[1]
             extension.extra_compile_args = [f for f in compile_flags if self.accepts([f])]
+            if module == "cpu":
+                text = self.described(extension.extra_compile_args, openmp, variants)
+                extension.define_macros.append(("FASTOPTIM_FLAGS", f'"{text}"'))
             extension.extra_link_args = link_flags
             wanted.append(extension)
         self.extensions[:] = wanted
         super().build_extensions()
+
+    @staticmethod
+    def described(flags, openmp, variants):
+        """Return what the modules are compiled with, for `fastoptim info`."""
+        parts = [" ".join(flags)]
+        if openmp:
+            parts.append(f"where threads are: {' '.join(openmp[0])}")
+        parts += [f"{name.rpartition('_')[2]}: {' '.join(more)}" for name, more in variants.items()]
+        if os.environ.get("CFLAGS"):  # quotes would end the text in C
+            parts.append("CFLAGS " + os.environ["CFLAGS"].translate({ord(c): " " for c in "'\"\\"}))
+        if DEBUG:
+            parts.append("every index is checked")
+        return "; ".join(parts)
 
     def probe_openmp(self):
         if os.environ.get("FASTOPTIM_NO_OPENMP") == "1":

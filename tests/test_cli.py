@@ -1,15 +1,272 @@
-"""The command fastoptim, where the terminal is not UTF-8."""
+"""The command fastoptim: its grammar, info, inspect and completion."""
 
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
 from helpers import run_code
+
+import fastoptim as fo
+from fastoptim import checkpoint
+from fastoptim.cli import completion, info
+from fastoptim.cli import main as cli
+from fastoptim.cli.refused import Refused
+
+
+def run(capsys, *arguments):
+    """The exit status, stdout and stderr of a command."""
+    status = cli.main([*map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+# ---------------------------------------------------------------- of all commands
 
 
 def test_letters_that_the_terminal_does_not_have():
     """In the locale C the demonstration's µ and × cannot be printed."""
     code = """
-        import fastoptim
-        from fastoptim.cli import main as cli
-        fastoptim.show_runtime = lambda: print("\\xb5s, 3\\xd7")
-        raise SystemExit(cli.main(["info"]))
+        from fastoptim.cli import info, main
+        info.runtime.described = lambda: {"time": "\\xb5s, 3\\xd7"}
+        info.learned_by = lambda sizes: "one thread"
+        info.extras = dict
+        raise SystemExit(main.main(["info"]))
     """
     done = run_code(code, PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb5s, 3\\xd7\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xb5s, 3\\xd7\n" in done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fastoptim {fo.__version__}\n"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_a_line_of_help_and_a_text(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    name = command.__name__.rpartition(".")[2]
+    assert f"\n    {name} " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: fastoptim {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "message"),
+    [
+        (Refused("no such case"), 2, "fastoptim info: no such case\n"),
+        (OSError(28, "No space left on device", "a.png"), 2,
+         "fastoptim info: a.png: No space left on device\n"),
+        (OSError("strange"), 2, "fastoptim info: strange\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)  # fmt: skip
+def test_what_a_command_raises(raised, status, message, capsys, monkeypatch):
+    def refuse(sizes):
+        raise raised
+
+    monkeypatch.setattr(info, "learned_by", refuse)
+    assert run(capsys, "info") == (status, "", message)
+
+
+def test_whoever_reads_has_had_enough(monkeypatch):
+    """No traceback where the reader of a pipe ends, neither at once nor at the end."""
+    code = """
+        import sys
+        from fastoptim.cli.main import main
+        sys.exit(main(["info"]))
+    """
+    command = [sys.executable, "-c", "\n".join(line.strip() for line in code.splitlines())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+# ---------------------------------------------------------------- info
+
+
+def test_info(capsys):
+    status, out, err = run(capsys, "info")
+    assert (status, err) == (0, "")
+    rows = dict(line.split(":", 1) for line in out.splitlines() if line[0] != " ")
+    assert {"fastoptim", "NumPy", "instructions", "compiler", "flags", "threads"} <= set(rows)
+    assert "-ffp-contract=off" in rows["flags"]
+    assert "784-100-10: " in rows["learned"]
+    assert "checkpoint" in rows["extras"]
+
+
+def test_info_for_a_machine(capsys):
+    status, out, _ = run(capsys, "info", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["fastoptim"] == fo.__version__
+    assert set(found["learned"]) == {"784-100-10", "784-512-512-10"}
+    assert found["extras"]["checkpoint"] == []
+
+
+def test_extras_that_are_not_complete(capsys, monkeypatch):
+    requires = [
+        "numpy>=2", 'matplotlib>=3; extra == "plot"', 'fastoptim[plot]; extra == "demo"',
+        "no-such-library>=1; extra == 'demo'", 'another_one; extra == "other"',
+    ]
+    monkeypatch.setattr(info.metadata, "requires", lambda name: requires)
+    assert (info.missing("plot"), info.missing("demo")) == ([], ["no-such-library"])
+    monkeypatch.setattr(info, "extras", lambda: {"plot": [], "demo": ["no-such-library"]})
+    _, out, _ = run(capsys, "info")
+    assert "plot; demo (without no-such-library)\n" in out
+    assert "pip install 'fastoptim[NAME]'" in out
+
+
+def test_what_an_optimizer_learned(capsys):
+    """What info and show_runtime say of threads is what the optimizer's engine keeps."""
+    with pytest.raises(TypeError, match="opt must be an optimizer of fastoptim, got int"):
+        fo.show_runtime(3)
+    opt, params = fo.SGD(), {"W": np.zeros(8)}
+    opt.update(params, {"W": np.ones(8)})
+    assert opt.engine.learned() == []
+    capsys.readouterr()
+    fo.show_runtime(opt)
+    assert "learned:      nothing yet" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- inspect
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of Adam with all that inspect shows: groups, a schedule, averages."""
+    opt = fo.Adam(
+        lr=fo.schedules.linear(0.1, 0.2, 10), average=0.9, groups=[fo.Group("W", weight_decay=0.5)]
+    )
+    params = {"W": np.ones((2, 3), np.float32), ("t", 1): np.array(2.0)}
+    opt.update(params, {"W": np.full((2, 3), 3, np.float32), ("t", 1): np.array(np.inf)})
+    opt.save(tmp_path / "adam.ckpt")
+    return tmp_path / "adam.ckpt", opt
+
+
+def test_inspect(saved, capsys):
+    path, opt = saved
+    status, out, err = run(capsys, "inspect", path)
+    assert (status, err) == (0, "")
+    first, rule, counters, hyperparameters, group, head, w, t = out.splitlines()
+    assert first == f"{path}: {path.stat().st_size:,} bytes, the digest holds"
+    assert rule == f"Adam, written by fastoptim {fo.__version__}"
+    assert counters == "iter = 1, skipped = 0"
+    assert hyperparameters.startswith("hyperparameters: lr=linear(start=0.1, stop=0.2, steps=10), ")
+    assert "beta1=0.9, beta2=0.999," in hyperparameters
+    assert group == "group 'W': weight_decay=0.5"
+    assert head.split("  ")[:1] == ["key"]
+    norm = np.linalg.norm(opt.m["W"].astype(float))
+    assert w.split()[:6] == ["W", "float32", "2", "×", "3", "1"]
+    assert w.split()[6] == f"{norm:.6g}"
+    assert t.split() == ["('t',", "1)", "float64", "a", "number", "1", "inf", "inf", "nan"]
+
+
+def test_inspect_for_a_machine(saved, capsys):
+    path, opt = saved
+    status, out, _ = run(capsys, "inspect", path, "--json")
+    found = json.loads(out, parse_constant=pytest.fail)  # NaN is no JSON
+    assert (status, found["digest holds"]) == (0, True)
+    record = found["content"]["parameters"]["W"]
+    assert record["state"]["m"] == {
+        "dtype": "float32", "shape": [2, 3], "norm": np.linalg.norm(opt.m["W"].astype(float))
+    }
+    assert record["updates"] == 1
+    assert found["content"]["parameters"]["('t', 1)"]["state"]["m"]["norm"] == "inf"
+
+
+def test_inspect_a_soft_batch(tmp_path, capsys):
+    soft = fo.SoftBatch(fo.SGD(), every=3)
+    params = {"E": np.ones((5, 2)), "b": np.ones(2)}
+    soft.update(params, {"E": fo.Rows([1, 1], np.ones((2, 2))), "b": np.array([3.0, 4.0])})
+    soft.save(tmp_path / "soft")
+    status, out, _ = run(capsys, "inspect", tmp_path / "soft")
+    assert status == 0
+    assert "SoftBatch of every=3, reduce=mean: 1 wait\n" in out
+    assert "sums/b         float64  2            5\n" in out
+    assert "rows/E/values  float64  1 × 2  2.82843\n" in out
+    assert "SGD, written by fastoptim" in out
+
+
+def test_inspect_a_method_and_a_tree_of_arrays(tmp_path, capsys):
+    opt, params = fo.RK45(rtol=1e-3), {"x": np.ones(2)}
+    opt.step(params, lambda p: {"x": p["x"].copy()})
+    opt.save(tmp_path / "rk45")
+    assert "iter = 1, time = 0.01, step_size = 0.1, rejected = 0" in run(
+        capsys, "inspect", tmp_path / "rk45"
+    )[1]
+    checkpoint.save(tmp_path / "tree", {"params": [np.array([3.0, 4.0]), 7]})
+    assert "params/0  float64  2         5\n" in run(capsys, "inspect", tmp_path / "tree")[1]
+
+
+def test_inspect_a_damaged_file(saved, capsys):
+    path, _ = saved
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    status, out, err = run(capsys, "inspect", path)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"fastoptim inspect: {path} is damaged: its content does not match")
+    status, out, _ = run(capsys, "inspect", path, "--json")
+    assert (status, json.loads(out)["digest holds"]) == (1, False)
+
+
+def test_inspect_what_is_no_file(tmp_path, capsys):
+    status, out, err = run(capsys, "inspect", tmp_path / "none")
+    assert (status, out) == (2, "")
+    assert err == f"fastoptim inspect: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_inspect_without_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    status, _, err = run(capsys, "inspect", "a")
+    assert status == 2
+    assert "safetensors is not installed: pip install 'fastoptim[checkpoint]'" in err
+
+
+# ---------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion(shell, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--completion", shell])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("inspect", "--rules", "AdaBelief"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("fastoptim insp", "inspect"), ("fastoptim demo --rules AdamW", "AdamW")]
+)
+def test_bash_completes(line, expected, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        cli.main(["--completion", "bash"])
+    words = line.split()
+    (tmp_path / "try.sh").write_text(
+        f"{capsys.readouterr().out}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}\n"
+        f'_shtab_fastoptim; echo "${{COMPREPLY[@]}}"\n', encoding="utf-8",
+    )
+    command = [shutil.which("bash"), tmp_path / "try.sh"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.split() == [expected]
+
+
+def test_completion_without_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--completion", "bash"])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err == "fastoptim: shtab is not installed: pip install 'fastoptim[completion]'\n"

@@ -308,15 +308,6 @@ def test_without_the_extra(monkeypatch, capsys):
     assert "pip install 'fastoptim[demo]'" in capsys.readouterr().err
 
 
-def test_info_and_version(capsys):
-    assert cli.main(["info"]) == 0
-    assert "instructions:" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--version"])
-    assert stop.value.code == 0
-    assert capsys.readouterr().out.startswith("fastoptim ")
-
-
 @pytest.mark.usefixtures("simple_gradients", "no_picture")
 def test_whose_threads_products_run_on(tmp_path, capsys, monkeypatch):
     """The first lines say it, and the sharing ends with the demonstration."""

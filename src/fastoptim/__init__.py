@@ -10,7 +10,7 @@ array([0.9, 0.9, 0.9])
 
 from importlib.metadata import version as _version
 
-from fastoptim import schedules
+from fastoptim import plot, problems, schedules
 from fastoptim.custom.rule import rule
 from fastoptim.ode.methods import RK23, RK45, Heun
 from fastoptim.optimizer.groups import Group
@@ -36,6 +36,7 @@ from fastoptim.rules import (
 from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
 from fastoptim.sharing import share_threads
 from fastoptim.softbatch.batch import SoftBatch
+from fastoptim.tracing import Trace, trace
 
 __version__ = _version("fastoptim")
 
@@ -62,11 +63,15 @@ __all__ = [
     "Rows",
     "Rprop",
     "SoftBatch",
+    "Trace",
     "get_include",
     "get_num_threads",
+    "plot",
+    "problems",
     "rule",
     "schedules",
     "set_num_threads",
     "share_threads",
     "show_runtime",
+    "trace",
 ]

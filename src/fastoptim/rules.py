@@ -13,7 +13,7 @@ from typing import Any
 
 from fastoptim.optimizer.base import Arrays, Number, Optimizer, Slot
 from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
-from fastoptim.optimizer.lookahead import LookAhead
+from fastoptim.optimizer.lookahead import AtPosition, LookAhead
 from fastoptim.optimizer.objective import Function
 
 RATE = Interval("[0, inf)")
@@ -128,14 +128,15 @@ class Momentum(Optimizer):
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.alpha, self.lr
 
-    def step(self, params: Arrays, fn: Function) -> Any:
-        """Evaluate a function, with `lookahead` at p + αv, and update with its gradients.
+    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+        """Return a function's loss and gradients, with `lookahead` those at p + αv.
 
-        See `Optimizer.step`. With `lookahead` the arrays of `params` hold p + αv while `fn` runs,
-        so that it may read them where a network keeps them, and p again afterwards, whatever it
-        raises. `fn` must not write them.
+        The arrays of `params` hold p + αv while `fn` runs, so that it may read them where a
+        network keeps them, and p again afterwards, whatever it raises. `fn` must not write them.
         """
-        return self.lookahead.step(params, fn) if self.lookahead else super().step(params, fn)
+        if self.lookahead:
+            return AtPosition(self).loss_and_grads(params, fn)
+        return super().loss_and_grads(params, fn)
 
 
 # After the class: a dataclass would take it for the default.

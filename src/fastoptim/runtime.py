@@ -4,11 +4,16 @@ import os
 import platform
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastoptim import sharing
 from fastoptim.kernels import ISA, available_isas, table, threads
+from fastoptim.kernels.cpu import built_with
+
+if TYPE_CHECKING:
+    from fastoptim.optimizer.base import Optimizer
 
 
 def set_num_threads(n: int | None, fixed: bool = False) -> None:
@@ -63,8 +68,20 @@ def get_include() -> str:
     return os.path.join(os.path.dirname(__file__), "include")
 
 
-def show_runtime() -> None:
-    """Print what decides how an update runs: versions, instructions, OpenMP, threads."""
+def show_runtime(opt: "Optimizer | None" = None) -> None:
+    """Print what decides how an update runs: versions, instructions, OpenMP, threads.
+
+    Parameters
+    ----------
+    opt : Optimizer, optional
+        Print what it has learned about threads, too.
+    """
+    for name, value in described(opt).items():
+        print(f"{name + ':':<14}{value}")
+
+
+def described(opt: "Optimizer | None" = None) -> dict[str, str]:
+    """Return what `show_runtime` prints, by name."""
     from fastoptim import __version__
 
     openmp = threads.openmp_version()
@@ -73,21 +90,36 @@ def show_runtime() -> None:
         "released": "threads are released before and start anew in both processes",
         "serial": "this OpenMP cannot release its threads: the child works on one",
     }[threads.fork_handling()]
+    compiler, flags = built_with()
     rows = {
         "fastoptim": __version__,
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "NumPy": np.__version__,
         "instructions": f"{ISA} (available: {', '.join(available_isas())})",
+        "compiler": compiler,
+        "flags": flags,
         "OpenMP": str(openmp) if openmp else "none: this build is serial",
         "processors": f"{threads.machine_limit()} for this process",
         "threads": thread_choice(),
+        "learned": "" if opt is None else learned(opt),
         "shared with": ", ".join(sharing.described()),
         "block": f"{table.block_length():,} elements",
         "after fork": fork if openmp else "nothing to do",
     }
-    for name, value in rows.items():
-        if value:
-            print(f"{name + ':':<14}{value}")
+    return {name: value for name, value in rows.items() if value}
+
+
+def learned(opt: "Optimizer") -> str:
+    """Return in words how many threads serve an optimizer's user best, as far as it knows."""
+    from fastoptim.optimizer.base import Optimizer  # which checkpoints come before
+
+    if not isinstance(opt, Optimizer):
+        raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+    return "; ".join(
+        f"{least:,} to {2 * least - 1:,} elements: {count} of {most} threads"
+        + ("" if compared else ", still comparing")
+        for least, count, most, compared in opt.engine.learned()
+    ) or "nothing yet: no update was large enough for two threads, or their number is fixed"
 
 
 def thread_choice() -> str:

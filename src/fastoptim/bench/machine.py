@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info
 
 import fastoptim
 from fastoptim.kernels import ISA, available_isas, threads
+from fastoptim.kernels.cpu import built_with
 
 CPU = Path("/sys/devices/system/cpu/cpu0/cache")
 CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
@@ -81,7 +82,8 @@ def described() -> dict[str, Any]:
         "memory_available": available_memory(),
         "instructions": ISA,
         "available_instructions": available_isas(),
-        "flags": flags(),
+        "compiler": built_with()[0],
+        "flags": built_with()[1],
         "openmp": threads.openmp_version() or None,
         "threads": fastoptim.get_num_threads(),
         "blas": blas,
@@ -92,16 +94,6 @@ def described() -> dict[str, Any]:
         },
         "byteorder": sys.byteorder,
     }
-
-
-def flags() -> list[str] | None:
-    """Return the compiler's flags of the kernels in use; None where the build does not say."""
-    from importlib import import_module
-
-    from fastoptim.kernels.instruction_sets import module_name
-
-    found = getattr(import_module(module_name(ISA)), "FLAGS", None)
-    return None if found is None else list(found)
 
 
 def numpy_instructions() -> list[str]:

@@ -35,6 +35,7 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], list[str]]:
             return list(known)
         return [exact[name.lower()] for name in names]
 
+    read.known = (*known, "all")  # type: ignore[attr-defined]  # for Tab in a shell
     return read
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import fastoptim
-from fastoptim.cli import bench, demo, info
+from fastoptim.cli import bench, completion, demo, gallery, info, inspect
 from fastoptim.cli.refused import Refused
 
-COMMANDS = (demo, bench, info)
+COMMANDS = (demo, bench, gallery, info, inspect)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "do what is asked.",
     )
     top.add_argument("--version", action="version", version=f"fastoptim {fastoptim.__version__}")
+    completion.add(top)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as problem:  # a disk that is full, say
-        return refused(arguments.command, problem)
+        where = f"{problem.filename}: " if problem.filename else ""
+        return refused(arguments.command, f"{where}{problem.strerror or problem}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -31,3 +31,25 @@ def instruction_sets():
     if fo_has_avx512():
         names.append("avx512")
     return names
+
+
+cdef extern from *:
+    """
+    #ifndef FASTOPTIM_FLAGS  /* setup.py defines it */
+    #define FASTOPTIM_FLAGS ""
+    #endif
+    #if defined(__clang__)
+    #define FO_COMPILER __VERSION__  /* "Clang 14.0.6", with more behind it */
+    #elif defined(__GNUC__)
+    #define FO_COMPILER "gcc " __VERSION__
+    #else
+    #define FO_COMPILER "unknown"
+    #endif
+    """
+    const char *FASTOPTIM_FLAGS
+    const char *FO_COMPILER
+
+
+def built_with():
+    """The compiler, and the flags that setup.py gave it: those of all modules, those of variants."""
+    return FO_COMPILER.decode(), FASTOPTIM_FLAGS.decode()

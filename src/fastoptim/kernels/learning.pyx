@@ -315,6 +315,28 @@ cdef class ThreadCounts:
             self.key = key
         return self.current.begin(fo_now())
 
+    def learned(self):
+        """Return (least elements, threads, most threads, whether compared) of each amount of work.
+
+        Those of the present setting, the smallest first.
+        """
+        cdef ThreadCount one
+        return sorted(
+            (1 << (key // 2 - 64 * self.setting), one.kept, one.most, one.learnt)
+            for key, one in self.kept if key // 128 == self.setting and not key % 2
+        )
+
+    def learned(self):
+        """Return (least elements, threads, most threads, whether compared) of each amount of work.
+
+        Those of the present setting, the smallest amount first.
+        """
+        cdef ThreadCount one
+        return sorted(
+            (1 << (key // 2 - 64 * self.setting), one.kept, one.most, one.learnt)
+            for key, one in self.kept if key // 128 == self.setting and not key % 2
+        )
+
     cdef int end(self) except -1:
         """Note that the update has been made."""
         if self.current is not None:

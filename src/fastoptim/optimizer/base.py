@@ -313,10 +313,13 @@ class Optimizer(Checked):
         >>> [opt.step(params, square) for _ in range(3)]
         [16.0, 4.0, 1.0]
         """
-        loss, grads = loss_and_grads(fn(params))
+        loss, grads = self.loss_and_grads(params, fn)
         self.update(params, grads)
         return loss
 
+    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+        """Return the loss (or None) and the gradients of a function, where a step wants them."""
+        return loss_and_grads(fn(params))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training needs to go on: plain dicts, numbers, and copies of the arrays.

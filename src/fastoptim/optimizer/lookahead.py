@@ -1,6 +1,5 @@
 """The position that momentum will carry the parameters to, and the flag that asks for it."""
 
-from functools import partial
 from typing import Any, overload
 
 from fastoptim.kernels.ode.workspace import MovingParams
@@ -51,27 +50,23 @@ class AtPosition:
 
         return moving.session(params, position)
 
-    def step(self, params: Arrays, fn: Function) -> Any:
-        """Evaluate a function where the arrays of `params` are p + αv, and update at p.
+    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+        """Return a function's loss and gradients where the arrays of `params` are p + αv.
 
-        Three passes over memory: the first keeps p and writes p + αv, the second restores p, the
-        third is the update.
+        Two passes over memory: the first keeps p and writes p + αv, the second restores p.
         """
-        optimizer, moving = self.optimizer, self.moving()
-        loss, grads = moving.session(params, partial(self.evaluate, moving, fn))
-        optimizer.update(params, grads)
-        return loss
+        moving = self.moving()
 
-    def evaluate(
-        self, moving: MovingParams, fn: Function
-    ) -> tuple[Any, dict[str, Any], dict[str, Any], object]:
-        """Return the loss and the gradients at the position, as `MovingParams.session` wants it."""
-        moving.leap(*self.leap(moving))
-        loss, grads = loss_and_grads(fn(moving.given))
-        zeroing = any(view.zero_grads for view in self.optimizer.views())
-        grads = moving.lasting(grads, zeroing)
-        moving.back()
-        return (loss, grads), {}, {}, None
+        def there() -> tuple[Any, dict[str, Any], dict[str, Any], object]:
+            moving.leap(*self.leap(moving))
+            loss, grads = loss_and_grads(fn(moving.given))
+            zeroing = any(view.zero_grads for view in self.optimizer.views())
+            grads = moving.lasting(grads, zeroing)
+            moving.back()
+            return (loss, grads), {}, {}, None
+
+        loss, grads = moving.session(params, there)
+        return loss, grads
 
     def moving(self) -> MovingParams:
         """Return the optimizer's workspace, made when it first looks ahead."""

@@ -17,6 +17,7 @@ from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import state
 from fastoptim.optimizer.base import Arrays, Optimizer
 from fastoptim.optimizer.hyperparameters import Choice
+from fastoptim.optimizer.objective import Function
 from fastoptim.softbatch.row_sum import RowSum
 
 T = TypeVar("T")
@@ -134,6 +135,17 @@ class SoftBatch:
         return self._adder.update(
             params, grads, self.opt.plan(), self.every, self.reduce == "mean"
         )
+
+    def step(self, params: Arrays, fn: Function) -> Any:
+        """Evaluate a function where the optimizer wants it, and add the gradients to the batch.
+
+        Returns
+        -------
+        The loss, or None if `fn` gives only gradients. See the optimizer's `step`.
+        """
+        loss, grads = self.opt.loss_and_grads(params, fn)
+        self.update(params, grads)
+        return loss
 
     def flush(self, params: Arrays | None = None) -> bool:
         """Update with the calls that wait, at an epoch's end, say; return whether there were any.

@@ -92,6 +92,10 @@ cdef class Engine(Stations):
         """Apply one update to params, in place; return whether it was applied."""
         return self.apply(params, grads, plan, 1.0, None)
 
+    def learned(self):
+        """Return what was learned about threads; see `ThreadCounts.learned`."""
+        return self.thread_counts.learned()
+
     cdef bint apply(
         self, object params, object grads, Plan plan, double factor, Source source
     ) except -1:

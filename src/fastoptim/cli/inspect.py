@@ -1,0 +1,147 @@
+"""``fastoptim inspect``."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastoptim.checkpoint import file as checkpoint
+from fastoptim.cli.refused import need
+
+COUNTERS = ("iter", "skipped", "time", "step_size", "rejected")
+
+
+def add(commands: Any) -> None:
+    """Add the command to the grammar."""
+    command = commands.add_parser(
+        "inspect",
+        help="list what a checkpoint holds, and whether its digest holds",
+        description="Lists rule, hyperparameters, keys, shapes and Euclidean norms of a checkpoint "
+        "of an optimizer or a SoftBatch. Exit status 1 if the file is damaged.",
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the file")
+    command.add_argument("--json", action="store_true", help="the same for a machine to read")
+    command.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Print what a checkpoint holds."""
+    need("checkpoint", "safetensors", "xxhash")
+    path = arguments.checkpoint
+    try:
+        tree = without_arrays(checkpoint.load(path))
+    except ValueError as problem:  # truncated, damaged, of another format
+        if arguments.json:
+            print(json.dumps({"digest holds": False, "problem": str(problem)}, indent=2))
+        print(f"fastoptim inspect: {problem}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps({"digest holds": True, "content": tree}, indent=2))
+    else:
+        print(f"{path}: {path.stat().st_size:,} bytes, the digest holds", *lines(tree), sep="\n")
+    return 0
+
+
+def without_arrays(tree: Any) -> Any:
+    """Return a tree with a summary in the place of every array, and with keys that JSON has."""
+    if isinstance(tree, np.ndarray):
+        with np.errstate(over="ignore"):
+            norm = float(np.linalg.norm(tree.astype(np.float64).ravel()))
+        # JSON has neither NaN nor infinity
+        return {"dtype": tree.dtype.name, "shape": list(tree.shape), "norm": as_json(norm)}
+    if isinstance(tree, Mapping):
+        return {k if isinstance(k, str) else repr(k): without_arrays(x) for k, x in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [without_arrays(x) for x in tree]
+    return as_json(tree) if isinstance(tree, float) else tree
+
+
+def as_json(x: float) -> float | str:
+    """Return a number, or the text of one that JSON has not."""
+    return x if isfinite(x) else str(x)
+
+
+def lines(tree: Any) -> Iterator[str]:
+    """Yield what is in a checkpoint: of a SoftBatch, of an optimizer, or of anything else."""
+    if isinstance(tree, dict) and "pending" in tree:
+        yield f"SoftBatch of every={tree['every']}, reduce={tree['reduce']}: {tree['pending']} wait"
+        yield from arrays({"sums": tree["sums"], "rows": tree["rows"]})
+        tree = tree["optimizer"]
+    if not isinstance(tree, dict) or "rule" not in tree:
+        yield from arrays(tree)
+        return
+    yield f"{tree['rule']}, written by fastoptim {tree['fastoptim']}"
+    yield ", ".join(f"{name} = {tree[name]}" for name in COUNTERS if name in tree)
+    yield settings("hyperparameters", tree)
+    for group in tree.get("groups", []):
+        yield settings(f"group {group['pattern']!r}", group)
+    of_keys = tree.get("parameters", {})
+    if of_keys:
+        names = list(dict.fromkeys(name for one in of_keys.values() for name in slots(one)))
+        yield from table(
+            ["key", "dtype", "shape", "updates", *(f"norm of {name}" for name in names)],
+            [
+                [key, one["dtype"], shape(one), f"{one['updates']:,}", *norms(one, names)]
+                for key, one in of_keys.items()
+            ],
+        )
+
+
+def settings(what: str, tree: dict[str, Any]) -> str:
+    """Return the hyperparameters on one line; a schedule is code, and its text alone is saved."""
+    values = tree["hyperparameters"] | tree["schedules"]
+    return f"{what}: " + ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def slots(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the summaries of a parameter's state and average."""
+    average = {"average": record["average"]} if record.get("average") else {}
+    return dict(record["state"]) | average
+
+
+def norms(record: dict[str, Any], names: Sequence[str]) -> Iterator[str]:
+    """Yield the norm of each array of a parameter, empty for one that it has not."""
+    known = slots(record)
+    for name in names:
+        yield digits(known[name]["norm"]) if name in known else ""
+
+
+def arrays(tree: Any) -> Iterator[str]:
+    """Yield a table of all arrays of a tree."""
+    found = list(summaries(tree, ""))
+    if found:
+        rows = [[path, one["dtype"], shape(one), digits(one["norm"])] for path, one in found]
+        yield from table(["array", "dtype", "shape", "norm"], rows)
+
+
+def summaries(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the summary of every array of a tree with its path."""
+    if isinstance(tree, dict) and set(tree) == {"dtype", "shape", "norm"}:
+        yield path, tree
+    elif isinstance(tree, (dict, list)):
+        for key, x in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from summaries(x, f"{path}/{key}" if path else str(key))
+
+
+def shape(summary: dict[str, Any]) -> str:
+    """Return a shape as people write it."""
+    return " × ".join(map(str, summary["shape"])) or "a number"
+
+
+def digits(norm: float | str) -> str:
+    """Return a norm with as many digits as one reads."""
+    return norm if isinstance(norm, str) else f"{norm:.6g}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table: the first three columns begin, the others end, at one place."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = zip(row, widths, range(len(head)), strict=True)
+        yield "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for c, w, i in cells).rstrip()
+

@@ -1,0 +1,266 @@
+"""The path of an optimizer over a function: `trace` follows it, a `Trace` is what it was."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from math import sqrt
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastoptim.ode.runge_kutta import RungeKutta
+from fastoptim.optimizer.base import Arrays
+from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.rows import Rows
+
+Numbers = NDArray[np.float64]
+
+
+class Now(NamedTuple):
+    """What a callable `stop` is given: where the path is, before the next step is made."""
+
+    step: int
+    params: Arrays
+    loss: Any
+    grads: Any
+
+
+Stop = float | Callable[[Now], object] | None
+
+
+class Form(NamedTuple):
+    """How parameters were given: in a list or by name, and which of them as Python floats."""
+
+    listed: bool
+    floats: frozenset[Any]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Trace:
+    """A path: where the parameters were after each step, and what was found there.
+
+    Attributes
+    ----------
+    name : str
+        The optimizer as it was at the start.
+    positions : dict
+        For each key an array of shape (steps + 1, …): ``positions["W"][k]`` is W after k steps. For
+        parameters in a list the keys are 0, 1, ….
+    losses : array of shape (steps + 1,), or None
+        The loss as `step` returned it, and that at the end; None where fn gives only gradients.
+        With ``lookahead=True`` it is that of the point at which the gradient was wanted.
+    gradient_norms : array of shape (steps + 1,)
+        The Euclidean norm of the gradients of all keys, of the same points.
+    time : array of shape (steps + 1,)
+        Seconds that the steps took until then.
+    flow_time : array of shape (steps + 1,), or None
+        ``opt.time`` of a Runge–Kutta method: how far the differential equation was followed.
+    ended : {"steps", "gradient", "callable"}
+        Why: all steps were made; `stop` was a number, and the gradients were below it; `stop` was a
+        callable, and said so.
+    """
+
+    name: str
+    positions: dict[Any, NDArray[Any]]
+    losses: Numbers | None
+    gradient_norms: Numbers
+    time: Numbers
+    flow_time: Numbers | None
+    ended: Literal["steps", "gradient", "callable"]
+    form: Form
+
+    @property
+    def steps(self) -> int:
+        """How many steps were made."""
+        return len(self.time) - 1
+
+    def at(self, step: int) -> Any:
+        """Return new parameters as they were after so many steps, in a dict or list as given."""
+        return self.given({key: a[step, ...].copy() for key, a in self.positions.items()})
+
+    def given(self, arrays: Mapping[Any, NDArray[Any]]) -> Any:
+        """Return arrays by key in the form of the parameters."""
+        named = {key: float(a) if key in self.form.floats else a for key, a in arrays.items()}
+        return list(named.values()) if self.form.listed else named
+
+    def __repr__(self) -> str:
+        loss = "" if self.losses is None else f", loss {self.losses[0]:.6g} → {self.losses[-1]:.6g}"
+        why = "" if self.ended == "steps" else f", ended by {self.ended}"
+        return f"<Trace of {self.name}: {self.steps} steps{loss}{why}>"
+
+
+def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop = None) -> Trace:
+    """Make steps, and keep the path.
+
+    Parameters
+    ----------
+    opt : optimizer
+        A rule, a Runge–Kutta method or a `SoftBatch`, of whose steps each adds to the batch. It
+        goes on from the state it is in, and keeps the state it comes to.
+    params : dict or list
+        As for `opt.step`; they are moved.
+    fn : callable
+        As for `opt.step`. It is called once more at the end, for the last loss and gradient.
+    steps : int of at least 0, default 100
+        The most steps.
+    stop : float in (0, inf), callable or None, default None
+        A number ends the path where the sum of all elements of all gradients is smaller, in
+        magnitude. (Gradients that cancel end it, too.) A callable gets a `Now`, of the fields step,
+        params, loss and grads, before each step is made, and ends the path by returning something
+        true. The step at which `stop` ends the path is not made.
+
+    Returns
+    -------
+    Trace
+        The arrays `positions`, `losses`, `gradient_norms` and `time`, and `ended`, which says why.
+        It takes as much memory as steps + 1 copies of the parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described; or what `opt.step` raises. Then the parameters and the
+        optimizer are as the last step left them.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> def fn(p):
+    ...     return float(p["x"] ** 2), {"x": 2 * p["x"]}
+    >>> path = fo.trace(fo.SGD(lr=0.25), {"x": np.array(8.0)}, fn, steps=3)
+    >>> path.positions["x"], path.losses
+    (array([8., 4., 2., 1.]), array([64., 16.,  4.,  1.]))
+    >>> fo.trace(fo.SGD(lr=0.25), {"x": np.array(8.0)}, fn, stop=1e-6)
+    <Trace of SGD(lr=0.25): 24 steps, loss 64 → 2.27374e-13, ended by gradient>
+    >>> path = fo.trace(fo.SGD(lr=0.25), {"x": np.array(8.0)}, fn, stop=lambda now: now.loss < 5)
+    >>> path.steps, path.ended
+    (2, 'callable')
+    """
+    check(opt, steps, stop)
+    path = Path(opt, params, fn, steps, stop)
+    ended: Literal["steps", "gradient", "callable"] = "steps"
+    try:
+        for _ in range(steps):
+            path.step()
+        path.look(*loss_and_grads(fn(params)))
+    except Ended:
+        ended = "callable" if callable(stop) else "gradient"
+    return path.trace(ended)
+
+
+def check(opt: Any, steps: object, stop: object) -> None:
+    """Refuse what cannot be followed."""
+    if not callable(getattr(opt, "step", None)):
+        raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
+        raise TypeError(f"steps must be a whole number of at least 0, got {steps!r}")
+    if steps < 0:
+        raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
+    if stop is None or callable(stop):
+        return
+    if isinstance(stop, bool) or not isinstance(stop, (int, float, np.integer, np.floating)):
+        raise TypeError(f"stop must be a number, a callable or None, got {stop!r}")
+    if not 0 < stop < np.inf:
+        raise ValueError(f"stop must be in (0, inf), got {stop}")
+
+
+class Ended(Exception):
+    """Raised by fn's stand-in to end a path before the step is made."""
+
+
+class Path:
+    """A path on the way."""
+
+    def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
+        self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
+        self.name = repr(opt)
+        listed = isinstance(params, (list, tuple))
+        keys = range(len(params)) if listed else list(params)
+        floats = frozenset(key for key in keys if isinstance(params[key], float))
+        self.form = Form(listed, floats)
+        first = {key: np.asarray(params[key]) for key in keys}
+        self.positions = {key: np.empty((steps + 1, *a.shape), a.dtype) for key, a in first.items()}
+        self.made = 0
+        self.losses: list[Any] = []
+        self.norms: list[float] = []
+        self.time, self.flow_time = [0.0], [getattr(opt, "time", 0.0)]
+        self.last: Any = None  # what fn returned last, where the next step may begin with it
+        self.keep()
+
+    def keep(self) -> None:
+        """Copy the parameters."""
+        for key, kept in self.positions.items():
+            kept[self.made] = self.params[key]
+
+    def step(self) -> None:
+        """Make a step, and look at the gradient at its start."""
+        start = perf_counter()
+        self.opt.step(self.params, self.looking)
+        self.made += 1
+        self.time.append(self.time[-1] + perf_counter() - start)
+        self.flow_time.append(getattr(self.opt, "time", 0.0))
+        self.keep()
+
+    def looking(self, given: Any) -> Any:
+        """Stand in for fn, and look at what the first call of a step returns."""
+        result = self.fn(given)
+        loss, grads = loss_and_grads(result)
+        if len(self.losses) == self.made:
+            # A deterministic method begins with the gradient that the step before ended with.
+            kept = self.last is not None and not self.at_start(given)
+            self.look(*(self.last if kept else (loss, grads)))
+        if getattr(self.opt, "deterministic", False):
+            self.last = deepcopy((loss, grads))
+        return result
+
+    def at_start(self, params: Any) -> bool:
+        """Whether the parameters are where the step began."""
+        return all(
+            np.array_equal(kept[self.made], params[key], equal_nan=True)
+            for key, kept in self.positions.items()
+        )
+
+    def look(self, loss: Any, grads: Any) -> None:
+        """Keep a loss and the norm of gradients, and end here if `stop` wants it."""
+        each = grads.values() if isinstance(grads, Mapping) else grads
+        flat = [elements(g) for g in each if g is not None]
+        self.losses.append(loss)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a path that leaves for infinity
+            self.norms.append(sqrt(sum(float(g @ g) for g in flat)))
+            total = sum(float(g.sum()) for g in flat)
+        if callable(self.stop):
+            if self.stop(Now(self.made, self.params, loss, grads)):
+                raise Ended
+        elif self.stop is not None and abs(total) < self.stop:
+            raise Ended
+
+    def trace(self, ended: Literal["steps", "gradient", "callable"]) -> Trace:
+        """Return the path."""
+        n = self.made + 1
+        kept = {key: a if len(a) == n else a[:n].copy() for key, a in self.positions.items()}
+        known = all(loss is not None for loss in self.losses)
+        return Trace(
+            self.name,
+            kept,
+            np.array(self.losses, float) if known else None,
+            np.array(self.norms),
+            np.array(self.time),
+            np.array(self.flow_time) if isinstance(self.opt, RungeKutta) else None,
+            ended,
+            self.form,
+        )
+
+
+def elements(grad: Any) -> Numbers:
+    """Return all elements that may not be zero; rows that are there twice are summed."""
+    if isinstance(grad, Rows):
+        index, place = np.unique(grad.index, return_inverse=True)
+        summed = np.zeros((len(index), *grad.values.shape[1:]))
+        np.add.at(summed, place, grad.values)
+        return summed.ravel()
+    if hasattr(grad, "tocsr"):
+        grad = grad.tocsr(copy=True)
+        grad.sum_duplicates()
+        grad = grad.data
+    return np.asarray(grad, np.float64).ravel()
