@@ -10,14 +10,13 @@ import numpy as np
 import fastoptim
 from fastoptim import listings
 from fastoptim.bench.bits import check_update
-from fastoptim.optimizer.base import Optimizer
 
 Shape = tuple[int, ...]
 Arrays = dict[Any, Any]
 
 RULES = tuple(  # those whose bits can be checked here
-    name for name in fastoptim.__all__
-    if hasattr(listings, name) and issubclass(getattr(fastoptim, name), Optimizer)
+    name for name, x in vars(listings).items()
+    if isinstance(x, type) and x.__module__ == listings.__name__
 )
 DTYPES = ("float32", "float64")
 SIZES: tuple[tuple[Shape, ...], ...] = tuple(

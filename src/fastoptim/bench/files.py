@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastoptim.bench.contestants.networks import NO_UPDATE
-from fastoptim.bench.contestants.ours import NAME as OURS
-from fastoptim.bench.contestants.stream import NAME as LIMIT
+from fastoptim.bench.names import LIMIT, NO_UPDATE, OURS
 
 FORMAT, VERSION = "fastoptim bench", 1
 SLOWER = 1.15  # times the older run's, both relative to their limits

@@ -21,9 +21,10 @@ NETWORKS: dict[str, tuple[list[int], int]] = {
 }
 QUICK_NETWORKS = ("784-100-10:100", "784-512-512-10:100")
 BATCHES = 32    # of inputs, in turn
-SHORTEST = 30   # steps of a first turn that do not count: counts of threads are learned
-UNCOUNTED = 0.1 # seconds of a further turn that do not count
-FEWEST = 12     # steps of a turn that count
+LEARNING = 30    # steps of a turn that do not count: counts of threads are learned
+UNCOUNTED = 0.1  # seconds after which a further turn has done with that
+FEWEST = 12      # steps of a turn that count
+PATIENCE = 3     # times the seconds of a turn after which it ends, however few its steps
 
 Times = tuple[float, float]  # of a whole step and of its update
 
@@ -142,13 +143,14 @@ def turn(one: Trained, seconds: float, first: bool) -> tuple[list[float], list[f
     one.begin_turn()
     try:
         start, n = perf_counter(), 0
-        while n < SHORTEST and (first or n == 0 or perf_counter() < start + UNCOUNTED):
+        end = start + (PATIENCE * seconds if first else UNCOUNTED)
+        while n == 0 or (n < LEARNING and perf_counter() < end):
             one.step()
             n += 1
         steps: list[float] = []
         updates: list[float] = []
-        end = perf_counter() + seconds
-        while len(steps) < FEWEST or perf_counter() < end:
+        start = perf_counter()
+        while perf_counter() < start + seconds * (1 if len(steps) >= FEWEST else PATIENCE):
             step, update = one.step()
             steps.append(step)
             updates.append(update)

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterable
 from typing import IO, Any
 
-from fastoptim.bench.contestants.ours import NAME as OURS
 from fastoptim.bench.files import Bench
+from fastoptim.bench.names import NO_UPDATE, OURS
 
 Figure = dict[str, Any]
 Column = tuple[str, bool, dict[str, Figure]]  # title, quiet, figure by contestant
@@ -87,7 +87,7 @@ def tables(bench: Bench) -> Iterable[tuple[str, list[Column]]]:
                 cell["title"], cell["quiet"],
                 {
                     name: both[part] for name, both in cell["contestants"].items()
-                    if both[part] is not None and (part == "step" or name != "no update")
+                    if both[part] is not None and (part == "step" or name != NO_UPDATE)
                 },
             )
             for cell in bench["steps"]

@@ -16,6 +16,7 @@ from fastoptim.bench.contestants.everyone import PEERS, everyone, missing, new_a
 from fastoptim.bench.contestants.networks import FAMILIES
 from fastoptim.bench.figures import BOUND
 from fastoptim.bench.files import FORMAT, VERSION, Bench
+from fastoptim.bench.names import LIMIT, OURS
 from fastoptim.bench.networks import said
 from fastoptim.bench.quiet import Company, Watch, in_words, load
 from fastoptim.bench.steps import Families
@@ -124,7 +125,7 @@ def thread_cell(case: Case, budget: float) -> Any:
             everyone.append(one)
     watch = Watch()
     figures = alternate(everyone, budget)
-    by_name: dict[str, dict[str, Any]] = {ours.NAME: {}, stream.NAME: {}}
+    by_name: dict[str, dict[str, Any]] = {OURS: {}, LIMIT: {}}
     for full, figure in figures.items():
         name, count = full.rsplit(", ", 1)
         by_name[name][count] = figure.as_json()

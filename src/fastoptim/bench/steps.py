@@ -10,7 +10,7 @@ from fastoptim.bench.bits import DifferentBits
 from fastoptim.bench.family import Family
 from fastoptim.bench.figures import BOUND, FEWEST, Figure
 from fastoptim.bench.quiet import Company, Watch
-from fastoptim.bench.turns import Clock, unsteady
+from fastoptim.bench.turns import Clock, enough, unsteady
 
 
 class Families:
@@ -90,9 +90,7 @@ class Families:
             rounds += 1
             used = clock() - start
             there = {n: s for n, s in steps.items() if everyone[n].name not in self.failed}
-            if rounds >= FEWEST and (
-                not unsteady(there, bound) or used + used / rounds > budget
-            ):
+            if enough(rounds, used, budget) or (rounds >= FEWEST and not unsteady(there, bound)):
                 break
         return {
             name: {

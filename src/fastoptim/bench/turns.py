@@ -58,6 +58,17 @@ def unsteady(turns: dict[str, list[list[float]]], bound: float = BOUND) -> list[
     return [name for name, seen in turns.items() if not Figure.of(seen, bound).steady]
 
 
+def enough(rounds: int, used: float, budget: float) -> bool:
+    """Return whether another round would take more than a budget.
+
+    Examples
+    --------
+    >>> enough(4, 8.0, 9.0), enough(4, 8.0, 11.0), enough(2, 8.0, 9.0), enough(2, 14.0, 9.0)
+    (True, False, False, True)
+    """
+    return used > 1.5 * budget if rounds < FEWEST else used + used / rounds > budget
+
+
 def alternate(
     everyone: Sequence[Contestant],
     budget: float,
@@ -75,7 +86,8 @@ def alternate(
         Their names differ. Each round has a turn for each, in turn forwards and backwards, so that
         nobody always follows the same one.
     budget : float
-        Seconds after which no further round begins; the first `FEWEST` are made in any case.
+        Seconds that all rounds take. The first `FEWEST` may take half as much again; a figure of
+        fewer is never steady.
     bound : float
         How far the medians of turns may be apart; see `figures.spread`.
     seconds, settle : float
@@ -95,7 +107,5 @@ def alternate(
         order.reverse()
         rounds = len(turns[everyone[0].name]) if everyone else FEWEST
         used = clock() - start
-        if rounds >= FEWEST and (
-            not unsteady(turns, bound) or used + used / rounds > budget
-        ):
+        if enough(rounds, used, budget) or (rounds >= FEWEST and not unsteady(turns, bound)):
             return {name: Figure.of(seen, bound) for name, seen in turns.items()}

@@ -4,8 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastoptim.bench import files
-from fastoptim.bench.contestants.ours import NAME as OURS
-from fastoptim.bench.contestants.stream import NAME as LIMIT
+from fastoptim.bench.names import LIMIT, LISTING, NO_UPDATE, OURS, SHARED, WITH_OUT
 from fastoptim.plot import style
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
 LIMIT_GREY = "#8a8a8a"
 # The same style in every picture, whoever takes part in it.
 ORDER = (
-    OURS, "NumPy listing", "NumPy out=", "torch", "torch fused", "Optax jitted", "JAX", "numba",
-    "scikit-learn", "thinc", "with share_threads",
+    OURS, LISTING, WITH_OUT, "torch", "torch fused", "Optax jitted", "JAX", "numba",
+    "scikit-learn", "thinc", SHARED,
 )
 WHAT = ("steps", "sizes", "cases", "threads")
 DOUBTFUL = "hollow: not to be trusted"
@@ -190,7 +189,7 @@ def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
     for name in names:
         if name == OURS:
             continue
-        if name in (LIMIT, "no update"):
+        if name in (LIMIT, NO_UPDATE):
             full: dict[str, Any] = {
                 "color": LIMIT_GREY, "marker": "|", "markersize": 13, "markeredgewidth": 2.2,
                 "linestyle": "none",
@@ -205,7 +204,7 @@ def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
             trusted = quiet and figure["steady"] and ours["steady"]
             sure = sure and trusted
             drawn = full
-            if name not in (LIMIT, "no update"):
+            if name not in (LIMIT, NO_UPDATE):
                 drawn = full | look(name, trusted, line=False)
             ax.errorbar(
                 [figure["median"] / ours["median"]], [place],

@@ -9,10 +9,9 @@ from typing import Any
 import fastoptim
 from fastoptim import listings
 from fastoptim.bench.contestants.numpy import Adam as AdamWithOut
+from fastoptim.bench.names import LISTING, NO_UPDATE, OURS, SHARED, WITH_OUT
 from fastoptim.bench.networks import NETWORKS, Network, Other, Times, Trained, check, data
 from fastoptim.demo import mlp
-
-NO_UPDATE, SHARED = "no update", "with share_threads"
 
 
 def of_numpy(name: str, fixed: bool) -> dict[str, Trained]:
@@ -30,10 +29,10 @@ def of_numpy(name: str, fixed: bool) -> dict[str, Trained]:
     processors = os.cpu_count() or 1
     counts = [2**k for k in range(processors.bit_length()) if fixed and 2**k <= processors]
     found: dict[str, Trained] = {
-        "fastoptim": network(fastoptim.Adam()),
+        OURS: network(fastoptim.Adam()),
         **{f"fixed {n}": network(fastoptim.Adam(), threads=n) for n in counts},
-        "NumPy listing": network(listings.Adam()),
-        "NumPy out=": network(AdamWithOut()),
+        LISTING: network(listings.Adam()),
+        WITH_OUT: network(AdamWithOut()),
         NO_UPDATE: network(None),
     }
     try:

@@ -7,9 +7,9 @@ import numpy as np
 
 from fastoptim import listings
 from fastoptim.bench.cases import Case
+from fastoptim.bench.names import LISTING, WITH_OUT
 from fastoptim.bench.turns import Contestant
 
-LISTING, WITH_OUT = "NumPy listing", "NumPy out="
 Arrays = dict[Any, Any]
 
 

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from fastoptim.bench.cases import Case
+from fastoptim.bench.names import LIMIT
 from fastoptim.bench.turns import Contestant
 from fastoptim.kernels import PASSES
 from fastoptim.kernels.one_array import step
 from fastoptim.optimizer.base import Optimizer, Slot
-
-NAME = "stream limit"
 
 
 @dataclass(eq=False, repr=False)
@@ -55,7 +54,7 @@ def contestant(case: Case, params: Any, grads: Any) -> Contestant:
         optimizer = Stream()
     if case.slots == 1:
         params, grads = ({key: part(a) for key, a in of.items()} for of in (params, grads))
-    return Contestant(NAME, lambda: optimizer.update(params, grads), [params, grads])
+    return Contestant(LIMIT, lambda: optimizer.update(params, grads), [params, grads])
 
 
 def part(a: Any) -> Any:
