@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 PAUSE = 0.06  # seconds before a turn: OpenBLAS's threads spin for 25 ms
@@ -41,7 +42,8 @@ class Family:
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # it ended by itself, with a line unread
+                    stream.close()
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """Send a line and return the answer."""
