@@ -32,5 +32,5 @@ sdist: .venv/installed
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist demo src/fastoptim.egg-info
+	rm -rf .venv build dist demo bench/bench.json bench/*.png src/fastoptim.egg-info
 	find src -name "*.c" -delete -o -name "*.so" -delete
