@@ -338,8 +338,7 @@ def test_peers_do_the_rule(peer, rule):
     expected, grads = case.arrays(0), case.arrays(1)
     getattr(listings, rule)().update(expected, grads)
     for one in peers.everyone(case, [peer], failed)[1:-1]:
-        kept = one.kept
-        one.call()
+        kept = one.kept  # after one update
         p = np.asarray(kept[0].detach() if peer == "torch" else first_array(kept[0]))
         if rule == "Adam" or (rule, peer) in {("SGD", "torch"), ("SGD", "sklearn")}:
             np.testing.assert_allclose(p, expected["k0"], rtol=1e-4, atol=1e-5)
@@ -358,6 +357,7 @@ def first_array(kept):
 def test_each_contestant_has_arrays_of_its_own():
     case = cases.Case("Adam", "float32", ((64,),))
     everyone = peers.everyone(case, ["numpy"], {})
+    assert len(everyone) == peers.how_many(["numpy"])
     assert [one.name for one in everyone] == [OURS, LISTING, WITH_OUT, LIMIT]
     arrays = [a for one in everyone for of in one.kept for a in of.values()]
     assert len(arrays) == 8
@@ -373,6 +373,30 @@ def test_a_peer_that_cannot_be_imported_is_left_out(monkeypatch):
     case = cases.Case("Adam", "float32", ((64,),))
     assert [one.name for one in peers.everyone(case, ["numpy"], failed)] == [OURS, LIMIT]
     assert failed == {"numpy": "ImportError: libfoo.so.7: cannot open shared object file"}
+
+
+def test_a_peer_whose_update_fails_is_left_out(monkeypatch):
+    class Other(listings.Adam):
+        def update(self, params, grads):
+            raise TypeError("update() takes no dict")
+
+    monkeypatch.setattr(listings, "Adam", Other)
+    failed = {}
+    case = cases.Case("Adam", "float32", ((64,),))
+    assert [one.name for one in peers.everyone(case, ["numpy"], failed)] == [OURS, LIMIT]
+    assert failed == {"numpy": "TypeError: update() takes no dict"}
+
+
+def test_a_run_without_our_steps_is_shown_and_drawn():
+    bench = made_up()
+    bench["steps"].append(
+        bench["steps"][0] | {"contestants": {"JAX": step(6e-3)}, "title": "another"}
+    )
+    assert report.lines_of(list(report.tables(bench))[0][1])[-1][-1] == "6.00 ms ±1 %"
+    assert [t.get_text() for t in speed(bench, "steps").get_yticklabels()] == [
+        "784-100-10, batch 10"
+    ]
+    assert len(files.Comparison(bench, bench).same) == 3
 
 
 # ---------------------------------------------------------------- cases
@@ -668,6 +692,14 @@ def test_a_file_is_written_as_a_whole(tmp_path, monkeypatch):
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
         files.write(made_up() | {"seconds": float("nan")}, path)
+    assert path.read_bytes() == before
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(files.os, "replace", full)
+        files.write(made_up(ours=3.0), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
     assert files.read(path) == made_up()

@@ -57,7 +57,7 @@ class Case:
     def bytes_needed(self, contestants: int) -> int:
         """Return the memory for so many contestants, each with arrays of its own."""
         each = self.elements * np.dtype(self.dtype).itemsize
-        return each * (contestants * (2 + self.slots) + 4)  # 4: NumPy's own for a moment
+        return each * (contestants * (2 + self.slots) + 6)  # 6: what NumPy's two work in
 
     @property
     def title(self) -> str:

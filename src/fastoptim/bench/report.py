@@ -60,7 +60,10 @@ def ratio_cell(figure: Figure, ours: Figure, quiet: bool) -> str:
 
 
 def lines_of(columns: list[Column]) -> list[list[str]]:
-    """Return a table's rows: our times, then everyone's in multiples of them."""
+    """Return a table's rows: our times, then everyone's in multiples of them.
+
+    Where ours are missing, because their process failed, there are times alone.
+    """
     names = list(dict.fromkeys(name for _, _, figures in columns for name in figures))
     rows = []
     for name in names:
@@ -68,7 +71,7 @@ def lines_of(columns: list[Column]) -> list[list[str]]:
         for _, quiet, figures in columns:
             if name not in figures:
                 row.append("–")
-            elif name == OURS:
+            elif name == OURS or OURS not in figures:
                 row.append(time_cell(figures[name], quiet))
             else:
                 row.append(ratio_cell(figures[name], figures[OURS], quiet))

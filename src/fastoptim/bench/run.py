@@ -12,7 +12,7 @@ import fastoptim
 from fastoptim.bench import machine
 from fastoptim.bench.cases import Case
 from fastoptim.bench.contestants import ours, stream
-from fastoptim.bench.contestants.everyone import PEERS, everyone, missing, new_arrays
+from fastoptim.bench.contestants.everyone import PEERS, everyone, how_many, missing, new_arrays
 from fastoptim.bench.contestants.networks import FAMILIES
 from fastoptim.bench.figures import BOUND
 from fastoptim.bench.files import FORMAT, VERSION, Bench
@@ -195,7 +195,7 @@ def measured(
         fastoptim.set_num_threads(fastoptim.get_num_threads(), fixed=True)
         for case in plan.updates:
             progress.set_postfix_str(f"{case.rule}, {case.dtype}, {case.title}")
-            why = NO_TIME if budget.over else fits(case, 2 * len(peers) + 2)
+            why = NO_TIME if budget.over else fits(case, how_many(peers))
             share = budget.share()
             if why:
                 left_out.append(f"{case.rule}, {case.dtype}, {case.title}: {why}")

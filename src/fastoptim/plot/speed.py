@@ -176,7 +176,7 @@ def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
                 name: both["step"] for name, both in cell["contestants"].items()
                 if not name.startswith("fixed ")
             })
-            for cell in run["steps"]
+            for cell in run["steps"] if OURS in cell["contestants"]
         ]
     else:
         rows = [

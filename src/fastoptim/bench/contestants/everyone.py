@@ -19,6 +19,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "sklearn": ("sklearn",),
     "thinc": ("thinc",),
 }
+TWICE = ("numpy", "torch")  # who takes part in two forms
 
 
 def missing(peer: str) -> list[str]:
@@ -28,6 +29,11 @@ def missing(peer: str) -> list[str]:
         if (name in sys.modules and sys.modules[name] is None)
         or (name not in sys.modules and find_spec(name) is None)
     ]
+
+
+def how_many(peers: Sequence[str]) -> int:
+    """Return how many contestants there are at most, ours and the limit included."""
+    return 2 + sum(2 if peer in TWICE else 1 for peer in peers)
 
 
 def new_arrays(case: Case) -> Any:
@@ -50,7 +56,7 @@ def everyone(case: Case, peers: Sequence[str], failed: dict[str, str]) -> list[C
     peers : sequence of str
         Keys of `PEERS`, installed.
     failed : dict of peer to reason
-        Gains who cannot be imported in spite of that; they do not take part from then on.
+        Gains who cannot do it in spite of that; they do not take part from then on.
     """
     new = new_arrays(case)
     found = ours.contestants(case, new)
@@ -59,7 +65,10 @@ def everyone(case: Case, peers: Sequence[str], failed: dict[str, str]) -> list[C
             continue
         try:
             module = import_module(f"fastoptim.bench.contestants.{peer}")
-            found += module.contestants(case, new)
-        except (ImportError, OSError, AttributeError) as problem:
+            those = module.contestants(case, new)
+            for one in those:
+                one.call()  # compiles, where there is something to compile
+            found += those
+        except Exception as problem:  # another version of it, say: the others go on
             failed[peer] = f"{type(problem).__name__}: {problem}".split("\n")[0]
     return [*found, stream.contestant(case, *new())]
