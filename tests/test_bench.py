@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from helpers import assert_same_arrays, run_python
 
-import fastoptim
 from fastoptim import listings
 from fastoptim.bench import bits, cases, figures, files, machine, quiet, report, run, steps, turns
 from fastoptim.bench.contestants import everyone as peers
@@ -20,6 +19,7 @@ from fastoptim.bench.names import LIMIT, LISTING, NO_UPDATE, OURS, WITH_OUT
 from fastoptim.bench.networks import NETWORKS, QUICK_NETWORKS
 from fastoptim.cli import bench as command
 from fastoptim.cli import main as cli
+from fastoptim.kernels import threads
 from fastoptim.plot.speed import WHAT, speed
 
 # ---------------------------------------------------------------- clocks and runs that are made up
@@ -279,9 +279,9 @@ def test_what_is_not_to_be_trusted_is_named():
     assert "other programs kept 0.9 of 2 processors busy" in busy
     assert "Adam, float32, 64: all" in busy
     assert "784-100-10" not in busy
-    threads = made_up()
-    threads["threads"][0]["contestants"][OURS]["2"]["steady"] = False
-    assert run.distrusted(threads["threads"][0]) == [f"Adam, float32, 100,000: {OURS}"]
+    many = made_up()
+    many["threads"][0]["contestants"][OURS]["2"]["steady"] = False
+    assert run.distrusted(many["threads"][0]) == [f"Adam, float32, 100,000: {OURS}"]
     slow = made_up()
     slow["steps"][0]["contestants"]["JAX"]["step"]["steady"] = False
     assert run.distrusted(slow["steps"][0]) == ["784-100-10, batch 10: JAX"]
@@ -586,12 +586,7 @@ def test_a_run(tmp_path, capsys):
     for picture in output.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
     assert "Updates alone: Adam, float32" in out
-    assert fastoptim.get_num_threads() == threads_before()
-
-
-def threads_before():
-    fastoptim.set_num_threads(None)
-    return fastoptim.get_num_threads()
+    assert threads.learns()  # no count of a benchmark stays
 
 
 @pytest.mark.usefixtures("short_turns", "no_pictures")
