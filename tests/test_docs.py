@@ -37,7 +37,10 @@ def test_every_class_shows_its_objective_falling(cls):
 
 @pytest.mark.parametrize(
     ("path", "fewest"),
-    [("README.md", 80), ("docs/c-api.md", 20), ("docs/ode.md", 20), ("docs/threads.md", 6)],
+    [
+        ("README.md", 80), ("docs/c-api.md", 20), ("docs/ode.md", 20), ("docs/threads.md", 6),
+        ("docs/plots.md", 20),
+    ],
 )
 def test_pages(path, fewest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

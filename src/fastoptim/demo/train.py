@@ -21,7 +21,7 @@ from fastoptim import listings
 from fastoptim.bench import bits
 from fastoptim.bench.figures import Figure, consecutive
 from fastoptim.bench.quiet import Company, Watch, in_words
-from fastoptim.demo import mlp, plot
+from fastoptim.demo import mlp, picture
 from fastoptim.demo.data import NETWORK, SEED, Curve, Data, digits, label, new_network, say
 from fastoptim.demo.methods import compare as compare_methods
 from fastoptim.optimizer.base import Optimizer
@@ -202,7 +202,7 @@ def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, b
         say(f"({'; '.join(more)})")
     path = output / "loss.png"
     curves = {labels[t.name]: (t.curve.training, t.curve.validation) for t in trainings}
-    plot.losses(curves, path, title=NETWORK, x="epoch")
+    picture.both_losses(curves, path, title=NETWORK, x="epoch")
     say(f"Losses: {path}\n")
     for training in trainings:
         if training.difference:
