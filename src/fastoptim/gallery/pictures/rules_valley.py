@@ -1,8 +1,8 @@
 """Every rule on a valley.
 
-x² + 50y² from (180, 90), 100 steps. A ring is the start, a star the minimum. Above each path are its
-rate and the highest of its last ten heights. Where points of the animation coincide, the smaller
-one is in front.
+x² + 50y² from (180, 90), 100 steps. A ring is the start, a star the minimum. Above each path are
+its rate and the highest of its last ten heights. Where points of the animation coincide, the
+smaller one is in front.
 
 The wall is 50 times as steep as the floor. Rules that step along the gradient, or add it up in a
 velocity, must have a rate that the wall bears, and it is small for the floor: SGD comes to
