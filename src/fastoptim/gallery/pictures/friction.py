@@ -8,8 +8,8 @@ short. The more velocity is kept, the farther the ball comes: to a height of {sl
 α = 0.1, {slow5:,.0f} with α = 0.5 and {slow9:,.0f} with α = 0.9.
 
 With lr = 0.01 the ball with α = 0.9 swings from wall to wall, down to y = −{down:.0f}, and past the
-minimum, to x = −{past:.0f}. It still ends lowest, at {fast9:.2f}; with α = 0.5 it is {fast5:.2f},
-and with α = 0.1 {fast1:.0f}.
+minimum, to x = −{past:.0f}. It still ends lowest, at {fast9:.2f}. With α = 0.5 it ends at
+{fast5:.2f}, and with α = 0.1 at {fast1:.0f}.
 """
 
 from matplotlib.figure import Figure

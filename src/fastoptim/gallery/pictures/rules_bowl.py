@@ -3,9 +3,9 @@
 x²/20 + y² from (−7, 2), 50 steps. A ring is the start, a star the minimum. Above each path are its
 rate and the highest of its last ten heights.
 
-What a rate is shows in the first step. For SGD it is a factor of the gradient: its first step is
-{SGD_x:.2f} along x and {SGD_y:.2f} along y, which is 20 times as steep. The less steep a function,
-the larger this rate may be. For AdaGrad, RMSprop, Rprop, Lion and the rules of Adam's family it is
+The first step shows what a rate is. For SGD it is a factor of the gradient: its first step is
+{SGD_x:.2f} along x and {SGD_y:.2f} along y, as the slopes are. The less curved a function, the
+larger this rate may be. For AdaGrad, RMSprop, Rprop, Lion and the rules of Adam's family it is
 a length, whatever the gradient: AdaGrad's first step is {AdaGrad_x:.2f} along both, and Adam's
 {Adam_x:.2f}. The farther the way, the larger this rate should be.
 

@@ -5,9 +5,9 @@ each path are its rate and the highest of its last ten heights; the start has {s
 
 The floor of this valley is bent and all but level, and the gradient mostly points across it. All
 rules come down to the floor soon. Then the way along it is long, and a velocity helps, which adds
-up many small gradients of one direction: Momentum comes to {Momentum:.4f},
-with the rate with which SGD comes to {SGD:.2f}, and Adam to {Adam:.4f}, where RMSprop, which has no
-velocity, comes to {RMSprop:.2f}.
+up many small gradients of one direction: Momentum comes to {Momentum:.4f}, with the rate with which
+SGD comes to {SGD:.2f}, and Adam to {Adam:.4f}, where RMSprop, which has no velocity, comes to
+{RMSprop:.2f}.
 
 AdaGrad adds up the squares of the steep gradients of the start for good, and AdaMax keeps the
 largest for long. So their steps along the floor are short: they come to {AdaGrad:.2f} and

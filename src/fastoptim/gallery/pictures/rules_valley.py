@@ -1,14 +1,15 @@
 """Every rule on a valley.
 
-x² + 50y² from (180, 90), 100 steps. A ring is the start, a star the minimum. Above each path are its
-rate and the highest of its last ten heights. Where points of the animation coincide, the smaller
-one is in front.
+x² + 50y² from (180, 90), 100 steps. A ring is the start, a star the minimum. Above each path are
+its rate and the highest of its last ten heights. Where points of the animation coincide, the
+smaller one is in front.
 
-The wall is 50 times as steep as the floor. Rules that step along the gradient, or add it up in a
-velocity, must have a rate that the wall bears, and it is small for the floor: SGD comes to
-x = {SGD_x:.0f}. Rules that divide the gradient of each parameter by its size so far do not see the
-50. With x² + y² in its place, AdaGrad's path and Adam's are the same: {AdaGrad_apart:.0e} and
-{Adam_apart:.0e} apart at most. That helps because wall and floor lie along the parameters here.
+As far from the minimum, the wall is 50 times as steep as the floor. Rules that step along the
+gradient, or add it up in a velocity, must have a rate that the wall bears, and it is small for the
+floor: SGD comes to x = {SGD_x:.0f}. Rules that divide the gradient of each parameter by its size so
+far do not see the 50. With x² + y² in its place, AdaGrad's path and Adam's are the same:
+{AdaGrad_apart:.0e} and {Adam_apart:.0e} apart at most. That helps because wall and floor lie along
+the parameters here.
 
 Lion's steps all have one length, so it does not come to rest: {Lion:,.0f}. RAdam begins with five
 steps of plain momentum, which the wall bears only with a small rate. The steps after those are
