@@ -76,6 +76,7 @@ def setup(app: Sphinx) -> None:
 
 def write(app: Sphinx) -> None:
     """Write the pages that are made."""
+    gallery_page.write()
     rule_pages.write(HERE / "rules")
     for cls in rule_pages.rules():
         rule_pages.draw(cls, HERE / "rules" / f"{cls.__name__.lower()}.png")
