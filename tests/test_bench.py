@@ -651,7 +651,7 @@ def test_comparisons(new, slower, unclear):
     assert len(comparison.unclear) == unclear
     text = "\n".join(comparison.lines())
     assert ("slower by more" in text) is bool(slower)
-    assert ("not steady" in text) is bool(unclear)
+    assert ("times its limit, not steady in this run" in text) is bool(unclear)
 
 
 def test_what_a_comparison_says():

@@ -235,7 +235,7 @@ def verdict(bench: Bench, load_before: float | None) -> dict[str, Any]:
     if disturbed:
         worst = max(cell["others"] for cell in disturbed)
         company = Company(worst, bench["machine"]["processors"], bench["machine"]["processors"])
-        why.append(f"{in_words(company)} during the worst of {len(disturbed)} disturbed cases")
+        why.append(f"{in_words(company)} at worst, in {len(disturbed)} of {len(cells)} cases")
     if unknown and load_before is not None and load_before > bench["machine"]["processors"] / 2:
         why.append(f"the load was {load_before:.1f} in the minute before")
     unsteady = [line for cell in cells for line in distrusted(cell)]
