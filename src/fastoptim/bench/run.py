@@ -24,7 +24,7 @@ from fastoptim.bench.turns import Contestant, alternate
 from fastoptim.kernels import threads
 
 MEMORY = 0.8  # of what is available
-NETWORK_WEIGHT = 8.0  # a network's share of the time, where an update's is 1
+NETWORK_WEIGHT = 4.0  # a network's share of the time, where an update's is 1
 LONGEST = 10.0  # seconds for a cell of weight 1: a machine that is busy so long stays busy
 NO_TIME = "no time was left, since the machine is slow or busy"
 
