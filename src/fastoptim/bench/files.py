@@ -143,7 +143,7 @@ class Comparison:
             times = middle / middle_then
             line = f"{in_words(key)}: {middle_then:.2f} → {middle:.2f} times its limit"
             if not (sure and sure_then):
-                self.unclear.append(f"{line} (in which run: {where(sure, sure_then)})")
+                self.unclear.append(f"{line}, not steady in {where(sure, sure_then)}")
             elif times > SLOWER and low > high_then:
                 self.slower.append(f"{line}, {100 * (times - 1):.0f} % slower")
             elif times < 1 / SLOWER and high < low_then:
@@ -156,7 +156,7 @@ class Comparison:
         headings = {
             "slower by more than 15 % and by more than their spread": self.slower,
             "faster": self.faster,
-            "not to be compared, since not steady": self.unclear,
+            "not to be compared": self.unclear,
             "only in the older run": self.absent,
         }
         found = [f"{len(self.same)} cases unchanged within 15 % or their spread"]
@@ -167,8 +167,14 @@ class Comparison:
 
 
 def where(sure: bool, sure_then: bool) -> str:
-    """Return which of two runs cannot be trusted."""
-    return "both" if not (sure or sure_then) else "the older" if sure else "this one"
+    """Return which of two runs cannot be trusted.
+
+    Examples
+    --------
+    >>> where(False, False), where(True, False), where(False, True)
+    ('both runs', 'the older run', 'this run')
+    """
+    return "both runs" if not (sure or sure_then) else "the older run" if sure else "this run"
 
 
 def keys(bench: Bench) -> set[Key]:

@@ -24,7 +24,7 @@ from fastoptim.bench.turns import Contestant, alternate
 from fastoptim.kernels import threads
 
 MEMORY = 0.8  # of what is available
-NETWORK_WEIGHT = 8.0  # a network's share of the time, where an update's is 1
+NETWORK_WEIGHT = 4.0  # a network's share of the time, where an update's is 1
 LONGEST = 10.0  # seconds for a cell of weight 1: a machine that is busy so long stays busy
 NO_TIME = "no time was left, since the machine is slow or busy"
 
@@ -235,7 +235,7 @@ def verdict(bench: Bench, load_before: float | None) -> dict[str, Any]:
     if disturbed:
         worst = max(cell["others"] for cell in disturbed)
         company = Company(worst, bench["machine"]["processors"], bench["machine"]["processors"])
-        why.append(f"{in_words(company)} during the worst of {len(disturbed)} disturbed cases")
+        why.append(f"{in_words(company)} at worst, in {len(disturbed)} of {len(cells)} cases")
     if unknown and load_before is not None and load_before > bench["machine"]["processors"] / 2:
         why.append(f"the load was {load_before:.1f} in the minute before")
     unsteady = [line for cell in cells for line in distrusted(cell)]

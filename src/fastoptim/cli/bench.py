@@ -16,7 +16,7 @@ from fastoptim.bench.run import Plan, measured
 from fastoptim.cli.arguments import add_output, names_of, once, writable
 from fastoptim.cli.refused import Refused, need
 
-SECONDS, QUICK_SECONDS = 480.0, 60.0  # of measuring; starting and drawing come on top
+SECONDS, QUICK_SECONDS = 480.0, 55.0  # of measuring; starting and drawing come on top
 PARTS = ("steps", "updates", "threads")
 PICTURES = {"steps": "steps", "sizes": "updates", "cases": "updates", "threads": "threads"}
 
