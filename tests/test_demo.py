@@ -1,6 +1,7 @@
 """fastoptim demo, as a user runs it."""
 
 import io
+import json
 import sys
 
 import numpy as np
@@ -382,3 +383,16 @@ def test_the_table_says_that_the_machine_was_not_quiet(tmp_path, capsys, monkeyp
     monkeypatch.setattr(demo.Watch, "company", lambda watch: Company(1.5, 2, 2))
     _, out, _ = run(capsys, tmp_path, "--rules", "SGD")
     assert "The machine was not quiet: other programs kept 1.5 of 2 processors busy.\n" in out
+
+
+@pytest.mark.usefixtures("simple_gradients", "no_picture")
+def test_for_a_machine(tmp_path, capsys):
+    status, out, _ = run(capsys, tmp_path, "--json", "--rules", "Adam", "Lion", "--methods", "SGD")
+    found = json.loads(out)
+    assert (status, found["epochs"]) == (0, 1)
+    adam, lion = found["rules"]
+    assert (adam["rule"], adam["same bits"], lion["same bits"]) == ("Adam", True, None)
+    assert (set(adam["step"]), set(lion["step"])) == ({"NumPy", "fastoptim"}, {"fastoptim"})
+    assert len(adam["training"]) == 1
+    assert found["not to be trusted"]               # 12 steps are too few
+    assert [one["method"] for one in found["methods"]] == ["SGD"]

@@ -22,7 +22,7 @@ from fastoptim.bench import bits
 from fastoptim.bench.figures import Figure, consecutive
 from fastoptim.bench.quiet import Company, Watch, in_words
 from fastoptim.demo import mlp, picture
-from fastoptim.demo.data import NETWORK, SEED, Curve, Data, digits, label, new_network, say
+from fastoptim.demo.data import NETWORK, SEED, Curve, Data, Report, digits, label, new_network
 from fastoptim.demo.methods import compare as compare_methods
 from fastoptim.optimizer.base import Optimizer
 
@@ -187,7 +187,24 @@ def caveats(trainings: Sequence[Training], company: Company) -> list[str]:
     return ["Times not to be trusted, since they changed on the way:", *texts] if texts else []
 
 
-def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, bar: Any) -> int:
+def figures(training: Training, data: Data) -> dict[str, Any]:
+    """Return what a line of the table says, for a machine to read; times are in seconds."""
+    curve, runs = training.curve, {"fastoptim": training.ours, "NumPy": training.theirs}
+    return {
+        "rule": training.name,
+        "settings": SETTINGS.get(training.name, {}),
+        "training": curve.training,
+        "validation": curve.validation,
+        "accuracy": mlp.accuracy(training.ours.params, data.x_validation, data.t_validation),
+        "step": {who: median(run.step_seconds) for who, run in runs.items() if run},
+        "update": {who: median(run.update_seconds) for who, run in runs.items() if run},
+        "same bits": None if training.theirs is None else not training.difference,
+    }
+
+
+def compare_rules(
+    names: Sequence[str], epochs: int, output: Path, data: Data, bar: Any, report: Report,
+) -> int:
     """Train with each rule; print a table, draw the losses and return the exit status."""
     trainings, watch = [], Watch()
     for name in names:
@@ -195,15 +212,18 @@ def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, b
         trainings.append(train(name, epochs, data, bar))
     company = watch.company()
     bar.clear()
-    say(TABLE, *(row(training, data) for training in trainings), *caveats(trainings, company))
+    words = caveats(trainings, company)
+    report.add("rules", [figures(training, data) for training in trainings])
+    report.add("not to be trusted", words)
+    report.say(TABLE, *(row(training, data) for training in trainings), *words)
     labels = {name: label(name, SETTINGS.get(name, {})) for name in names}
     more = [labels[name] for name in names if set(SETTINGS.get(name, {})) - {"lr"}]
     if more:
-        say(f"({'; '.join(more)})")
+        report.say(f"({'; '.join(more)})")
     path = output / "loss.png"
     curves = {labels[t.name]: (t.curve.training, t.curve.validation) for t in trainings}
     picture.both_losses(curves, path, title=NETWORK, x="epoch")
-    say(f"Losses: {path}\n")
+    report.say(f"Losses: {path}\n")
     for training in trainings:
         if training.difference:
             print(
@@ -229,15 +249,18 @@ def one_set_of_threads(wanted: bool) -> tuple[AbstractContextManager[object], st
 
 def main(
     rules: Sequence[str], methods: Sequence[str], epochs: int, output: Path, quiet: bool,
-    share: bool = True,
+    share: bool = True, as_json: bool = False,
 ) -> int:
     """Run the demonstration; return the exit status."""
     from tqdm import tqdm
 
     output.mkdir(parents=True, exist_ok=True)
-    data = digits()
+    data, report = digits(), Report(as_json)
     threads, said = one_set_of_threads(share)
-    say(
+    report.add("network", NETWORK)
+    report.add("epochs", epochs)
+    report.add("threads", said)
+    report.say(
         f"{NETWORK}, float32: {len(data.x):,} to train on,\n"
         f"{len(data.x_validation)} to validate; {epochs} epoch{'s' * (epochs > 1)}"
         f"{'; times are medians' if rules else ''}; {said}\n"
@@ -248,7 +271,8 @@ def main(
         disable=True if quiet else None,
     ) as bar:
         if rules:
-            status = compare_rules(rules, epochs, output, data, bar)
+            status = compare_rules(rules, epochs, output, data, bar, report)
         if methods:
-            compare_methods(methods, epochs, output, data, bar)
+            compare_methods(methods, epochs, output, data, bar, report)
+    report.end()
     return status
