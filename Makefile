@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd')
 
-.PHONY: demo test bench lint sdist clean
+.PHONY: demo test bench lint docs sdist clean
 
 demo: .venv/installed
 	$(BIN)/fastoptim demo
@@ -20,6 +20,13 @@ lint: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src examples tests
 	$(BIN)/mypy
 
+# the site, in docs/_build/html; what it needs is in the extra "docs" of what is installed
+docs: .venv/installed
+	$(BIN)/python -m pip install -q 'fastoptim[docs]'
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx -q -n -W --keep-going docs docs/_build/html
+	$(BIN)/python docs/check.py docs/_build/html
+
 sdist: .venv/installed
 	$(BIN)/python -m pip install -q build
 	$(BIN)/python -m build --sdist
@@ -32,5 +39,6 @@ sdist: .venv/installed
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist demo src/fastoptim.egg-info
+	rm -rf .venv build dist demo gallery paths bench/bench.json bench/*.png docs/_build docs/made docs/rules
+	rm -rf src/fastoptim.egg-info
 	find src -name "*.c" -delete -o -name "*.so" -delete

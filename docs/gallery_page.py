@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import fastoptim
-from fastoptim.gallery.catalogue import NAMES, Drawn, draw
+from fastoptim.gallery.catalogue import NAMES, Drawn, draw, one_thread
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "made" / "gallery"
@@ -19,7 +19,8 @@ def write() -> None:
     if seen.exists() and json.loads(seen.read_text("utf-8"))["sources"] == digest:
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
-    pictures = [asdict(draw(name, FOLDER)) for name in NAMES]
+    with one_thread():
+        pictures = [asdict(draw(name, FOLDER)) for name in NAMES]
     seen.write_text(json.dumps({"sources": digest, "pictures": pictures}), "utf-8")
 
 

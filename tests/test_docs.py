@@ -1,4 +1,4 @@
-"""Every example in the docstrings and in the README runs and prints what it says."""
+"""Every example in the docstrings and on the pages runs and prints what it says."""
 
 import doctest
 import pkgutil
@@ -35,31 +35,46 @@ def test_every_class_shows_its_objective_falling(cls):
     assert printed == sorted(printed, reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("path", "fewest"),
-    [("README.md", 80), ("docs/c-api.md", 20), ("docs/ode.md", 20), ("docs/threads.md", 6)],
-)
-def test_pages(path, fewest, tmp_path, monkeypatch):
+EXAMPLE = re.compile(r"^ *>>> ", re.MULTILINE)
+MADE = "_build", "made", "rules"    # by `make docs`, from what is tested at its place
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in (ROOT / "README.md", ROOT / "bench" / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if path.relative_to(ROOT).parts[1:2] not in [(folder,) for folder in MADE]
+}
+
+
+@pytest.mark.parametrize("path", [path for path, text in PAGES.items() if EXAMPLE.search(text)])
+def test_pages(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(ROOT / path), module_relative=False, encoding="utf-8")
     assert result.failed == 0
-    assert result.attempted >= fewest
+    assert result.attempted == len(EXAMPLE.findall(PAGES[path]))
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/c-api.md"])
-def test_excerpts_are_lines_of_what_is_built(path):
+def test_pages_have_examples():
+    assert sum(len(EXAMPLE.findall(text)) for text in PAGES.values()) >= 170
+
+
+def test_excerpts_are_lines_of_what_is_built():
     clients = "examples/c_api/factors.pyx", "examples/c_api/logistic.c"
     texts = [(ROOT / source).read_text("utf-8") for source in clients]
     texts.append(Path(fastoptim.get_include(), "fastoptim.h").read_text("utf-8"))
-    excerpts = re.findall(r"```(?:cython|c)\n(.*?)```", (ROOT / path).read_text("utf-8"), re.DOTALL)
+    page = PAGES["docs/c-api.md"]
+    excerpts = re.findall(r"```(?:cython|c)\n(.*?)```", page, re.DOTALL)
     assert excerpts
     for excerpt in excerpts:
         assert any(excerpt in text for text in texts)
 
 
-def test_first_example_is_short():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(blocks[0].strip().splitlines()) <= 12
+def test_the_readme_is_two_screens():
+    lines = PAGES["README.md"].splitlines()
+    assert len(lines) <= 120
+    first = re.search(r"```python\n(.*?)```", PAGES["README.md"], re.DOTALL)[1]
+    assert len(first.strip().splitlines()) <= 12
+    assert {"    make demo", "    make test"} < set(lines)
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings[0] == "## Speed, of the whole training step"
 
 
 def test_the_diff_in_contributing_is_what_the_files_say():
@@ -100,12 +115,61 @@ def test_things_are_where_contributing_says(cell):
 
 
 LINKS = [
-    (page.relative_to(ROOT).as_posix(), link)
-    for page in (ROOT / "README.md", ROOT / "bench" / "README.md", *(ROOT / "docs").glob("*.md"))
-    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+    (path, link) for path, text in PAGES.items() for link in re.findall(r"\]\(([^)#:]+)\)", text)
 ]
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_links_lead_to_files(page, link):
     assert (ROOT / page).parent.joinpath(link).exists()
+
+
+# ---------------------------------------------------------------- the README in Chinese
+
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+LANGUAGES = [
+    COMMENT.sub("", text)
+    for text in (PAGES["README.md"], (ROOT / "README.zh-CN.md").read_text("utf-8"))
+]
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^ {4}\S.*\n)+", re.MULTILINE)
+TARGET = re.compile(r"\]\(([^)]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:e-\d+)?")
+
+
+def links_of(text):
+    """Where links and pictures lead, sorted: words come in another order in another language."""
+    here = {"README.md": "the other", "README.zh-CN.md": "the other"}
+    return sorted(here.get(target, target) for target in TARGET.findall(text))
+
+
+def tables_of(text):
+    """Of each row of each table how many cells it has, its code and its numbers."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [
+        (row.count("|"), CODE.findall(row), NUMBER.findall(CODE.sub("", row))) for row in rows
+    ]
+
+
+def prose_of(text):
+    """Code and numbers that the sentences have."""
+    text = "\n".join(line for line in FENCED.sub("", text).splitlines() if line[:1] != "|")
+    plain = TARGET.sub("]", CODE.sub("", text))
+    return set(CODE.findall(text)), sorted(NUMBER.findall(plain))
+
+
+@pytest.mark.parametrize(
+    "part", [FENCED.findall, INDENTED.findall, links_of, tables_of, prose_of],
+    ids=["fenced", "indented", "links", "tables", "prose"],
+)
+def test_the_chinese_readme_says_the_same(part):
+    """Section by section: blocks of code, links, tables' numbers, code and numbers in sentences."""
+    english, chinese = (re.split(r"^## ", text, flags=re.MULTILINE) for text in LANGUAGES)
+    assert any(part(text) for text in english)
+    assert [part(text) for text in chinese] == [part(text) for text in english]
+
+
+def test_each_readme_links_to_the_other():
+    tops = [text.splitlines()[2] for text in LANGUAGES]
+    assert tops == ["English | [简体中文](README.zh-CN.md)", "[English](README.md) | 简体中文"]

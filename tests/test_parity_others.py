@@ -1,9 +1,9 @@
 """The numbers of Keras, Optax, scikit-learn and cs231n: 50 steps in float64, to 1e-12.
 
-Each row says how an optimizer of theirs is written in fastoptim; the README's table has the same
-rows. State is compared by test_parity_torch.py and the listings; here it is the parameters. Keras
-computes in float64 with TensorFlow only; its other backends round to float32, whatever they are
-given, and are compared to that.
+Each row says how an optimizer of theirs is written in fastoptim; docs/equivalents.toml has the
+same rows. State is compared by test_parity_torch.py and the listings; here it is the parameters.
+Keras computes in float64 with TensorFlow only; its other backends round to float32, whatever they
+are given, and are compared to that.
 """
 
 import math

@@ -1,7 +1,8 @@
 """PyTorch's numbers: each rule that torch.optim has, over a grid of its arguments, 50 steps.
 
 Parameters and every state tensor agree to 1e-12 in float64. How to write an optimizer of PyTorch
-in fastoptim is what each `Pair` below says, so the README's table is tested here.
+in fastoptim is what each `Pair` below says, so PyTorch's rows of docs/equivalents.toml are tested
+here.
 """
 
 from itertools import product

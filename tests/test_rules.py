@@ -281,7 +281,7 @@ def of_a_parabola(opt, steps=20):
 
 
 def test_which_nesterov():
-    """What the README's section says of the four forms."""
+    """What docs/rules.md says of the four forms."""
     published = of_a_parabola(fo.Nesterov(0.1, 0.9))
     listing = of_a_parabola(fo.Nesterov(0.1, 0.9, "listing"))
     ahead = of_a_parabola(fo.Momentum(0.1, 0.9, lookahead=True))

@@ -35,6 +35,9 @@ def add(commands: Any) -> None:
         help="leave NumPy's products on threads of their own; without it they run on the threads "
         "of updates, as after fastoptim.share_threads()",
     )
+    command.add_argument(
+        "--json", action="store_true", help="print losses and times for a machine to read"
+    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=run)
 
@@ -49,5 +52,5 @@ def run(arguments: Namespace) -> int:
         methods = [demo_methods.METHODS]
     return demo.main(
         once(rules), once(methods or []), arguments.epochs, writable(arguments.output),
-        arguments.quiet, share=not arguments.own_threads,
+        arguments.quiet, share=not arguments.own_threads, as_json=arguments.json,
     )

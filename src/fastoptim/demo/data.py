@@ -1,5 +1,6 @@
 """What the demonstration trains: a network on scikit-learn's handwritten digits."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,3 +77,25 @@ def say(*lines: str) -> None:
         plain = text.translate({ord("µ"): "u", ord("–"): "-", ord("¹"): "1"})
         text = plain.encode(encoding, "backslashreplace").decode(encoding)
     print(text)
+
+
+class Report:
+    """What a run has to say: lines for a reader as they come, or one JSON object at the end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.found: dict[str, Any] = {}
+
+    def say(self, *lines: str) -> None:
+        """Print lines for a reader."""
+        if not self.as_json:
+            say(*lines)
+
+    def add(self, name: str, value: object) -> None:
+        """Note something for the JSON object."""
+        self.found[name] = value
+
+    def end(self) -> None:
+        """Print the JSON object."""
+        if self.as_json:
+            print(json.dumps(self.found, indent=2))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import fastoptim
-from fastoptim.demo import mlp, plot
-from fastoptim.demo.data import EPOCH, NETWORK, SEED, Curve, Data, label, new_network, say
+from fastoptim.demo import mlp, picture
+from fastoptim.demo.data import EPOCH, NETWORK, SEED, Curve, Data, Report, label, new_network
 
 # Step sizes: of three to six, the one with the lowest validation loss after 600 evaluations. RK45
 # ends in NaN with 0.5.
@@ -61,7 +61,9 @@ def row(name: str, params: dict[Any, Any], curve: Curve, reached: float, data: D
     )
 
 
-def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: Any) -> None:
+def compare(
+    names: Sequence[str], epochs: int, output: Path, data: Data, bar: Any, report: Report
+) -> None:
     """Train with each method; print a table and draw the losses."""
     networks, curves = {}, {}
     for name in names:
@@ -71,7 +73,20 @@ def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: An
     start = Curve()
     start.add(new_network(), data)
     level, reached = at_equal_training(curves, start)
-    say(
+    report.add("reached", level)
+    report.add(
+        "methods",
+        [
+            {
+                "method": name, "h": STEP_SIZES[name], "evaluations": EVALUATIONS[name],
+                "training": curve.training, "validation": curve.validation,
+                "accuracy": mlp.accuracy(networks[name], data.x_validation, data.t_validation),
+                "validation where reached": reached[name],
+            }
+            for name, curve in curves.items()
+        ],
+    )
+    report.say(
         "                evaluations              loss            validation    validation\n"
         "method   step h    per step  steps  training  validation    accuracy"
         f"{f'at {level:.4f} ¹':>14}",
@@ -84,8 +99,8 @@ def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: An
         label(name, {"h": STEP_SIZES[name]}): (curve.training, curve.validation)
         for name, curve in curves.items()
     }
-    plot.losses(drawn, path, title=NETWORK, x="gradient evaluations", per=EPOCH)
-    say(f"Losses: {path}\n")
+    picture.both_losses(drawn, path, title=NETWORK, x="gradient evaluations", per=EPOCH)
+    report.say(f"Losses: {path}\n")
 
 
 def tendency(reached: Mapping[str, float]) -> str:

@@ -6,13 +6,13 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from fastoptim.gallery.catalogue import draw
+from fastoptim.gallery.catalogue import draw, one_thread
 from fastoptim.gallery.page import page
 
 
 def write(folder: Path, names: Sequence[str], *, quiet: bool = False) -> Path:
     """Draw pictures beside a folder's files, then put them there; return the page's path."""
-    with TemporaryDirectory(dir=folder, prefix=".gallery.") as new:
+    with one_thread(), TemporaryDirectory(dir=folder, prefix=".gallery.") as new:
         drawn = []
         with tqdm(names, unit="picture", disable=True if quiet else None, leave=False) as bar:
             for name in bar:

@@ -75,7 +75,7 @@ class RK23(Adaptive):
     rtol, atol : float or None, default None
         Relative tolerance in [2.2e-14, inf) and absolute tolerance in [0, inf). If either is given
         the step adapts: h is the largest for which the root mean square over all elements of
-        error / (atol + rtol max(|p|, |p_new|)) is expected below 1, as in
+        ``error / (atol + rtol max(|p|, |p_new|))`` is expected below 1, as in
         scipy.integrate.RK23. One that is None is then 1e-3 and 1e-6, SciPy's defaults.
     deterministic : bool, default False
         Whether fn gives the same gradient whenever it is given the same parameters. With
@@ -137,7 +137,7 @@ class RK45(Adaptive):
     rtol, atol : float or None, default None
         Relative tolerance in [2.2e-14, inf) and absolute tolerance in [0, inf). If either is given
         the step adapts: h is the largest for which the root mean square over all elements of
-        error / (atol + rtol max(|p|, |p_new|)) is expected below 1, as in
+        ``error / (atol + rtol max(|p|, |p_new|))`` is expected below 1, as in
         scipy.integrate.RK45. One that is None is then 1e-3 and 1e-6, SciPy's defaults.
     deterministic : bool, default False
         Whether fn gives the same gradient whenever it is given the same parameters; see RK23.

@@ -13,5 +13,6 @@ writes one, and leaves matplotlib's settings as they are. ``ax.figure.savefig("p
 from fastoptim.plot.curve import curve
 from fastoptim.plot.losses import losses
 from fastoptim.plot.paths import paths
+from fastoptim.plot.speed import speed
 
-__all__ = ["curve", "losses", "paths"]
+__all__ = ["curve", "losses", "paths", "speed"]

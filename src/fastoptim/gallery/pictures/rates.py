@@ -19,7 +19,7 @@ def draw():
             "SGD": fo.trace(fo.SGD(lr), valley.start(), valley),
             "Momentum, α = 0.5": fo.trace(fo.Momentum(lr, alpha=0.5), valley.start(), valley),
         }
-        plot.paths(valley, traces, ax=ax)
+        plot.paths(valley, traces, ax=ax, window=[(-15, 195), (-60, 100)])
         ax.set_title(f"lr = {lr:g}")
     sgd, momentum = (trace.positions["x"][-1] for trace in traces.values())
     return figure, {"sgd": sgd, "momentum": momentum}
