@@ -12,7 +12,7 @@ from fastoptim import listings
 from fastoptim.cli import main as cli
 from fastoptim.demo import data as demo_data
 from fastoptim.demo import methods as demo_methods
-from fastoptim.demo import mlp, plot
+from fastoptim.demo import mlp, picture
 from fastoptim.demo import train as demo
 
 LISTED = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
@@ -35,7 +35,7 @@ def simple_gradients(monkeypatch):
 @pytest.fixture
 def no_picture(monkeypatch):
     """Drawing takes longer than all else."""
-    monkeypatch.setattr(plot, "losses", lambda *_, **__: None)
+    monkeypatch.setattr(picture, "both_losses", lambda *_, **__: None)
 
 
 def run(capsys, output, *arguments):
@@ -250,7 +250,8 @@ def test_curves_are_told_apart_without_colour(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
     names = demo.rule_names()
-    plot.losses({n: ([1.0] * 9, [2.0] * 9) for n in names}, tmp_path, title="", x="epoch", per=12)
+    curves = {n: ([1.0] * 9, [2.0] * 9) for n in names}
+    picture.both_losses(curves, tmp_path, title="", x="epoch", per=12)
     for axes, loss in zip(drawn[0].axes, (1.0, 2.0), strict=True):
         lines = axes.get_lines()
         assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(names)

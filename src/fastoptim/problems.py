@@ -40,13 +40,18 @@ class Problem:
             return float(self.loss(*at)), grads
 
     def start(self, *at: float) -> dict[str, NDArray[np.float64]]:
-        """Return new parameters, at the usual start if no other is given."""
+        """Return new parameters, at the usual start if no other is given.
+
+        >>> rosenbrock.start(0, 2)
+        {'x': array(0.), 'y': array(2.)}
+        """
         if at and len(at) != len(self.first):
             raise ValueError(
                 f"{self.name} has {len(self.first)} parameters ({', '.join(self.first)}), "
                 f"got a start of {len(at)}"
             )
-        return {k: np.array(x) for k, x in zip(self.first, at or self.first.values(), strict=True)}
+        values = at or self.first.values()
+        return {k: np.array(x, float) for k, x in zip(self.first, values, strict=True)}
 
 
 valley = Problem(

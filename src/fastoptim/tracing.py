@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.base import Arrays
 from fastoptim.optimizer.objective import Function, loss_and_grads
@@ -19,10 +20,20 @@ Numbers = NDArray[np.float64]
 
 
 class Now(NamedTuple):
-    """What a callable `stop` is given: where the path is, before the next step is made."""
+    """What a callable `stop` is given: where the path is, before the next step is made.
+
+    Attributes
+    ----------
+    step : int
+        How many steps were made.
+    params : dict or list
+        The parameters there, as arrays that cannot be written.
+    loss, grads
+        What fn returned: there, or with ``lookahead=True`` where the gradient was wanted.
+    """
 
     step: int
-    params: Arrays
+    params: Any
     loss: Any
     grads: Any
 
@@ -35,6 +46,12 @@ class Form(NamedTuple):
 
     listed: bool
     floats: frozenset[Any]
+
+
+def in_form(form: Form, arrays: Mapping[Any, NDArray[Any]]) -> Any:
+    """Return arrays by key as parameters of a form."""
+    named = {key: float(a) if key in form.floats else a for key, a in arrays.items()}
+    return list(named.values()) if form.listed else named
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -54,7 +71,7 @@ class Trace:
     gradient_norms : array of shape (steps + 1,)
         The Euclidean norm of the gradients of all keys, of the same points.
     time : array of shape (steps + 1,)
-        Seconds that the steps took until then.
+        Seconds that the steps took until then; keeping the path is not counted.
     flow_time : array of shape (steps + 1,), or None
         ``opt.time`` of a Runge–Kutta method: how far the differential equation was followed.
     ended : {"steps", "gradient", "callable"}
@@ -78,12 +95,8 @@ class Trace:
 
     def at(self, step: int) -> Any:
         """Return new parameters as they were after so many steps, in a dict or list as given."""
-        return self.given({key: a[step, ...].copy() for key, a in self.positions.items()})
-
-    def given(self, arrays: Mapping[Any, NDArray[Any]]) -> Any:
-        """Return arrays by key in the form of the parameters."""
-        named = {key: float(a) if key in self.form.floats else a for key, a in arrays.items()}
-        return list(named.values()) if self.form.listed else named
+        copies = {key: a[step, ...].copy() for key, a in self.positions.items()}
+        return in_form(self.form, copies)
 
     def __repr__(self) -> str:
         loss = "" if self.losses is None else f", loss {self.losses[0]:.6g} → {self.losses[-1]:.6g}"
@@ -102,14 +115,15 @@ def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop =
     params : dict or list
         As for `opt.step`; they are moved.
     fn : callable
-        As for `opt.step`. It is called once more at the end, for the last loss and gradient.
+        As for `opt.step`; a loss must be a number. It is called once more at the end, for the last
+        loss and gradient.
     steps : int of at least 0, default 100
         The most steps.
     stop : float in (0, inf), callable or None, default None
         A number ends the path where the sum of all elements of all gradients is smaller, in
         magnitude. (Gradients that cancel end it, too.) A callable gets a `Now`, of the fields step,
-        params, loss and grads, before each step is made, and ends the path by returning something
-        true. The step at which `stop` ends the path is not made.
+        params, loss and grads, before each step is made and once at the end, and ends the path by
+        returning something true. The step at which `stop` ends the path is not made.
 
     Returns
     -------
@@ -137,22 +151,26 @@ def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop =
     >>> path.steps, path.ended
     (2, 'callable')
     """
-    check(opt, steps, stop)
+    check(opt, fn, steps, stop)
     path = Path(opt, params, fn, steps, stop)
     ended: Literal["steps", "gradient", "callable"] = "steps"
     try:
         for _ in range(steps):
             path.step()
-        path.look(*loss_and_grads(fn(params)))
+        path.finish()
     except Ended:
         ended = "callable" if callable(stop) else "gradient"
     return path.trace(ended)
 
 
-def check(opt: Any, steps: object, stop: object) -> None:
+def check(opt: Any, fn: object, steps: object, stop: object) -> None:
     """Refuse what cannot be followed."""
+    if isinstance(opt, type):
+        raise TypeError(f"opt must be an optimizer, got its class; write {opt.__name__}()")
     if not callable(getattr(opt, "step", None)):
         raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+    if not callable(fn):
+        raise TypeError(f"fn must be a function of params, got {type(fn).__name__}")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
         raise TypeError(f"steps must be a whole number of at least 0, got {steps!r}")
     if steps < 0:
@@ -175,16 +193,16 @@ class Path:
     def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
-        listed = isinstance(params, (list, tuple))
-        keys = range(len(params)) if listed else list(params)
-        floats = frozenset(key for key in keys if isinstance(params[key], float))
-        self.form = Form(listed, floats)
-        first = {key: np.asarray(params[key]) for key in keys}
+        first = as_dict("params", params)
+        floats = frozenset(key for key, a in first.items() if isinstance(a, float))
+        self.form = Form(isinstance(params, (list, tuple)), floats)
+        first = {key: np.asarray(a) for key, a in first.items()}
         self.positions = {key: np.empty((steps + 1, *a.shape), a.dtype) for key, a in first.items()}
         self.made = 0
-        self.losses: list[Any] = []
+        self.losses: list[float | None] = []
         self.norms: list[float] = []
         self.time, self.flow_time = [0.0], [getattr(opt, "time", 0.0)]
+        self.looked = 0.0  # seconds of the present step that looking took
         self.last: Any = None  # what fn returned last, where the next step may begin with it
         self.keep()
 
@@ -195,16 +213,18 @@ class Path:
 
     def step(self) -> None:
         """Make a step, and look at the gradient at its start."""
-        start = perf_counter()
+        start, self.looked = perf_counter(), 0.0
         self.opt.step(self.params, self.looking)
+        seconds = perf_counter() - start - self.looked
         self.made += 1
-        self.time.append(self.time[-1] + perf_counter() - start)
+        self.time.append(self.time[-1] + seconds)
         self.flow_time.append(getattr(self.opt, "time", 0.0))
         self.keep()
 
     def looking(self, given: Any) -> Any:
         """Stand in for fn, and look at what the first call of a step returns."""
         result = self.fn(given)
+        start = perf_counter()
         loss, grads = loss_and_grads(result)
         if len(self.losses) == self.made:
             # A deterministic method begins with the gradient that the step before ended with.
@@ -212,7 +232,13 @@ class Path:
             self.look(*(self.last if kept else (loss, grads)))
         if getattr(self.opt, "deterministic", False):
             self.last = deepcopy((loss, grads))
+        self.looked += perf_counter() - start
         return result
+
+    def finish(self) -> None:
+        """Look at the gradient where the last step ended."""
+        loss, grads = loss_and_grads(self.fn(self.params))
+        self.look(loss, grads)
 
     def at_start(self, params: Any) -> bool:
         """Whether the parameters are where the step began."""
@@ -223,17 +249,21 @@ class Path:
 
     def look(self, loss: Any, grads: Any) -> None:
         """Keep a loss and the norm of gradients, and end here if `stop` wants it."""
-        each = grads.values() if isinstance(grads, Mapping) else grads
-        flat = [elements(g) for g in each if g is not None]
-        self.losses.append(loss)
-        with np.errstate(over="ignore", invalid="ignore"):  # of a path that leaves for infinity
-            self.norms.append(sqrt(sum(float(g @ g) for g in flat)))
-            total = sum(float(g.sum()) for g in flat)
+        self.losses.append(number(loss))
+        norm, total = norm_and_sum(grads)
+        self.norms.append(norm)
         if callable(self.stop):
-            if self.stop(Now(self.made, self.params, loss, grads)):
+            if self.stop(Now(self.made, self.here(), loss, grads)):
                 raise Ended
         elif self.stop is not None and abs(total) < self.stop:
             raise Ended
+
+    def here(self) -> Any:
+        """Return the parameters as they were kept last, in the form that they were given in."""
+        views = {key: a[self.made, ...] for key, a in self.positions.items()}
+        for view in views.values():
+            view.flags.writeable = False
+        return in_form(self.form, views)
 
     def trace(self, ended: Literal["steps", "gradient", "callable"]) -> Trace:
         """Return the path."""
@@ -252,15 +282,38 @@ class Path:
         )
 
 
+def number(loss: Any) -> float | None:
+    """Return a loss as a number: fn may use its memory again."""
+    if loss is None:
+        return None
+    try:
+        return float(loss.item() if isinstance(loss, np.ndarray) else loss)
+    except (TypeError, ValueError):
+        raise TypeError(f"fn's loss must be a number, got {type(loss).__name__}") from None
+
+
+def norm_and_sum(grads: Any) -> tuple[float, float]:
+    """Return the Euclidean norm of all gradients, and the sum of their elements.
+
+    Both are NaN where something is no gradient: the optimizer says what is wrong with it.
+    """
+    try:
+        flat = [elements(g) for g in as_dict("grads", grads).values() if g is not None]
+    except (TypeError, ValueError, IndexError):
+        return nan, nan
+    with np.errstate(over="ignore", invalid="ignore"):  # of a path that leaves for infinity
+        return sqrt(sum(float(g @ g) for g in flat)), sum(float(g.sum()) for g in flat)
+
+
 def elements(grad: Any) -> Numbers:
-    """Return all elements that may not be zero; rows that are there twice are summed."""
+    """Return all elements that may not be zero; those that are there twice are summed."""
     if isinstance(grad, Rows):
         index, place = np.unique(grad.index, return_inverse=True)
         summed = np.zeros((len(index), *grad.values.shape[1:]))
         np.add.at(summed, place, grad.values)
         return summed.ravel()
-    if hasattr(grad, "tocsr"):
-        grad = grad.tocsr(copy=True)
+    if hasattr(grad, "tocoo"):
+        grad = grad.tocoo(copy=True)
         grad.sum_duplicates()
         grad = grad.data
     return np.asarray(grad, np.float64).ravel()

@@ -1,12 +1,16 @@
 """What arguments of commands may be."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import chain
+from math import isfinite, nan
 from pathlib import Path
 
 from fastoptim.cli.refused import Refused
+
+NEGATIVE = re.compile(r"-\.?\d")  # no option of a command begins so
 
 
 def positive(text: str) -> int:
@@ -14,6 +18,38 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def number(text: str) -> float:
+    """Return a finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = nan
+    if not isfinite(found):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
+    return found
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return finite numbers with commas between."""
+    return tuple(map(number, text.split(",")))
+
+
+def negative_joined(argv: Sequence[str]) -> list[str]:
+    """Return ``--start -7,2`` as ``--start=-7,2``: argparse takes -7,2 for an option.
+
+    >>> negative_joined(["paths", "--start", "-7,2", "-o", "x.png"])
+    ['paths', '--start=-7,2', '-o', 'x.png']
+    """
+    joined: list[str] = []
+    for text in argv:
+        option = joined[-1] if joined else ""
+        if option.startswith("--") and "=" not in option and NEGATIVE.match(text):
+            joined[-1] = f"{option}={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def names_of(what: str, known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import fastoptim
-from fastoptim.cli import completion, demo, gallery, info, inspect
+from fastoptim.cli import completion, demo, gallery, info, inspect, paths
+from fastoptim.cli.arguments import negative_joined
 from fastoptim.cli.refused import Refused
 
-COMMANDS = (demo, gallery, info, inspect)
+COMMANDS = (demo, gallery, paths, info, inspect)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have no µ and no ×
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()

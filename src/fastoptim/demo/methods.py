@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastoptim
-from fastoptim.demo import mlp, plot
+from fastoptim.demo import mlp, picture
 from fastoptim.demo.data import EPOCH, NETWORK, SEED, Curve, Data, label, new_network, say
 
 # Step sizes: of three to six, the one with the lowest validation loss after 600 evaluations. RK45
@@ -84,7 +84,7 @@ def compare(names: Sequence[str], epochs: int, output: Path, data: Data, bar: An
         label(name, {"h": STEP_SIZES[name]}): (curve.training, curve.validation)
         for name, curve in curves.items()
     }
-    plot.losses(drawn, path, title=NETWORK, x="gradient evaluations", per=EPOCH)
+    picture.both_losses(drawn, path, title=NETWORK, x="gradient evaluations", per=EPOCH)
     say(f"Losses: {path}\n")
 
 

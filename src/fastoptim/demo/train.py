@@ -18,7 +18,7 @@ import numpy as np
 
 import fastoptim
 from fastoptim import listings
-from fastoptim.demo import mlp, plot
+from fastoptim.demo import mlp, picture
 from fastoptim.demo.data import NETWORK, SEED, Curve, Data, digits, label, new_network, say
 from fastoptim.demo.methods import compare as compare_methods
 from fastoptim.optimizer.base import Optimizer
@@ -169,7 +169,7 @@ def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, b
         say(f"({'; '.join(more)})")
     path = output / "loss.png"
     curves = {labels[t.name]: (t.curve.training, t.curve.validation) for t in trainings}
-    plot.losses(curves, path, title=NETWORK, x="epoch")
+    picture.both_losses(curves, path, title=NETWORK, x="epoch")
     say(f"Losses: {path}\n")
     for training in trainings:
         if training.difference:

@@ -8,6 +8,7 @@ import numpy as np
 from fastoptim.plot import style
 from fastoptim.plot.given import (
     Traces,
+    checked_grid,
     losses_at,
     names_of,
     only_traces,
@@ -57,10 +58,11 @@ def curve(
     pairs = only_traces(traces, 1)
     (name,) = names_of(pairs[0][1])
     minima = np.reshape(getattr(fn, "minima", ()), (-1, 1))
-    ((low, high),) = window_of(window, [name]) or window_around(fn, pairs, minima)
-    if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)) or grid < 2:
-        raise ValueError(f"grid must be a whole number of at least 2, got {grid!r}")
-    over = np.linspace(low, high, int(grid))
+    if window is None:
+        ((low, high),) = window_around(fn, pairs, minima)
+    else:
+        ((low, high),) = window_of(window, [name])
+    over = np.linspace(low, high, checked_grid(grid))
     height = losses_at(fn, over[:, None], pairs[0][1])
 
     ax = style.axes(ax)
@@ -101,5 +103,5 @@ def curve(
     ax.set_ylabel("loss")
     style.plain(ax)
     if legend:
-        ax.legend(fontsize="small", handlelength=3.5, framealpha=0.9)
+        style.legend(ax)
     return ax

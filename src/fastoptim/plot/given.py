@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.optimizer.objective import loss_and_grads
-from fastoptim.tracing import Trace
+from fastoptim.tracing import Trace, in_form
 
 Traces = Trace | Sequence[Trace] | Mapping[str, Trace]
 Points = NDArray[np.float64]
@@ -107,13 +107,20 @@ def params_at(point: Points, like: Trace) -> Any:
         size = kept[0].size
         part = point[place : place + size].reshape(kept.shape[1:])
         arrays[key], place = part.astype(kept.dtype), place + size
-    return like.given(arrays)
+    return in_form(like.form, arrays)
 
 
-def window_of(window: Any, names: Sequence[str]) -> list[tuple[float, float]] | None:
+def checked_grid(grid: object) -> int:
+    """Return how many points an axis has."""
+    if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)):
+        raise TypeError(f"grid must be a whole number of at least 2, got {grid!r}")
+    if grid < 2:
+        raise ValueError(f"grid must be a whole number of at least 2, got {grid}")
+    return int(grid)
+
+
+def window_of(window: Any, names: Sequence[str]) -> list[tuple[float, float]]:
     """Return the limits of every axis, checked."""
-    if window is None:
-        return None
     wanted = f"window must be {' and '.join(f'(lowest, highest) of {name}' for name in names)}"
     try:
         limits = np.array(window, float).reshape(-1, 2)
@@ -128,7 +135,7 @@ def window_of(window: Any, names: Sequence[str]) -> list[tuple[float, float]] | 
 
 
 def window_around(
-    fn: Callable[[Any], Any], pairs: Sequence[tuple[str, Trace]], further: Sequence[Any]
+    fn: Callable[[Any], Any], pairs: Sequence[tuple[str, Trace]], further: Points
 ) -> list[tuple[float, float]]:
     """Return limits of every axis that hold what is worth seeing of all paths.
 

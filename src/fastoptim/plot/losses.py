@@ -81,7 +81,7 @@ def losses(
     ax.set_ylabel(y)
     style.plain(ax)
     if legend:
-        ax.legend(fontsize="small", handlelength=4)
+        style.legend(ax)
     return ax
 
 

@@ -9,6 +9,7 @@ from fastoptim.plot import style
 from fastoptim.plot.given import (
     Points,
     Traces,
+    checked_grid,
     losses_at,
     names_of,
     only_traces,
@@ -29,7 +30,7 @@ FARTHEST = 1e4  # widths of the picture: what is drawn beyond overflows in the r
 
 def paths(
     fn: Callable[[Any], Any], traces: Traces, ax: "Axes | None" = None, *,
-    window: Any = None, grid: int = 100, legend: bool = True,
+    window: Any = None, grid: int = 150, legend: bool = True,
 ) -> "Axes":
     """Draw paths over the contours of a function of two numbers.
 
@@ -48,7 +49,7 @@ def paths(
     window : ((lowest, highest), (lowest, highest)), optional
         The limits of both axes. By default they hold all of every path on which the loss is at most
         ten times as far above the lowest as at the start.
-    grid : int of at least 2, default 100
+    grid : int of at least 2, default 150
         How many points each axis has for the contours.
     legend : bool, default True
         Whether there is a legend.
@@ -89,10 +90,8 @@ def paths(
     pairs = only_traces(traces, 2)
     names = names_of(pairs[0][1])
     minima = np.reshape(getattr(fn, "minima", ()), (-1, 2))
-    limits = window_of(window, names) or window_around(fn, pairs, minima)
-    if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)) or grid < 2:
-        raise ValueError(f"grid must be a whole number of at least 2, got {grid!r}")
-    x, y = (np.linspace(*of_axis, int(grid)) for of_axis in limits)
+    limits = window_around(fn, pairs, minima) if window is None else window_of(window, names)
+    x, y = (np.linspace(*of_axis, checked_grid(grid)) for of_axis in limits)
     over = np.stack(np.meshgrid(x, y), axis=-1)
     z = losses_at(fn, over.reshape(-1, 2), pairs[0][1]).reshape(len(y), len(x))
 
@@ -106,15 +105,15 @@ def paths(
     ax.plot(*starts.T, linestyle="none", label="start", zorder=4, **ring)  # type: ignore[arg-type]
     if len(minima):
         ax.plot(
-            *minima.T, linestyle="none", marker="*", markersize=13, color="white",
-            markeredgecolor="black", label="minimum" if len(minima) == 1 else "minima", zorder=4,
+            *minima.T, linestyle="none", marker="*", markersize=12, color="white",
+            markeredgecolor="black", label="minimum" if len(minima) == 1 else "minima", zorder=6,
         )
     ax.set_xlim(*limits[0])
     ax.set_ylim(*limits[1])
     ax.set_xlabel(names[0])
     ax.set_ylabel(names[1])
     if legend:
-        ax.legend(fontsize="small", handlelength=3.5, framealpha=0.9)
+        style.legend(ax)
     return ax
 
 
@@ -161,7 +160,7 @@ def draw(
             *drawn[-1:].T, color=colour, marker=look["marker"], markersize=10,
             markeredgecolor="black", linestyle="none", zorder=5,
         )
-    elif 0 <= last and np.isfinite(drawn[last + 1]).all():
+    elif last >= 0 and np.isfinite(drawn[last + 1]).all():
         inner, outer = drawn[last], crossing(drawn[last], drawn[last + 1], low, high)
         ax.annotate(
             "", xy=tuple(outer), xytext=tuple(inner),
@@ -183,4 +182,5 @@ def crossing(inner: Points, outer: Points, low: Points, high: Points) -> Points:
     way = outer - inner
     with np.errstate(all="ignore"):
         shares = np.where(way > 0, (high - inner) / way, (low - inner) / way)
-    return inner + way * np.nanmin(np.where(way == 0, np.nan, shares))
+    there: Points = inner + way * np.nanmin(np.where(way == 0, np.nan, shares))
+    return there

@@ -36,9 +36,9 @@ def style(k: int) -> dict[str, Any]:
 def axes(ax: "Axes | None", width: float = 7.0, height: float = 4.6) -> "Axes":
     """Return the axes to draw on: those given, or those of a new figure, of a size in inches.
 
-    The new figure is one of pyplot's where that is imported or a notebook runs, so that the notebook
-    and ``plt.show()`` show it. Elsewhere nothing but the axes keeps it: a server that draws for
-    days does not fill its memory, and no window system is looked for.
+    The new figure is one of pyplot's where that is imported or a notebook runs, so that the
+    notebook and ``plt.show()`` show it. Elsewhere nothing but the axes keeps it: a server that
+    draws for days does not fill its memory, and no window system is looked for.
     """
     if ax is not None:
         return ax
@@ -63,3 +63,11 @@ def plain(ax: "Axes") -> None:
     ax.grid(which="major", color=GRID)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend(ax: "Axes") -> None:
+    """Add a legend, beside the axes where it is long and the figure makes room by itself."""
+    room = ax.figure.get_layout_engine() is not None
+    beside = room and len(ax.get_legend_handles_labels()[1]) > 7
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if beside else {"loc": "best"}
+    ax.legend(fontsize="small", handlelength=3.5, framealpha=0.9, **place)
