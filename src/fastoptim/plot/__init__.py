@@ -1,4 +1,4 @@
-"""Pictures of paths and losses, drawn with matplotlib (``pip install 'fastoptim[plot]'``).
+"""Pictures of paths, losses and schedules, drawn with matplotlib (``pip install 'fastoptim[plot]'``).
 
 Every function draws on the axes that it is given and returns them. It never shows a picture, never
 writes one, and leaves matplotlib's settings as they are. ``ax.figure.savefig("paths.png")`` writes.
@@ -13,5 +13,6 @@ writes one, and leaves matplotlib's settings as they are. ``ax.figure.savefig("p
 from fastoptim.plot.curve import curve
 from fastoptim.plot.losses import losses
 from fastoptim.plot.paths import paths
+from fastoptim.plot.schedule import schedule
 
-__all__ = ["curve", "losses", "paths"]
+__all__ = ["curve", "losses", "paths", "schedule"]
