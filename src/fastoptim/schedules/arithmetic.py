@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from fastoptim.optimizer.hyperparameters import Choice, real_number
+from fastoptim.porting.answers import shown
 from fastoptim.schedules.arguments import FINITE
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -48,8 +49,7 @@ class Schedule:
         return combine(other, "*", self)
 
     def __truediv__(self, other: Any) -> "combined":
-        # a schedule often ends at 0, so only numbers divide
-        return NotImplemented if callable(other) else combine(self, "/", other)
+        return combine(self, "/", other)
 
     def observe(self, loss: Any) -> bool:
         """Tell a loss to every `plateau` that this schedule is made of.
@@ -107,10 +107,11 @@ class combined(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.operator == "/" and (callable(self.right) or self.right == 0.0):
-            raise ValueError(
-                f"a schedule is divided by numbers other than 0 alone, got {self.right!r}"
-            )
+        if self.operator == "/":  # a schedule often ends at 0, so only numbers divide
+            if callable(self.right):
+                raise TypeError(f"a schedule is divided by numbers alone, got {shown(self.right)}")
+            if self.right == 0.0:
+                raise ValueError("a schedule cannot be divided by 0")
 
     def __call__(self, step: int) -> float:
         """Return the number after `step` completed updates."""
@@ -127,24 +128,15 @@ def operand(name: str, value: object) -> object:
     return value if callable(value) else FINITE(name, value)
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a number of Python or NumPy."""
-    try:
-        real_number("", value, "")
-    except TypeError:
-        return False
-    return True
-
-
 def combine(left: Any, sign: str, right: Any) -> combined:
-    """Return a combined schedule; NotImplemented if one of the two is no schedule and no number.
+    """Return a combined schedule.
 
     A factor of a factor becomes one, so ``opt.lr *= 0.5`` a thousand times is asked as fast as
     once.
     """
     for side in (left, right):
-        if not callable(side) and not is_number(side):
-            return NotImplemented
+        if not callable(side):
+            real_number("what a schedule is combined with", side, "a number or a schedule")
     whole = combined(left, sign, right)
     if sign in "*/" and isinstance(left, combined) and not callable(whole.right):
         inside, outside = left.right, whole.right
