@@ -5,6 +5,7 @@ Beside the pages that lie here it has those that are made: one of each rule (rul
 another host, so that it can be read offline (check.py).
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import gallery_page  # noqa: E402
 import links  # noqa: E402
 import markers  # noqa: E402
 import mathml  # noqa: E402
@@ -69,12 +71,16 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write)
     app.connect("source-read", markers.replace)
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", initials)
 
 
 def write(app: Sphinx) -> None:
     """Write the pages that are made."""
     rule_pages.write(HERE / "rules")
+    for cls in rule_pages.rules():
+        rule_pages.draw(cls, HERE / "rules" / f"{cls.__name__.lower()}.png")
     links.write(HERE / "made")
+    gallery_page.write()
 
 
 def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -87,3 +93,8 @@ def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
         if found is not None:
             return found
     return None
+
+
+def initials(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep "T. Dozat, …" from being taken for the twentieth of a list."""
+    lines[:] = [re.sub(r"^(\s*)(?=[A-Z]\. )", r"\1\\", line) for line in lines]

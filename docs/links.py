@@ -16,6 +16,7 @@ PAGES = {
     "bench/README.md": "made/bench.md",
     "examples/word2vec/README.md": "made/word2vec.md",
 }
+HOME = {"README.md": "index.md"}
 LINK = re.compile(r"(?<!!)\[([^\]\[]+)\]\(([^)\s:#]+)(#[^)]*)?\)")
 
 
@@ -28,7 +29,7 @@ def rewrite(text: str, folder: Path, page: Path) -> str:
             path /= "README.md"
         if not path.exists():       # of a folder without a README, or Sphinx says that it is lost
             return name if path.parent.is_dir() and path.name == "README.md" else found[0]
-        made = PAGES.get(path.relative_to(ROOT).as_posix())
+        made = (PAGES | HOME).get(path.relative_to(ROOT).as_posix())
         path = HERE / made if made else path
         return f"[{name}]({Path(os.path.relpath(path, page.parent)).as_posix()}{anchor})"
 

@@ -5,10 +5,13 @@ comment is nothing; the site has what it names. Links that lead out of docs/ are
 """
 
 import argparse
+import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import equivalents
+import gallery_page
 import links
 import rule_pages
 
@@ -59,11 +62,12 @@ def way_of_an_update(_: str) -> str:
 def help_of_commands(_: str) -> str:
     """Return what ``fastoptim --help`` says, and that of each command."""
     top = parser()
-    texts = [f"```text\n{top.format_help()}```\n"]
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, command in action.choices.items():
-                texts.append(f"## fastoptim {name}\n\n```text\n{command.format_help()}```\n")
+    with patch.dict(os.environ, COLUMNS="95", NO_COLOR="1"):    # whatever terminal this is
+        texts = [f"```text\n{top.format_help()}```\n"]
+        for action in top._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, command in action.choices.items():
+                    texts.append(f"## fastoptim {name}\n\n```text\n{command.format_help()}```\n")
     return "\n".join(texts)
 
 
@@ -81,6 +85,7 @@ def problems(_: str) -> str:
 
 MADE = {
     "equivalents": equivalents.page_part,
+    "gallery": gallery_page.pictures,
     "way of an update": way_of_an_update,
     "help of commands": help_of_commands,
     "problems": problems,

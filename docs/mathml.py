@@ -1,7 +1,8 @@
 r"""Formulas as MathML, which browsers draw by themselves: no script, no fonts, no other host.
 
 latex2mathml knows what is inside a cell of a formula. Lines and their parts, between ``\\`` and
-``&``, are the rows and cells of a table, made here: it leaves ``aligned`` as it is.
+``&``, are the rows and cells of a table, made here: it leaves ``aligned`` as it is. A brace
+grows with its lines only in fonts made for formulas, so cases have a rule of the style sheet.
 """
 
 import re
@@ -74,7 +75,7 @@ def pieces(latex: str) -> Iterator[str]:
     """Yield a part of a formula, and the cases in it."""
     for i, piece in enumerate(CASES.split(latex)):
         if i % 2:
-            yield f'<mo stretchy="true">{{</mo>{rows_of(piece, "left left")}'
+            yield f'<mrow class="cases">{rows_of(piece, "left left")}</mrow>'
         elif piece.strip():
             whole = convert(piece)
             yield whole[whole.index(">") + 1:whole.rindex("</math>")]

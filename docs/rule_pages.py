@@ -2,17 +2,22 @@
 
 import inspect
 import shutil
+import warnings
 from collections.abc import Iterator
+from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import equivalents
+import numpy as np
 
 import fastoptim
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.base import Optimizer
 
 Class = type[Any]
+VALLEY, STEPS = fastoptim.problems.bowl, 40
 
 
 def rules() -> list[Class]:
@@ -114,12 +119,47 @@ def arguments(cls: Class) -> str:
 
 def common(cls: Class) -> list[str]:
     """Return the options of every rule that a class leaves as they are."""
-    return [name for name in Optimizer.__dataclass_fields__ if name not in cls.__annotations__]
+    return [field.name for field in fields(Optimizer) if field.name not in cls.__annotations__]
 
 
 def picture(cls: Class) -> list[str]:
     """Return the lines that show the path of a rule."""
-    return []
+    name, lr, sgd = cls.__name__, best_rate(cls), best_rate(fastoptim.SGD)
+    beside = "" if cls is fastoptim.SGD else f", beside SGD with lr = {sgd:g}"
+    return [
+        "## Its path", "",
+        f"![{name} over the contours of {VALLEY.formula}]({name.lower()}.png)", "",
+        f"{STEPS} steps over the valley {VALLEY.formula} with lr = {lr:g}{beside}: the rates, of "
+        "1 and 3 times the powers of ten, that end lowest without climbing past the start. All "
+        "else is the default. A valley of two numbers says how a rule moves, not which one suits "
+        "a network.", "",
+    ]
+
+
+def path(cls: Class, lr: float) -> Any:
+    """Return a rule's path over the valley."""
+    opt = cls(lr=lr)
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        return fastoptim.trace(opt, VALLEY.start(), VALLEY, steps=STEPS)
+
+
+@lru_cache
+def best_rate(cls: Class) -> float:
+    """Return the learning rate whose path ends lowest, of those that never climb past its start."""
+    rates = [digit * 10.0**power for power in range(-5, 4) for digit in (1, 3)]
+    losses = {lr: path(cls, lr).losses for lr in rates}
+    return min(
+        (lr for lr in rates if (losses[lr] <= losses[lr][0]).all()), key=lambda lr: losses[lr][-1]
+    )
+
+
+def draw(cls: Class, file: Path) -> None:
+    """Draw a rule's path over the valley, beside that of SGD."""
+    from matplotlib.figure import Figure
+
+    traces = {rule.__name__: path(rule, best_rate(rule)) for rule in (cls, fastoptim.SGD)}
+    ax = Figure(figsize=(7.5, 4), layout="constrained").subplots()
+    fastoptim.plot.paths(VALLEY, traces, ax).figure.savefig(file, dpi=150)
 
 
 def kept(cls: Class) -> list[str]:
@@ -153,7 +193,10 @@ def elsewhere(cls: Class) -> list[str]:
     found = equivalents.of_rule(cls.__name__)
     if not found:
         return []
-    return ["## In other libraries", "", equivalents.table(found)]
+    return [
+        "## In other libraries", "", equivalents.table(found), "",
+        "[Coming from another library](../coming-from.md) says what else differs.", "",
+    ]
 
 
 def write(folder: Path) -> None:
@@ -161,7 +204,7 @@ def write(folder: Path) -> None:
     pages = {f"{cls.__name__.lower()}.md": page(cls) for cls in rules()}
     folder.mkdir(exist_ok=True)
     for left in folder.iterdir():
-        if left.name not in pages:
+        if left.with_suffix(".md").name not in pages:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     for name, text in pages.items():
         path = folder / name

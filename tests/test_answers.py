@@ -351,6 +351,8 @@ TENSORS = [
         of("tensorflow.python.framework.ops", "EagerTensor"), "got EagerTensor; ",
         ".numpy() of a TensorFlow tensor is a",
     ),
+    (of("cupy", "ndarray"), "got ndarray of CuPy, which is on a GPU; ", "x.get() is a copy"),
+    (of("cupy._core.core", "ndarray"), "got ndarray of CuPy, ", "x.get() is a copy"),
 ]
 every_side = pytest.mark.parametrize("side", ["params", "grads"])
 

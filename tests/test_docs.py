@@ -122,3 +122,50 @@ LINKS = [
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_links_lead_to_files(page, link):
     assert (ROOT / page).parent.joinpath(link).exists()
+
+
+# ---------------------------------------------------------------- the README in Chinese
+
+LANGUAGES = PAGES["README.md"], (ROOT / "README.zh-CN.md").read_text("utf-8")
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^ {4}\S.*\n)+", re.MULTILINE)
+TARGET = re.compile(r"\]\(([^)]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:e-\d+)?")
+
+
+def links_of(text):
+    """Where links and pictures lead, sorted: words come in another order in another language."""
+    here = {"README.md": "the other", "README.zh-CN.md": "the other"}
+    return sorted(here.get(target, target) for target in TARGET.findall(text))
+
+
+def tables_of(text):
+    """Of each row of each table how many cells it has, its code and its numbers."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [
+        (row.count("|"), CODE.findall(row), NUMBER.findall(CODE.sub("", row))) for row in rows
+    ]
+
+
+def prose_of(text):
+    """Code and numbers that the sentences have."""
+    text = "\n".join(line for line in FENCED.sub("", text).splitlines() if line[:1] != "|")
+    plain = TARGET.sub("]", CODE.sub("", text))
+    return set(CODE.findall(text)), sorted(NUMBER.findall(plain))
+
+
+@pytest.mark.parametrize(
+    "part", [FENCED.findall, INDENTED.findall, links_of, tables_of, prose_of],
+    ids=["fenced", "indented", "links", "tables", "prose"],
+)
+def test_the_chinese_readme_says_the_same(part):
+    """Section by section: blocks of code, links, tables' numbers, code and numbers in sentences."""
+    english, chinese = (re.split(r"^## ", text, flags=re.MULTILINE) for text in LANGUAGES)
+    assert any(part(text) for text in english)
+    assert [part(text) for text in chinese] == [part(text) for text in english]
+
+
+def test_each_readme_links_to_the_other():
+    tops = [text.splitlines()[2] for text in LANGUAGES]
+    assert tops == ["English | [简体中文](README.zh-CN.md)", "[English](README.md) | 简体中文"]

@@ -2,10 +2,12 @@
 
 import json
 import re
+import sys
 from argparse import ArgumentTypeError
 
 import numpy as np
 import pytest
+import tqdm
 from helpers import CLASSES, assert_same_array
 
 import fastoptim as fo
@@ -165,6 +167,22 @@ def test_the_rate_is_the_smallest_that_does_about_as_well_as_the_best(name):
     assert chosen == min(lr for lr, down in downs.items() if down >= 0.99 * max(downs.values()))
 
 
+@pytest.mark.usefixtures("no_picture")
+@pytest.mark.parametrize("installed", [True, False])
+def test_progress_on_a_terminal(installed, tmp_path, capsys, monkeypatch):
+    given = []
+
+    def bar(rules, **how):
+        given.append(how)
+        return rules
+
+    monkeypatch.setattr(tqdm, "tqdm", bar)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert run(capsys, "--rule", "SGD:lr=0.01", "-o", tmp_path)[0] == 0
+    assert [(how["disable"], how["delay"]) for how in given] == [(None, 2)] * installed
+
+
 def test_the_rates_that_are_tried():
     assert command.RATES[:3] + command.RATES[-2:] == [0.00001, 0.00003, 0.0001, 100, 300]
 
@@ -256,7 +274,7 @@ BAD = [
     (["--function", "vally"], "'vally' is no function. Did you mean valley?"),
     (["--function", "valley,bowl"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--start", "1"], "valley has 2 parameters (x, y), got a start of 1"),
-    (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameters (w), got a"),
+    (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameter (w), got a"),
     (["--start", "1,two"], "must be a number, got 'two'"),
     (["--start", "1,inf"], "must be a number, got 'inf'"),
     (["--start", "-1,"], "must be a number, got ''"),
@@ -301,8 +319,6 @@ def test_a_function_of_three_parameters_is_refused_before_anything_is_written(
 
 
 def test_without_the_extra(tmp_path, monkeypatch, capsys):
-    import sys
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status, out, err = run(capsys)

@@ -213,6 +213,21 @@ def test_a_path_that_stands_still():
     ax.figure.savefig(io.BytesIO())
 
 
+@pytest.mark.parametrize("steps", [20, 200, 1000, 3000])
+def test_a_function_that_has_no_bottom(steps):
+    """The path goes to 2^steps, and the loss to its negative square, or to −inf."""
+
+    def fn(params):
+        with np.errstate(all="ignore"):
+            return float(-params["w"] ** 2), {"w": -2 * params["w"]}
+
+    trace = fo.trace(fo.SGD(lr=0.5), {"w": np.array(1.0)}, fn, steps)
+    ax = fo.plot.curve(fn, trace, new_axes())
+    assert np.isfinite(ax.get_xlim()).all()
+    assert ax.get_xlim()[0] < 1 < ax.get_xlim()[1]
+    ax.figure.savefig(io.BytesIO())
+
+
 def test_no_steps_at_all():
     paths(VALLEY, path(fo.SGD(), steps=0), new_axes()).figure.savefig(io.BytesIO())
 

@@ -1,10 +1,13 @@
 """The documentation site: what its pages are made of. `make docs` builds and checks it."""
 
 import ast
+import importlib
 import inspect
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ import rule_pages  # noqa: E402
 
 sys.path.remove(str(DOCS))
 
+MATHML = "http://www.w3.org/1998/Math/MathML"
 RULES = rule_pages.rules()
 METHODS = {"Heun": 2, "RK23": 4, "RK45": 6}     # arrays of the parameters' sizes
 
@@ -92,12 +96,67 @@ def test_bytes_per_parameter_of_methods_are_those_of_the_page(name):
 def test_arguments_are_the_rules_own_in_their_order(cls):
     own = re.findall(r"(?:^|, )(\w+)=", rule_pages.arguments(cls))
     every = list(inspect.signature(cls).parameters)
-    inherited = [] if rule_pages.is_method(cls) else list(Optimizer.__dataclass_fields__)
+    inherited = [] if rule_pages.is_method(cls) else list(inspect.signature(fo.SGD).parameters)[1:]
     kept = [name for name in every if name not in inherited or name in cls.__annotations__]
     assert own == kept
     listed = "".join(rule_pages.options(cls))
-    for name in inherited:
-        assert (f"`{name}`" in listed) == (name not in own)
+    told = re.findall(r"`(\w+)`", listed) if inherited else []
+    assert told == [name for name in inherited if name not in own]
+
+
+@pytest.mark.parametrize("cls", [fo.Lion, fo.RK23, fo.RAdam])
+def test_the_path_is_one_of_a_rate_that_does_not_climb(cls, tmp_path):
+    rate = rule_pages.best_rate(cls)
+    rule_pages.draw(cls, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    text = "\n".join(rule_pages.picture(cls))
+    assert f"]({cls.__name__.lower()}.png)" in text
+    assert f"with lr = {rate:g}, beside SGD with lr = {rule_pages.best_rate(fo.SGD):g}:" in text
+    losses = rule_pages.path(cls, rate).losses
+    assert losses.max() == losses[0] > losses[-1]
+    for other in (rate / 10, rate * 10):
+        others = rule_pages.path(cls, other).losses
+        assert others.max() > others[0] or others[-1] >= losses[-1]
+
+
+# ---------------------------------------------------------------- formulas
+
+
+@pytest.fixture
+def mathml():
+    pytest.importorskip("latex2mathml")     # of the extra docs, like all that builds the site
+    pytest.importorskip("sphinx")
+    sys.path.insert(0, str(DOCS))
+    yield importlib.import_module("mathml")
+    sys.path.remove(str(DOCS))
+
+
+def test_lines_and_parts_of_a_formula(mathml):
+    assert mathml.split(r"a &= b \\ c &= {d & e}", r"\\") == ["a &= b", "c &= {d & e}"]
+    assert mathml.split(r"c &= {d & e}", "&") == ["c", "= {d & e}"]
+    table = ElementTree.fromstring(mathml.displayed(r"a &\leftarrow b \\ cd &= \frac{1}{2}"))
+    cells = [["".join(cell.itertext()) for cell in row] for row in table.iter(f"{{{MATHML}}}mtr")]
+    assert cells == [["a", "←b"], ["cd", "=12"]]
+
+
+def test_cases_are_a_table_in_a_formula(mathml):
+    latex = r"a &= \begin{cases} 1 & \text{if } b \\ 2 & \text{else} \end{cases} \\ c &= d"
+    outer, inner = ElementTree.fromstring(mathml.displayed(latex)).iter(f"{{{MATHML}}}mtable")
+    assert (len(outer), len(inner)) == (2, 2)
+
+
+def formulas():
+    for cls in RULES:
+        for part in inspect.cleandoc(cls.__doc__).split(".. math::")[1:]:
+            lines = takewhile(lambda line: not line or line.startswith(" "), part.split("\n"))
+            yield cls.__name__, "\n".join(lines).strip()
+
+
+@pytest.mark.parametrize(("name", "latex"), list(formulas()))
+def test_formulas_of_the_rules(mathml, name, latex):
+    text = "".join(ElementTree.fromstring(mathml.displayed(latex)).itertext())
+    assert text
+    assert not re.search(r"[\\&{}]", text), text
 
 
 # ---------------------------------------------------------------- the numbers of other libraries
@@ -165,7 +224,7 @@ def test_comments_become_what_they_name():
     commands = replaced("<!-- help of commands -->\n")
     for command in COMMANDS:
         assert f"## fastoptim {command.__name__.rpartition('.')[2]}\n" in commands
-    assert "Rosenbrock" not in commands
+    assert replaced("[a](../../bench/README.md)\n") == "[a](../made/bench.md)\n"
     with pytest.raises(LookupError, match="<!-- equivalent --> is not known; there are equiv"):
         replaced("<!-- equivalent: Optax -->\n")
 
@@ -198,12 +257,13 @@ def test_the_empty_line_before_a_fence_is_doctests():
         ("[a](../setup.py)", "[a](../setup.py)"),
         ("[a](../bench/README.md)", "[a](made/bench.md)"),
         ("[a](../CONTRIBUTING.md#to-add-a-rule)", "[a](made/contributing.md#to-add-a-rule)"),
+        ("[a](../README.md)", "[a](index.md)"),
         ("[`a`](../examples/word2vec)", "[`a`](made/word2vec.md)"),
         ("[a](../examples/c_api)", "a"),
         ("[a](https://example.org/b)", "[a](https://example.org/b)"),
         ("[a](#b)", "[a](#b)"),
         ("[a](no-such-page.md)", "[a](no-such-page.md)"),
-        ("![a](../setup.py)", "![a](../setup.py)"),
+        ("![a](../README.md)", "![a](../README.md)"),
     ],
 )
 def test_links_out_of_the_folder(link, expected):
@@ -214,7 +274,7 @@ def test_links_of_a_page_made_of_a_file_elsewhere():
     text = "[a](docs/rules.md) [b](../README.md) [c](CHANGELOG.md)"
     page = DOCS / "made" / "contributing.md"
     assert links.rewrite(text.replace("../", ""), ROOT, page) == (
-        "[a](../rules.md) [b](../../README.md) [c](changelog.md)"
+        "[a](../rules.md) [b](../index.md) [c](changelog.md)"
     )
 
 

@@ -209,6 +209,23 @@ def test_memory_that_fn_uses_again():
     assert list(trace.gradient_norms) == [16, 8, 4]
 
 
+def test_memory_that_fn_uses_again_with_a_gradient_from_the_step_before():
+    grads = {"x": np.empty(1)}
+
+    def same(p):
+        grads["x"][0] = p["x"][0] ** 3
+        return float(p["x"][0]), grads
+
+    def new(p):
+        return float(p["x"][0]), {"x": p["x"] ** 3}
+
+    norms = [
+        fo.trace(fo.RK45(rtol=1e-6, deterministic=True), {"x": np.ones(1)}, fn, 4).gradient_norms
+        for fn in (same, new)
+    ]
+    assert_same_array(*norms, "gradient_norms")
+
+
 def test_zeroed_gradients_are_measured_before():
     trace = fo.trace(fo.SGD(lr=0.25, zero_grads=True), {"x": np.array(8.0)}, square, steps=1)
     assert list(trace.gradient_norms) == [16, 8]

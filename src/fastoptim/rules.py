@@ -516,6 +516,9 @@ class FTRL(Optimizer):
     As in Keras with learning_rate_power −0.5, the paper's. p is a function of z and h alone, so the
     parameters before the first update count only through `initial`. They usually start at 0.
 
+    With initial, l1, l2 and beta all 0, p becomes infinite where g is not 0 and g² is: in float32
+    below 2.6e-23, as a saturated softmax gives it. A beta such as 1e-6 prevents that.
+
     References
     ----------
     H. B. McMahan et al., "Ad click prediction: a view from the trenches", ACM SIGKDD (2013),

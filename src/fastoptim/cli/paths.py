@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def run(arguments: Namespace) -> int:
     picture = target(arguments.output)
 
     traces = {}
-    for given in chosen:
+    for given in progress(chosen):
         one = given if given.has_rate else suited(given, problem, start, arguments.steps)
         try:
             traces[str(one)] = follow(one, problem, start, arguments.steps)
@@ -114,6 +115,16 @@ def run(arguments: Namespace) -> int:
     else:
         print("\n".join([*table(traces), f"Picture: {picture}"]))
     return 0
+
+
+def progress(rules: list[Rule]) -> Iterable[Rule]:
+    """Return rules that show how many are done: on a terminal, with tqdm, if it takes long."""
+    try:
+        from tqdm import tqdm
+    except ImportError:  # the extra "plot" does not ask for it
+        return rules
+    bar: Iterable[Rule] = tqdm(rules, unit="rule", leave=False, disable=None, delay=2)
+    return bar
 
 
 def with_rates(rules: list[Rule], lr: float | None) -> list[Rule]:

@@ -1,6 +1,8 @@
 """The pictures in their order, and what drawing one gives."""
 
 import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +10,23 @@ from types import ModuleType
 
 NAMES = (
     "rates",
+    "friction",
+    "ramp",
+    "changed_rate",
+    "rules_valley",
+    "rules_rosenbrock",
+    "rules_bowl",
+    "lookahead",
+    "flow",
+    "speedup",
+    "soft_batch",
+    "two_minima",
+    "step_sizes",
+    "falling_rate",
+    "bias_correction",
+    "reddi",
+    "digits",
+    "digits_flow",
 )
 
 
@@ -31,10 +50,14 @@ def draw(name: str, folder: Path) -> Drawn:
     if hasattr(module, "animate"):
         files.append(f"{name}.gif")
         module.animate().save(folder / files[1], writer="pillow", dpi=80)
+    return Drawn(name, *words(module, numbers), code(module), tuple(files))
+
+
+def words(module: ModuleType, numbers: Mapping[str, object]) -> tuple[str, str]:
+    """Return the title and the caption of a picture; numbers get the minus sign of the formulas."""
     title, _, text = inspect.cleandoc(module.__doc__ or "").partition("\n")
-    return Drawn(
-        name, title.removesuffix("."), text.strip().format(**numbers), code(module), tuple(files)
-    )
+    caption = text.strip().format(**numbers)
+    return title.removesuffix("."), re.sub(r"(?<!\w)-(?=\d)", "−", caption)
 
 
 def code(module: ModuleType) -> str:

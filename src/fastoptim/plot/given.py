@@ -12,6 +12,8 @@ from fastoptim.tracing import Trace, in_form
 Traces = Trace | Sequence[Trace] | Mapping[str, Trace]
 Points = NDArray[np.float64]
 
+LARGEST = 1e307  # coordinate of a window; the width must be a number, too
+
 
 def labelled(traces: Any) -> list[tuple[str, Any]]:
     """Return labels with what they belong to; those of a list of traces are their names."""
@@ -155,8 +157,10 @@ def window_around(
     begun = begun[np.isfinite(begun)]
     if len(known) and len(begun):
         lowest = known.min()
-        at = at[found <= lowest + 10 * (begun.max() - lowest)]
+        with np.errstate(over="ignore"):
+            at = at[found <= lowest + 10 * (begun.max() - lowest)]
     at = np.concatenate([at, starts, np.reshape(further, (-1, at.shape[1]))])
+    at = np.clip(at, -LARGEST, LARGEST)
     low, high = at.min(axis=0), at.max(axis=0)
     room = 0.08 * (high - low)
     room[room == 0] = np.maximum(1.0, np.abs(high))[room == 0]

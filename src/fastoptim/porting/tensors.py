@@ -8,6 +8,10 @@ HINTS = {
     "tensorflow": "; keep parameters as NumPy arrays, since .numpy() of a TensorFlow tensor is a "
     "copy: x.numpy() once for a parameter, and for each gradient",
 }
+HINTS["cupy"] = (
+    " of CuPy, which is on a GPU; updates run on the CPU: keep parameters as NumPy arrays, since "
+    "x.get() is a copy: x.get() once for a parameter, and for each gradient"
+)
 HINTS["jaxlib"] = HINTS["jax"]
 
 

@@ -1,0 +1,109 @@
+"""All rules on one function, side by side: still and moving, for the pictures ``rules_*``."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastoptim import plot
+from fastoptim.plot.given import losses_at, points
+from fastoptim.plot.paths import contours
+from fastoptim.plot.style import style
+from fastoptim.tracing import Trace
+
+if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.figure import Figure
+
+Groups = Mapping[str, Mapping[str, Trace]]
+Window = tuple[tuple[float, float], tuple[float, float]]
+
+FRAMES = 40
+STILL = 8  # frames at the end in which nothing moves, before it begins again
+TAIL = 4  # frames
+LAST = 10  # heights
+
+
+def highest(trace: Trace) -> float:
+    """Return the highest of the last ten heights.
+
+    The last one alone may be low by luck, where a path crosses a minimum without coming to rest.
+    """
+    assert trace.losses is not None
+    return float(trace.losses[-LAST:].max())
+
+
+def still(fn: Any, groups: Groups, window: Window) -> "Figure":
+    """Return a figure with a panel for each path, and a row of them for each group."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 9.6), layout="constrained")
+    columns = max(map(len, groups.values()))
+    panels = figure.subplots(len(groups), columns, sharex=True, sharey=True)
+    for row, group in zip(panels, groups.values(), strict=True):
+        for ax, (label, trace) in zip(row, group.items(), strict=True):
+            plot.paths(fn, trace, ax=ax, window=window, grid=50, legend=False)
+            height = highest(trace)
+            shown = f"{height:,.0f}" if height >= 100 else f"{height:.2g}"
+            ax.set_title(f"{label}\nf ≤ {shown}", fontsize="medium")
+            ax.label_outer()
+    return figure
+
+
+def moving(fn: Any, groups: Groups, window: Window, legend: str) -> "FuncAnimation":
+    """Return paths as moving points with short tails, in a panel for each of four groups.
+
+    Where points of a panel coincide, the later one is smaller and lies on top. A point outside the
+    window is not seen. `legend` is a place where no path comes, such as "upper left".
+    """
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6.8), dpi=80, layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    traces = [trace for group in groups.values() for trace in group.values()]
+    x, y = (np.linspace(*limits, 100) for limits in window)
+    over = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    z = losses_at(fn, over, traces[0]).reshape(len(y), len(x))
+    lines = []
+    for ax, (title, group) in zip(panels.flat, groups.items(), strict=True):
+        contours(ax, x, y, z)
+        ax.plot(*np.transpose(fn.minima), "*", color="white", markeredgecolor="black", ms=13)
+        for k, (label, trace) in enumerate(group.items()):
+            look = style(k) | {"linestyle": "-", "markersize": 16 - 3.5 * k}
+            (line,) = ax.plot([], [], label=label, markevery=[-1], zorder=4 + k, **look)
+            lines.append((line, points(trace)))
+        ax.set_title(title)
+        ax.set_xlim(*window[0])
+        ax.set_ylim(*window[1])
+        ax.legend(fontsize="small", handlelength=1, labelspacing=0.7, loc=legend)
+    heading = figure.suptitle(" ")
+    freeze(figure, {heading, *(line for line, _ in lines)})
+    steps = max(trace.steps for trace in traces)
+    every = -(-steps // FRAMES)
+
+    def show(frame: int) -> list[Any]:
+        step = min(frame * every, steps)
+        heading.set_text(f"step {step}")
+        for line, at in lines:
+            line.set_data(*at[max(0, step - TAIL * every) : step + 1].T)
+        return [heading, *(line for line, _ in lines)]
+
+    return FuncAnimation(figure, show, frames=-(-steps // every) + 1 + STILL, interval=120)
+
+
+def freeze(figure: "Figure", moving: set[Any]) -> None:
+    """Put a picture in place of all that does not move, as drawing it takes most of the time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    background = np.array(canvas.buffer_rgba())
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_axis_off()
+        for artist in ax.get_children():
+            artist.set_visible(artist in moving)
+    behind = figure.add_axes((0, 0, 1, 1), zorder=-1)
+    behind.imshow(background, aspect="auto", interpolation="nearest")
+    behind.set_axis_off()
