@@ -283,7 +283,7 @@ def test_soft_batches_and_methods_keep_it(through, tmp_path):
 def test_a_copy_keeps_who_shares():
     rate = told(new())
     opt = fo.SGD(lr=rate)
-    twin, of_twin, plain = copy.deepcopy((opt, rate, s.linear(0, 1, 2)))
+    twin, of_twin = copy.deepcopy((opt, rate))
     assert twin.lr is of_twin
     assert of_twin is not rate
     steady = s.linear(0.1, 0.2, 3)

@@ -11,7 +11,7 @@ import fastoptim as fo
 from fastoptim import schedules as s
 
 pytest.importorskip("matplotlib")
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.figure import Figure
 
 RATE = s.cosine_decay(0.1, 30)
 

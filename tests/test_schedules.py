@@ -81,7 +81,9 @@ def test_all_names_are_covered():
 
 
 @every_schedule
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]
+)
 def test_copies_are_equal(schedule, again):
     twin = again(schedule)
     assert twin == schedule

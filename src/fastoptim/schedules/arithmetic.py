@@ -72,7 +72,8 @@ class Schedule:
         told = observers(self)
         if not told:
             raise TypeError(f"{self!r} has no plateau in it, so no loss can be observed")
-        return any([one.observe(loss) for one in told])
+        fell = [one.observe(loss) for one in told]  # each is told, whatever the others do
+        return any(fell)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

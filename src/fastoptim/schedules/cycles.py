@@ -115,9 +115,9 @@ class piecewise_interpolate(Schedule):
 
     Notes
     -----
-    Optax' ``piecewise_interpolate_schedule(shape, init, {boundary: factor})`` with the numbers in
-    place of factors. So its ``linear_onecycle_schedule(n, peak)`` is ``piecewise_interpolate([peak /
-    25, peak, peak / 25, peak / 25e4], [int(0.3 * n), int(0.85 * n), n])``, and its
+    Optax' ``piecewise_interpolate_schedule(shape, init, {boundary: factor})`` with numbers in place
+    of factors. So its ``linear_onecycle_schedule(n, peak)`` is ``piecewise_interpolate([peak / 25,
+    peak, peak / 25, peak / 25e4], [int(0.3 * n), int(0.85 * n), n])``, and its
     ``cosine_onecycle_schedule(n, peak)`` is ``piecewise_interpolate([peak / 25, peak, peak / 25e4],
     [int(0.3 * n), n], "cosine")``.
 

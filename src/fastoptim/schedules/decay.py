@@ -273,7 +273,8 @@ class cosine_decay(Schedule):
 class polynomial_decay(Schedule):
     r"""A power of what is left of the way from `start` to `stop`, reached after `steps` and kept.
 
-    .. math:: f(t) = stop + (start - stop) \left(1 - \frac{t}{steps}\right)^{power}, \quad t \le steps
+    .. math:: f(t) = stop + (start - stop) \left(1 - \frac{t}{steps}\right)^{power},
+        \quad t \le steps
 
     Parameters
     ----------

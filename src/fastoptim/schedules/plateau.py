@@ -122,12 +122,12 @@ class plateau(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.value is None:
+        if vars(self)["value"] is None:
             object.__setattr__(self, "value", self.start)
-        for name, high in (("stop", self.start), ("value", self.start)):
-            if getattr(self, name) > high:
+        for name in ("stop", "value"):
+            if getattr(self, name) > self.start:
                 raise ValueError(
-                    f"{name} must be at most start={high}, got {getattr(self, name)}"
+                    f"{name} must be at most start={self.start}, got {getattr(self, name)}"
                 )
         if self.gathered >= self.every:
             raise ValueError(
