@@ -132,6 +132,11 @@ def test_its_past_is_compared_shown_and_copied():
     assert rate != fresh
     assert hash(rate) == hash(fresh)
     assert eval(repr(rate), vars(s)) == rate
+    assert repr(new()) == (
+        "plateau(start=0.5, factor=0.5, patience=1, rtol=0.0001, atol=0.0, cooldown=1, stop=0.0, "
+        "mode='min', every=1)"
+    )
+    assert repr(rate) == repr(new())[:-1] + ", value=0.125, best=3.9, cooling=1)"
     for twin in (copy.copy(rate), copy.deepcopy(rate), pickle.loads(pickle.dumps(rate))):
         assert twin == rate
         told(twin)

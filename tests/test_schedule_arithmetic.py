@@ -23,6 +23,7 @@ UP, DOWN = s.linear(0.1, 0.7, 9), s.cosine_decay(0.9, 8, 0.3)
         (0.3 + UP, lambda a, b: 0.3 + a),
         (UP - 0.3, lambda a, b: a - 0.3),
         (1 - UP, lambda a, b: 1 - a),
+        ((UP + 0.3) * 0.7 - 0.1, lambda a, b: (a + 0.3) * 0.7 - 0.1),
         (UP + DOWN, lambda a, b: a + b),
         (UP - DOWN, lambda a, b: a - b),
         (UP * DOWN, lambda a, b: a * b),

@@ -271,7 +271,9 @@ def test_steps_are_whole(make, name):
             lambda: s.cyclic(0, 1, 1, shape="exp_range", rate=1.5), ValueError,
             "rate must be in (0, 1], got 1.5",
         ),
-        (lambda: s.join(0.1, []), TypeError, "schedules must be a sequence"),
+        (lambda: s.one_cycle(1e308, 10, div=0.1), ValueError, "peak / div and peak / div / fi"),
+        (lambda: s.one_cycle(1e9, 10, final_div=1e-308), ValueError, "peak / div and peak / div /"),
+        (lambda: s.join(0.1, []), TypeError, "schedules must be a sequence of schedules, got 0.1"),
         (
             lambda: s.join([0.1, 0.2], [2, 3]), ValueError,
             "schedules must be one more than boundaries, got 2 schedules and 2 boundaries",

@@ -32,10 +32,10 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def sequence(name: str, value: object) -> tuple[Any, ...]:
+def sequence(name: str, value: object, of: str = "numbers") -> tuple[Any, ...]:
     """Return the items of a list, tuple or array, or say that it is not a sequence."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
+        raise TypeError(f"{name} must be a sequence of {of}, got {value!r}")
     return tuple(value)
 
 

@@ -118,7 +118,8 @@ class combined(Schedule):
         """Return the number after `step` completed updates."""
         left = float(self.left(step)) if callable(self.left) else self.left
         right = float(self.right(step)) if callable(self.right) else self.right
-        return float(OPERATORS[self.operator](left, right))
+        value: float = OPERATORS[self.operator](left, right)
+        return value
 
     def __repr__(self) -> str:
         return f"({self.left!r} {self.operator} {self.right!r})"

@@ -131,7 +131,10 @@ class join(Schedule):
     schedules: tuple[Callable[[int], Any], ...]
     boundaries: tuple[int, ...]
 
-    checks: ClassVar = {"schedules": sequence, "boundaries": sequence}
+    checks: ClassVar = {
+        "schedules": lambda name, value: sequence(name, value, "schedules"),
+        "boundaries": sequence,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,7 +19,7 @@ def seen(default: Any) -> Any:
     return dataclasses.field(default=default, kw_only=True, hash=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class plateau(Schedule):
     r"""Multiplied by `factor` when the loss has stopped falling, however many updates that takes.
 
@@ -138,6 +138,16 @@ class plateau(Schedule):
         """Return the number now, which does not depend on the step."""
         return self.value
 
+    def __repr__(self) -> str:
+        fresh = {"value": self.start}
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if not field.kw_only
+            or getattr(self, field.name) != fresh.get(field.name, field.default)
+        ]
+        return f"plateau({', '.join(shown)})"
+
     def observe(self, loss: Any) -> bool:
         """Tell a loss, once it is known: that of an epoch, say, or with `every` that of a batch.
 
@@ -158,11 +168,9 @@ class plateau(Schedule):
         """
         x = number_of(loss)
         gathered, before = self.gathered + 1, self.mean
-        if before is None or not math.isfinite(x):
+        mean = None if before is None else (self.gathered * before + x) / gathered
+        if mean is not None and not math.isfinite(mean):
             mean = None
-        else:
-            mean = (self.gathered * before + x) / gathered
-            mean = mean if math.isfinite(mean) else None
         if gathered < self.every:
             vars(self).update(gathered=gathered, mean=mean)
             return False
