@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastoptim as fo
 from fastoptim import schedules as s
 
 CLOSE = {"rel": 1e-12, "abs": 1e-15}
@@ -323,3 +324,33 @@ def test_plateau_equals_optax(given, every, optax):
         scale, state = update(state, loss)
         assert ours(step) == pytest.approx(0.1 * float(scale[0]), rel=1e-12, abs=0), step
     assert fell
+
+
+# ---------------------------------------------------------------- a whole training
+
+
+RULES = {
+    "Adam": (
+        lambda lr, m: fo.Adam(lr, m, eps=1e-8, eps_corrected=True), lambda t, p: t.optim.Adam(p)
+    ),
+    "SGD with momentum": (
+        lambda lr, m: fo.HeavyBall(lr, m), lambda t, p: t.optim.SGD(p, momentum=0.9)
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), RULES.values(), ids=RULES)
+def test_training_through_one_cycle_of_rate_and_momentum_equals_torch(ours, theirs):
+    torch = pytest.importorskip("torch")
+    rate = s.one_cycle(0.1, 40)
+    opt, params = ours(rate, rate.momentum()), {"x": np.linspace(-1, 2, 9)}
+    p = torch.nn.Parameter(torch.from_numpy(params["x"].copy()))
+    other = theirs(torch, [p])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(other, 0.1, 40)
+    for _ in range(40):
+        g = params["x"] ** 3 + 0.1
+        opt.update(params, {"x": g})
+        p.grad = torch.from_numpy(g)
+        other.step()
+        schedule.step()
+        assert params["x"] == pytest.approx(p.detach().numpy(), rel=1e-12, abs=1e-13)
