@@ -6,9 +6,11 @@ import math
 import pickle
 import re
 import warnings
+from itertools import count
 
 import numpy as np
 import pytest
+from test_interrupts import Interrupt
 
 import fastoptim as fo
 from fastoptim import schedules as s
@@ -410,3 +412,41 @@ def test_other_arguments_after_loading():
     opt.load_state_dict(state_of(told(new())))
     opt.lr = dataclasses.replace(opt.lr, patience=7)
     assert (opt.lr.patience, opt.lr.value, opt.lr.best) == (7, 0.125, 3.9)
+
+
+# ---------------------------------------------------------------- interrupts
+
+
+def at_every_line(make, function, state):
+    """Interrupt a function at each of its lines; it did all, or nothing."""
+    for n in count():
+        thing = make()
+        before = state(thing)
+        interrupt = Interrupt(n)
+        interrupt.during(function, thing)
+        if not interrupt.raised:
+            break
+        assert state(thing) in (before, after(make, function, state))
+    assert n > 3
+
+
+def after(make, function, state):
+    thing = make()
+    function(thing)
+    return state(thing)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_interrupted_observation(every, no_collection):
+    at_every_line(
+        lambda: told(new(every=every), PAST[:3]), lambda rate: rate.observe(9.0), repr
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: fo.SGD(lr=new()), lambda: fo.Heun(new() * 2)])
+def test_an_interrupted_load(make, no_collection):
+    trained = make()
+    told(trained.lr)
+    trained.step({"x": np.ones(2)}, lambda p: p)
+    saved = trained.state_dict()
+    at_every_line(make, lambda opt: opt.load_state_dict(saved), lambda opt: (opt.iter, repr(opt)))
