@@ -436,10 +436,10 @@ def after(make, function, state):
     return state(thing)
 
 
-@pytest.mark.parametrize("every", [1, 2])
-def test_an_interrupted_observation(every, no_collection):
+@pytest.mark.parametrize(("every", "before"), [(1, 3), (2, 2), (2, 3)])
+def test_an_interrupted_observation(every, before, no_collection):
     at_every_line(
-        lambda: told(new(every=every), PAST[:3]), lambda rate: rate.observe(9.0), repr
+        lambda: told(new(every=every), PAST[:before]), lambda rate: rate.observe(9.0), repr
     )
 
 
