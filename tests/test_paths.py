@@ -154,14 +154,16 @@ def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path, capsys, 
 # ---------------------------------------------------------------- the rate where none is given
 
 
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "Adam", "Heun"])
-def test_the_rate_is_the_smallest_that_does_about_as_well_as_the_best(name):
-    valley = fo.problems.valley
-    chosen = dict(command.suited(rules.rule(name), valley, (180.0, 90.0), 50).options)["lr"]
+@pytest.mark.parametrize("problem", [fo.problems.valley, fo.problems.rosenbrock])
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "AdaGrad", "Heun"])
+def test_the_rate_is_the_smallest_that_does_about_as_well_as_the_best(name, problem):
+    """Of those with which the loss is never above that at the start."""
+    start = tuple(problem.first.values())
+    chosen = dict(command.suited(rules.rule(name), problem, start, 50).options)["lr"]
     assert chosen in command.RATES
     downs = {}
     for lr in command.RATES:
-        losses = fo.trace(getattr(fo, name)(lr=lr), valley.start(), valley, steps=50).losses
+        losses = fo.trace(getattr(fo, name)(lr=lr), problem.start(), problem, steps=50).losses
         if max(losses) <= losses[0]:
             downs[lr] = losses[0] - losses[-1]
     assert chosen == min(lr for lr, down in downs.items() if down >= 0.99 * max(downs.values()))

@@ -186,6 +186,7 @@ def test_positions_that_are_not_finite_are_left_out(bad):
     ax = paths(VALLEY, {"given": trace}, new_axes())
     x = drawn(ax)["given"].get_xdata()
     assert list(x[[0, 1, 3, 4]]) == [2, 1, 0.5, 0.25]
+    assert 1e4 < abs(x[2]) < 1e5 if np.isfinite(bad) else np.isnan(x[2])  # what can be rendered
     assert ax.get_xlim() == pytest.approx((-0.16, 2.16))
     ax.figure.savefig(io.BytesIO())
 
@@ -248,6 +249,19 @@ def test_curve_puts_the_path_on_the_function():
     assert len(heights) == 400
     assert np.array_equal(drawn(ax)["start"].get_xydata(), [[3, trace.losses[0]]])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("w", "loss")
+    room = 0.06 * (max(heights) - min(heights))
+    assert ax.get_ylim() == pytest.approx((min(heights) - room, max(heights) + room))
+
+
+def test_curve_of_losses_that_are_not_finite():
+    def fn(params):
+        with np.errstate(all="ignore"):
+            return 1 / params["w"], {"w": np.array(1.0)}
+
+    trace = fo.trace(fo.SGD(lr=1.0), {"w": np.array(1.0)}, fn, 2)  # 1, 0, −1
+    ax = fo.plot.curve(fn, {"SGD": trace}, new_axes(), window=(-2, 2))
+    assert list(np.isfinite(drawn(ax)["SGD"].get_xdata())) == [True, False, True]
+    ax.figure.savefig(io.BytesIO())
 
 
 def test_curve_of_a_path_that_leaves():
@@ -285,6 +299,11 @@ def test_losses_of_traces_and_of_numbers():
     assert np.isnan(lines["given"].get_ydata()[2:4]).all()
     assert list(drawn(fo.plot.losses(trace, new_axes()))) == [trace.name]
     assert list(drawn(fo.plot.losses([trace], new_axes()))) == [trace.name]
+
+
+def test_lines_that_coincide_are_both_seen():
+    ax = fo.plot.losses({"a": [1.0] * 32, "b": [1.0] * 32}, new_axes())
+    assert [line.get_markevery() for line in ax.get_lines()] == [(0, 4), (2, 4)]
 
 
 def test_losses_after_epochs():

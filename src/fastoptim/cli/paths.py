@@ -93,14 +93,18 @@ def run(arguments: Namespace) -> int:
     start = arguments.start or tuple(problem.first.values())
     try:
         problem.start(*start)
-        chosen = with_rates(arguments.rule or list(map(rule, DEFAULT)), arguments.lr)
-    except (TypeError, ValueError) as refusal:
+    except ValueError as refusal:
         raise Refused(refusal) from None
     picture = target(arguments.output)
 
     traces = {}
-    for given in progress(chosen):
-        one = given if given.has_rate else suited(given, problem, start, arguments.steps)
+    for given in progress(arguments.rule or list(map(rule, DEFAULT))):
+        if given.has_rate:
+            one = given
+        elif arguments.lr is not None:
+            one = given.with_rate(arguments.lr)
+        else:
+            one = suited(given, problem, start, arguments.steps)
         try:
             traces[str(one)] = follow(one, problem, start, arguments.steps)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as refusal:
@@ -125,14 +129,6 @@ def progress(rules: list[Rule]) -> Iterable[Rule]:
         return rules
     bar: Iterable[Rule] = tqdm(rules, unit="rule", leave=False, disable=None, delay=2)
     return bar
-
-
-def with_rates(rules: list[Rule], lr: float | None) -> list[Rule]:
-    """Return each rule once, with a rate, if there is one, for those that have none."""
-    rated = [one if lr is None or one.has_rate else one.with_rate(lr) for one in rules]
-    for one in rated:
-        one.build()  # a rate that is none is refused here
-    return list(dict.fromkeys(rated))
 
 
 def target(output: Path) -> Path:
