@@ -39,5 +39,6 @@ sdist: .venv/installed
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist demo docs/_build docs/made docs/rules src/fastoptim.egg-info
+	rm -rf .venv build dist demo gallery paths bench/bench.json bench/*.png docs/_build docs/made docs/rules
+	rm -rf src/fastoptim.egg-info
 	find src -name "*.c" -delete -o -name "*.so" -delete

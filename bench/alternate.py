@@ -3,21 +3,20 @@
 from statistics import median
 from time import perf_counter
 
+from fastoptim.bench.turns import turn
+
 
 def medians(everyone, benchmark, seconds=4.0, fewest=5):
     """Return the median seconds of each contestant, name → seconds, from alternating rounds.
 
-    Each is called twice in its turn and the second call counts: its arrays are in cache as far as
+    The first call of a turn does not count: with the second, its arrays are in cache as far as
     they fit and its threads are awake, which is the state of a training loop.
     """
     times = {c.name: [] for c in everyone}
 
     def one_round():
         for c in everyone:
-            c.call()
-            start = perf_counter()
-            c.call()
-            times[c.name].append(perf_counter() - start)
+            times[c.name] += turn(c, perf_counter, seconds=0.0, settle=0.0)
 
     start = perf_counter()
     one_round()

@@ -4,16 +4,13 @@ fn returns arrays that are there already, so what is timed is the method alone: 
 the error's norm, the step's control. Contestants take turns; the table gives medians.
 """
 
-from statistics import median
-from time import perf_counter
-
 import numpy as np
 import pytest
-from cases import arrays
+from alternate import medians
+from cases import Contestant, arrays
 
 import fastoptim as fo
 
-SECONDS = 4.0  # of rounds per case
 CASES = {"RK45, 1 array of 1 M": [(1_000_000,)], "RK45, 10 arrays of 100,000": [(100_000,)] * 10}
 RTOL, ATOL = 1e-3, 1e-6
 A = (
@@ -130,21 +127,4 @@ def test_rk45(title, benchmark, table):
         "NumPy listing": contestant(Listing(1e-3), shapes, one),
         "NumPy out=": contestant(WithOut(1e-3), shapes, one),
     }
-    times = {name: [] for name in everyone}
-
-    def one_round():
-        for name, call in everyone.items():
-            call()  # its arrays into the cache, its threads awake
-            start = perf_counter()
-            call()
-            times[name].append(perf_counter() - start)
-
-    start = perf_counter()
-    one_round()
-    rounds = max(5, min(2000, int(SECONDS / (perf_counter() - start))))
-    for seen in times.values():
-        seen.clear()
-    benchmark.pedantic(one_round, rounds=rounds, warmup_rounds=2)
-    medians = {name: median(seen) for name, seen in times.items()}
-    benchmark.extra_info["median seconds"] = medians
-    table.append((title, medians))
+    table.append((title, medians([Contestant(*one) for one in everyone.items()], benchmark)))

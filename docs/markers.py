@@ -20,7 +20,6 @@ from fastoptim.cli.main import parser
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-CONTENTS = re.compile(r"(```\{toctree\}\n(?::.*\n)+\n)((?:\S.*\n)+?)(```)")
 MARKER = re.compile(r"^<!-- ([a-z ]+?)(?:: (.+))? -->$", re.MULTILINE)
 
 # doctest wants an empty line after what is printed; a reader does not
@@ -32,17 +31,9 @@ def replace(app: object, page: str, source: list[str]) -> None:
     path = (HERE / page).with_suffix(".md")
     if path.relative_to(HERE).as_posix() in links.PAGES.values():
         return      # links.py has made it of a file that is not for the site alone
-    text = CONTENTS.sub(lambda found: found[1] + there(found[2]) + found[3], source[0])
-    text = links.rewrite(text, path.parent, path)
+    text = links.rewrite(source[0], path.parent, path)
     text = MARKER.sub(lambda found: made(*found.groups("")) + "\n", text)
     source[0] = LAST_LINE.sub(r"\1", text)
-
-
-def there(pages: str) -> str:
-    """Return those of a list of pages that are there; of a page in no list Sphinx complains."""
-    return "".join(
-        f"{page}\n" for page in pages.splitlines() if (HERE / page).with_suffix(".md").exists()
-    )
 
 
 def made(what: str, of: str) -> str:

@@ -9,6 +9,7 @@ from helpers import CLASSES
 
 import fastoptim
 from fastoptim import listings
+from fastoptim.bench.quiet import Company
 from fastoptim.cli import main as cli
 from fastoptim.demo import data as demo_data
 from fastoptim.demo import methods as demo_methods
@@ -333,3 +334,51 @@ def test_whose_threads_products_run_on(tmp_path, capsys, monkeypatch):
     own = "products on threads of their own"
     assert f"{own} (share_threads says why)" in run(capsys, tmp_path, "--rules", "SGD")[1]
     assert f"{own}\n" in run(capsys, tmp_path, "--rules", "SGD", "--own-threads")[1]
+
+
+def trained(times, listing=None):
+    """A training whose steps took so long, and its listing's."""
+    runs = [
+        None if seconds is None
+        else demo.Run(None, {}, step_seconds=seconds, update_seconds=[t / 2 for t in seconds])
+        for seconds in (times, listing)
+    ]
+    return demo.Training("Adam", *runs)
+
+
+STEADY, QUIET = [9.0] * 7 + [1.0, 1.05] * 40, Company(0.0, 2, 2)  # the first 7 are left over
+
+
+@pytest.mark.parametrize(
+    ("training", "company", "lines"),
+    [
+        (trained(STEADY), QUIET, []),
+        (trained(STEADY, STEADY), QUIET, []),
+        (trained(STEADY, STEADY), Company(None, 2, 2), []),
+        (
+            trained(STEADY, [1.0] * 40 + [44.0] * 40), QUIET,
+            ["Times not to be trusted, since they changed on the way:",
+             "  Adam: step with NumPy, update with NumPy"],
+        ),
+        (
+            trained([1.0] * 40 + [1.2] * 40), QUIET,
+            ["Times not to be trusted, since they changed on the way:",
+             "  Adam: step with fastoptim, update with fastoptim"],
+        ),
+        (
+            trained(STEADY), Company(0.93, 2, 2),
+            ["The machine was not quiet: other programs kept 0.9 of 2 processors busy.",
+             "None of these times is to be trusted."],
+        ),
+        (trained([1.0] * 12), QUIET, ["12 steps are too few for times to be trusted."]),
+    ],
+)
+def test_times_that_are_not_to_be_trusted(training, company, lines):
+    assert demo.caveats([training], company) == lines
+
+
+@pytest.mark.usefixtures("simple_gradients", "no_picture")
+def test_the_table_says_that_the_machine_was_not_quiet(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo.Watch, "company", lambda watch: Company(1.5, 2, 2))
+    _, out, _ = run(capsys, tmp_path, "--rules", "SGD")
+    assert "The machine was not quiet: other programs kept 1.5 of 2 processors busy.\n" in out

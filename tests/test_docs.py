@@ -126,7 +126,11 @@ def test_links_lead_to_files(page, link):
 
 # ---------------------------------------------------------------- the README in Chinese
 
-LANGUAGES = PAGES["README.md"], (ROOT / "README.zh-CN.md").read_text("utf-8")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+LANGUAGES = [
+    COMMENT.sub("", text)
+    for text in (PAGES["README.md"], (ROOT / "README.zh-CN.md").read_text("utf-8"))
+]
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^ {4}\S.*\n)+", re.MULTILINE)
 TARGET = re.compile(r"\]\(([^)]+)\)")

@@ -239,12 +239,6 @@ def test_every_comment_of_the_pages_is_known():
     assert ("way of an update", "how-built.md") in found
 
 
-def test_a_page_that_is_not_there_is_left_out_of_contents():
-    text = "```{toctree}\n:maxdepth: 1\n\nrules\nno-such-page\nmade/changelog\n```\n"
-    assert "no-such-page" not in replaced(text, "guide")
-    assert "rules\n" in replaced(text, "guide")
-
-
 def test_the_empty_line_before_a_fence_is_doctests():
     text = "```python\n>>> 1\n1\n\n```\n\n```text\na\n\n```\n"
     assert replaced(text) == "```python\n>>> 1\n1\n```\n\n```text\na\n\n```\n"

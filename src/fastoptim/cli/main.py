@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 import fastoptim
-from fastoptim.cli import completion, demo, gallery, info, inspect, paths
+from fastoptim.cli import bench, completion, demo, gallery, info, inspect, paths
 from fastoptim.cli.arguments import negative_joined
 from fastoptim.cli.refused import Refused
 
-COMMANDS = (demo, gallery, paths, info, inspect)
+COMMANDS = (demo, bench, gallery, paths, info, inspect)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,6 +18,9 @@ import numpy as np
 
 import fastoptim
 from fastoptim import listings
+from fastoptim.bench import bits
+from fastoptim.bench.figures import Figure, consecutive
+from fastoptim.bench.quiet import Company, Watch, in_words
 from fastoptim.demo import mlp, picture
 from fastoptim.demo.data import NETWORK, SEED, Curve, Data, digits, label, new_network, say
 from fastoptim.demo.methods import compare as compare_methods
@@ -90,18 +93,13 @@ class Training:
 def first_difference(ours: Run, theirs: Run) -> str:
     """Return the name of the first array whose bits differ, or an empty text.
 
-    A NaN equals any other: its payload has no meaning, and processors differ in it. The gradients
-    come first: if they differ, the BLAS library multiplied equal numbers to different products.
+    The gradients come first: if they differ, the BLAS library multiplied equal numbers to different
+    products.
     """
     pairs = {"grads": (ours.grads, theirs.grads), "params": (ours.params, theirs.params)}
     for slot in ours.optimizer.kernels[ours.optimizer.kernel]:
         pairs[slot] = getattr(ours.optimizer, slot), getattr(theirs.optimizer, slot)
-    for name, (a, b) in pairs.items():
-        for key in a:
-            same = a[key].view(np.uint32) == b[key].view(np.uint32)
-            if not same.all() and not (same | (np.isnan(a[key]) & np.isnan(b[key]))).all():
-                return f"{name}[{key!r}]"
-    return ""
+    return bits.first_difference(pairs)
 
 
 def train(name: str, epochs: int, data: Data, bar: Any) -> Training:
@@ -155,14 +153,49 @@ def row(training: Training, data: Data) -> str:
     )
 
 
+PARTS = 8       # of a training, whose medians must agree
+FEWEST = 5      # steps of a part
+APART = 0.1     # how far they may be apart: a step of 1 ms is less steady than a benchmark's turns
+
+
+def doubtful(training: Training) -> list[str]:
+    """Return the names of the times of a training that are not to be trusted."""
+    runs = {"NumPy": training.theirs, "fastoptim": training.ours}
+    found = []
+    for who, run in runs.items():
+        if run is None:
+            continue
+        for what, seconds in ("step", run.step_seconds), ("update", run.update_seconds):
+            few = len(seconds) < PARTS * FEWEST
+            if few or not Figure.of(consecutive(seconds, PARTS), APART).steady:
+                found.append(f"{what} with {who}")
+    return found
+
+
+def caveats(trainings: Sequence[Training], company: Company) -> list[str]:
+    """Return what a reader must know before quoting a time; nothing of a quiet, steady training."""
+    if not company.quiet:
+        return [
+            f"The machine was not quiet: {in_words(company)}.",
+            "None of these times is to be trusted.",
+        ]
+    steps = min(len(training.ours.step_seconds) for training in trainings)
+    if steps < PARTS * FEWEST:
+        return [f"{steps} steps are too few for times to be trusted."]
+    lines = [(training.name, doubtful(training)) for training in trainings]
+    texts = [f"  {name}: {', '.join(which)}" for name, which in lines if which]
+    return ["Times not to be trusted, since they changed on the way:", *texts] if texts else []
+
+
 def compare_rules(names: Sequence[str], epochs: int, output: Path, data: Data, bar: Any) -> int:
     """Train with each rule; print a table, draw the losses and return the exit status."""
-    trainings = []
+    trainings, watch = [], Watch()
     for name in names:
         bar.set_postfix_str(name)
         trainings.append(train(name, epochs, data, bar))
+    company = watch.company()
     bar.clear()
-    say(TABLE, *(row(training, data) for training in trainings))
+    say(TABLE, *(row(training, data) for training in trainings), *caveats(trainings, company))
     labels = {name: label(name, SETTINGS.get(name, {})) for name in names}
     more = [labels[name] for name in names if set(SETTINGS.get(name, {})) - {"lr"}]
     if more:

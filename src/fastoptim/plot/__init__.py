@@ -15,5 +15,6 @@ from fastoptim.plot.curve import curve
 from fastoptim.plot.losses import losses
 from fastoptim.plot.paths import paths
 from fastoptim.plot.schedule import schedule
+from fastoptim.plot.speed import speed
 
-__all__ = ["curve", "losses", "paths", "schedule"]
+__all__ = ["curve", "losses", "paths", "schedule", "speed"]
