@@ -29,6 +29,7 @@ from fastoptim.kernels.ode.workspace import MovingParams
 from fastoptim.ode import state as ode_state
 from fastoptim.ode.state import Progress
 from fastoptim.ode.tableaus import Tableau
+from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Check, Checked, Interval, checks_of, evaluate, hyper
 from fastoptim.optimizer.objective import Function, loss_and_grads
 
@@ -173,7 +174,8 @@ class RungeKutta(Checked):
         """Return all that the next step needs to go on: hyperparameters, `time`, `iter`, ….
 
         The parameters are not in it: save them beside it. A schedule is code and is not in it
-        either: its place holds None, and "schedules" its repr.
+        either: its place holds None, and "schedules" its repr. What a `schedules.plateau` has
+        observed is in it.
         """
         return ode_state.of(self)
 
@@ -188,15 +190,16 @@ class RungeKutta(Checked):
         Raises
         ------
         ValueError, TypeError
-            It is of another method or format, or a number is not what it may be. Nothing is
-            replaced then.
+            It is of another method or format, a number is not what it may be, or a plateau has
+            other arguments. Nothing is replaced then.
         RuntimeError
             A step of this object is not finished.
 
         Warns
         -----
         UserWarning
-            lr was a schedule when it was saved, and is not one here.
+            lr was a schedule when it was saved, and is not one here; or a plateau is missing on
+            either side.
         """
         ode_state.load(self, saved)
 
@@ -228,7 +231,8 @@ class RungeKutta(Checked):
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        twin = type(self)(**plateaus.copied(values, memo))
         ode_state.load(twin, ode_state.of(self))
         memo[id(self)] = twin
         return twin

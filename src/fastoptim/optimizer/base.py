@@ -14,7 +14,7 @@ from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
-from fastoptim.optimizer import state
+from fastoptim.optimizer import plateaus, state
 from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
@@ -430,7 +430,7 @@ class Optimizer(Checked):
 
         Hyperparameters, groups, `iter`, `skipped`, and for every key its step count, state and
         average. A schedule is code and is not in it: its place holds None, and "schedules" its
-        repr.
+        repr. What a `schedules.plateau` has observed is in it.
         """
         return self.engine.still(lambda: state.of(self, copy=True))
 
@@ -445,14 +445,16 @@ class Optimizer(Checked):
         Raises
         ------
         ValueError, KeyError, TypeError
-            It is of another rule, format or set of groups; a number is not what it may be; an array
-            has another shape or dtype than its parameter; or this optimizer already has
-            parameters and they are not the same. Nothing is replaced then.
+            It is of another rule, format or set of groups; a number is not what it may be; a
+            plateau has other arguments; an array has another shape or dtype than its parameter;
+            or this optimizer already has parameters and they are not the same. Nothing is replaced
+            then.
 
         Warns
         -----
         UserWarning
-            A hyperparameter was a schedule when it was saved, and is not one here.
+            A hyperparameter was a schedule when it was saved, and is not one here; or a plateau
+            is missing on either side.
         """
         state.load(self, saved)
 
@@ -489,7 +491,10 @@ class Optimizer(Checked):
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        twin = type(self)(**plateaus.copied(values, memo))
+        for group in twin.groups:
+            group._given.update(plateaus.copied(group._given, memo))
         self.engine.still(lambda: state.load(twin, state.of(self, copy=False)))
         memo[id(self)] = twin
         return twin

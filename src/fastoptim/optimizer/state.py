@@ -9,6 +9,7 @@ import numpy as np
 
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
+from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return hyperparameters, a schedule as None, and the schedules' reprs."""
+    """Return hyperparameters, a schedule as None, the schedules' reprs, and their plateaus."""
     return {
         "hyperparameters": {name: None if callable(v) else v for name, v in values.items()},
         "schedules": {name: repr(v) for name, v in values.items() if callable(v)},
+        **plateaus.saved_of(values),
     }
 
 
@@ -55,7 +57,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     clipped = whole({"clipped": 0, **saved}, "clipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
-    values, lost = merged(saved, present, checks, "")
+    values, seen, lost = merged(saved, present, checks, "")
     patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
     if patterns != [group.pattern for group in opt.groups]:
         raise ValueError(
@@ -69,9 +71,11 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
                 f"the state's group {group.pattern!r} sets {sorted(theirs['hyperparameters'])}, "
                 f"this optimizer's {sorted(group.hyperparameters)}"
             )
-        inside, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
+        inside, also, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
         of_groups.append(inside)
+        seen += also
         lost += gone
+    observed = plateaus.changes(seen)
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
     for line in lost:       # first: a filter may make a warning an error
@@ -79,6 +83,7 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
 
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
+    changes += observed
     opt.engine.restore(records, iter_, skipped, clipped, changes, source)
 
 
@@ -138,19 +143,27 @@ def whole(saved: Mapping[str, Any], name: str) -> int:
 
 def merged(
     saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Return hyperparameters to go on with, and what to warn of.
+) -> tuple[dict[str, Any], plateaus.Seen, list[str]]:
+    """Return hyperparameters to go on with, what plateaus have observed, and what to warn of.
 
     A schedule is code and is not saved. A schedule of this optimizer stays. If only the saved
     optimizer had one, a warning says so.
     """
-    values, lost = {}, []
+    values: dict[str, Any] = {}
+    seen: plateaus.Seen = []
+    lost: list[str] = []
     for name, value in part(saved, "hyperparameters", Mapping).items():
         if name not in checks:
             raise ValueError(f"{where}{name} is no hyperparameter of this optimizer")
         here = present.get(name)
         if callable(here) and may_be_schedule(checks[name]):
             values[name] = here
+            of_name, gone = plateaus.taken(where, here, saved, name)
+            seen += of_name
+            lost += gone
+        elif plateaus.saved_in(saved, name):
+            values[name] = here
+            lost += plateaus.taken(where, here, saved, name)[1]
         elif name in part(saved, "schedules", Mapping):
             values[name] = here
             lost.append(
@@ -162,7 +175,7 @@ def merged(
             values[name] = checks[name](name, value)
     if values.get("clip_value") is not None and values.get("clip_norm") is not None:
         raise ValueError("the state has both clip_value and clip_norm")
-    return values, lost
+    return values, seen, lost
 
 
 def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:
