@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.ode.runge_kutta import RungeKutta
-from fastoptim.optimizer.base import Arrays
+from fastoptim.optimizer.types import Params
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.rows import Rows
 
@@ -22,7 +22,7 @@ class Now(NamedTuple):
     """What a callable `stop` is given: where the path is, before the next step is made."""
 
     step: int
-    params: Arrays
+    params: "Params"
     loss: Any
     grads: Any
 
@@ -91,7 +91,7 @@ class Trace:
         return f"<Trace of {self.name}: {self.steps} steps{loss}{why}>"
 
 
-def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop = None) -> Trace:
+def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop = None) -> Trace:
     """Make steps, and keep the path.
 
     Parameters
@@ -172,7 +172,7 @@ class Ended(Exception):
 class Path:
     """A path on the way."""
 
-    def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
+    def __init__(self, opt: Any, params: "Params", fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
         listed = isinstance(params, (list, tuple))

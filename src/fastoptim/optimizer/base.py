@@ -29,9 +29,7 @@ from fastoptim.optimizer.hyperparameters import (
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.plan import LivePlan
-
-Arrays = Mapping[Any, Any] | Sequence[Any]
-Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
+from fastoptim.optimizer.types import Grads, Number, NumberOrNone, Params
 
 
 class Slot:
@@ -149,16 +147,17 @@ class Optimizer(Checked):
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
 
-    weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
-    decoupled: bool = hyper(False, Flag(), kw_only=True)
-    clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    maximize: bool = hyper(False, Flag(), kw_only=True)
-    zero_grads: bool = hyper(False, Flag(), kw_only=True)
-    average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
-    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
-    denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
-    groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
+    _: dataclasses.KW_ONLY
+    weight_decay: Number = hyper(0.0, Interval("[0, inf)"))
+    decoupled: bool = hyper(False, Flag())
+    clip_value: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    clip_norm: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    maximize: bool = hyper(False, Flag())
+    zero_grads: bool = hyper(False, Flag())
+    average: NumberOrNone = hyper(None, OrNone(Interval("[0, 1)")))
+    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
+    denormals: str = hyper("keep", Denormals(("keep", "flush")))
+    groups: Sequence[Group] = hyper((), Groups())
 
     def __post_init__(self) -> None:
         if not self.kernels:
@@ -199,12 +198,14 @@ class Optimizer(Checked):
         object.__setattr__(self, "live_plan", None)
 
     def __repr__(self) -> str:
+        plain = {f.name: f.default for f in dataclasses.fields(Optimizer)}
         fields = {f.name: f for f in dataclasses.fields(self)}
-        shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name in checks_of(type(self))
-            if not fields[name].kw_only or getattr(self, name) != fields[name].default
-        ]
+        shown = []
+        for name in checks_of(type(self)):
+            value, default = getattr(self, name), fields[name].default
+            # AdamW's decay differs from the other rules', a decay of 0 from AdamW's own
+            if not fields[name].kw_only or value != default or value != plain.get(name, default):
+                shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
@@ -253,7 +254,7 @@ class Optimizer(Checked):
             object.__setattr__(self, "fixed_plan", live.plan)
         return live.plan
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
+    def update(self, params: "Params", grads: "Grads") -> None:
         """Update every parameter in place, in one pass over memory.
 
         Parameters
@@ -290,7 +291,7 @@ class Optimizer(Checked):
         """
         self.engine.update(params, grads, self.fixed_plan or self.plan())
 
-    def step(self, params: Arrays, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Evaluate a function and update with the gradients it gives.
 
         Parameters
@@ -317,7 +318,7 @@ class Optimizer(Checked):
         self.update(params, grads)
         return loss
 
-    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+    def loss_and_grads(self, params: "Params", fn: Function) -> tuple[Any, Any]:
         """Return the loss (or None) and the gradients of a function, where a step wants them."""
         return loss_and_grads(fn(params))
 
