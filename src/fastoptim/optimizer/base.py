@@ -28,6 +28,7 @@ from fastoptim.optimizer.hyperparameters import (
     may_be_schedule,
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.types import Grads, Number, NumberOrNone, Params
 
@@ -158,6 +159,12 @@ class Optimizer(Checked):
     nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
     denormals: str = hyper("keep", Denormals(("keep", "flush")))
     groups: Sequence[Group] = hyper((), Groups())
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__doc__ and Optimizer.__doc__:  # python -OO has none
+            defaults = other_defaults(cls, Optimizer)
+            cls.__doc__ = with_options(cls.__doc__, Optimizer.__doc__, defaults)
 
     def __post_init__(self) -> None:
         if not self.kernels:
