@@ -16,6 +16,7 @@ from fastoptim import schedules
 Array32 = NDArray[np.float32]
 
 params: dict[str, Array32] = {"W": np.ones((3, 2), np.float32), "b": np.ones(2, np.float32)}
+counts: NDArray[np.int64] = np.ones(3, np.int64)
 grads: dict[str, Array32] = {key: np.ones_like(p) for key, p in params.items()}
 
 
@@ -48,6 +49,9 @@ fo.RK45(lr=halved)
 fo.RK45(lr="x")  # error
 fo.RK45(rtol=halved)  # error
 
+assert_type(opt.lr, float)
+assert_type(opt.clip_norm, float | None)
+assert_type(opt.iter, int)
 opt.lr = 0.1
 opt.lr = halved
 opt.lr *= 0.5
@@ -56,14 +60,11 @@ opt.lr = "x"  # error
 opt.lr = None  # error
 opt.lrr = 3  # error
 opt.lr = lambda step: None  # error
-assert_type(opt.lr, float)
-assert_type(opt.clip_norm, float | None)
-assert_type(opt.iter, int)
-fo.SGD().v  # error
+print(fo.SGD().v)  # error
 fo.Heun().lrr = 3  # error
 
 rate: fo.Schedule = schedules.cosine_decay(0.1, steps=10)
-rate = schedules.warmup(0.1, steps=2)
+rate = schedules.linear(0.1, 0.0, steps=2)
 rate = "x"  # error
 
 # ---------------------------------------------------------------- parameters and gradients
@@ -71,7 +72,7 @@ rate = "x"  # error
 
 def train(optimizer: fo.Optimizer, params: fo.Params, grads: fo.Grads) -> None:
     optimizer.update(params, grads)
-    optimizer.lr  # error
+    print(optimizer.lr)  # error
     fo.SoftBatch(optimizer, every=2).flush(params)
 
 
@@ -86,7 +87,7 @@ opt.update({"x": 1.0, "W": params["W"]}, {"x": 0.5, "W": grads["W"]})
 opt.update([params["W"]], [grads["W"]])
 opt.update(params, "x")  # error
 opt.update(params["W"], grads["W"])  # error
-opt.update({"x": np.ones(3, np.int64)}, {"x": np.ones(3)})  # error
+opt.update({"x": counts}, {"x": np.ones(3)})  # error
 opt.update({"layer1": {"W": params["W"]}}, grads)  # error
 opt.update(params)  # error
 opt.step(params, loss_and_grads)
@@ -129,6 +130,5 @@ mine = my_momentum(0.1, beta=halved, weight_decay=0.1, nonfinite="skip", groups=
 train(mine, params, grads)
 my_momentum("x")  # error
 my_momentum(lr={})  # error
-my_momentum.body(1.0)  # error
 fo.rule(lr="x")  # error
 fo.rule(state=3)  # error

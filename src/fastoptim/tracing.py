@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.ode.runge_kutta import RungeKutta
-from fastoptim.optimizer.types import Params
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.types import Params
 from fastoptim.rows import Rows
 
 Numbers = NDArray[np.float64]

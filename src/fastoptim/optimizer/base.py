@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from fastoptim.optimizer.hyperparameters import (
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
+from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.types import Grads, Number, NumberOrNone, Params
 
 
@@ -66,7 +67,7 @@ class Slot:
             return self
         return ByKey(optimizer.engine.store, self.name)
 
-    def __set__(self, optimizer: "Optimizer", value: object) -> None:
+    def __set__(self, optimizer: "Optimizer", value: Never) -> None:
         raise AttributeError(
             f"{self.name} cannot be replaced; write into its arrays instead: "
             f"opt.{self.name}[key][...] = value"
@@ -133,8 +134,8 @@ class Optimizer(Checked):
         processors are many times slower with them, and state that decays towards zero ends there.
         "keep" gives the listing's bits.
     groups : list of Group
-        Other hyperparameters for some keys; the first group that a key matches counts. A pattern
-        that matches no key is an error at the first update.
+        Other hyperparameters for some keys; the first group that a key matches counts. One that
+        no key matches is an error at the first update.
 
     Notes
     -----
@@ -171,13 +172,14 @@ class Optimizer(Checked):
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
-    def group_of(self, key: object) -> int:
+    def group_of(self, key: object, p: NDArray[Any]) -> int:
         """Return the index of the view that a key's parameter is updated with."""
-        return grouping.index_of(self.groups, key)
+        return grouping.index_of(self.groups, key, ParamInfo(p.shape, p.dtype))
 
-    def check_keys(self, keys: Iterable[object]) -> None:
+    def check_keys(self, keys: Iterable[object], arrays: Iterable[object]) -> None:
         """Refuse a group that no key belongs to."""
-        grouping.check_keys(self.groups, keys)
+        if self.groups:
+            grouping.check_keys(self.groups, keys, arrays)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or a schedule."""

@@ -86,7 +86,7 @@ class AtPosition:
                 check_fits(key, x, a)
         given = v if is_list(moving.given) else dict(zip(moving.keys, v, strict=True))
         alphas = tuple(view.alpha for view in optimizer.views())  # type: ignore[attr-defined]
-        rows = [optimizer.group_of(key) for key in moving.keys]
+        rows = [optimizer.group_of(*one) for one in zip(moving.keys, moving.x, strict=True)]
         return moving.gradients(given, False), alphas, rows
 
 
