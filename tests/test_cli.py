@@ -46,6 +46,24 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fastoptim {fo.__version__}\n"
 
 
+def test_without_a_command_the_help_goes_to_stderr(capsys):
+    """A script that has lost the name of its command must not go on; no data came."""
+    status, out, err = run(capsys)
+    assert (status, out) == (2, "")
+    assert err == cli.parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [(["--version"], 0, f"fastoptim {fo.__version__}\n"), ([], 2, ""), (["inspect", "no"], 2, "")],
+)  # fmt: skip
+def test_python_dash_m(arguments, status, text):
+    command = [sys.executable, "-m", "fastoptim", *arguments]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout) == (status, text)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_a_line_of_help_and_a_text(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -37,7 +37,7 @@ def with_options(text: str, options: str, defaults: Mapping[str, Any]) -> str:
     found = (m for m in HEADING.finditer(text) if m[1] in ("Notes", "References", "Examples"))
     at = next((m.start() for m in found), len(text))
     lines = (TITLE, "-" * len(TITLE), *listed)
-    return "\n".join([text[:at].rstrip() + "\n", *lines, "", text[at:]]).rstrip() + "\n"
+    return "\n".join([text[:at].rstrip() + "\n", *lines, "", text[at:]]).rstrip()
 
 
 def section(text: str, title: str) -> str:

@@ -161,7 +161,7 @@ def draw(
             *drawn[-1:].T, color=colour, marker=look["marker"], markersize=10,
             markeredgecolor="black", linestyle="none", zorder=5,
         )
-    elif last >= 0 and np.isfinite(drawn[last + 1]).all():
+    elif 0 <= last and np.isfinite(drawn[last + 1]).all():
         inner, outer = drawn[last], crossing(drawn[last], drawn[last + 1], low, high)
         ax.annotate(
             "", xy=tuple(outer), xytext=tuple(inner),
