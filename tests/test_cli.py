@@ -190,6 +190,14 @@ def test_inspect(saved, capsys):
     assert t.split() == ["('t',", "1)", "float64", "a", "number", "1", "inf", "inf", "nan"]
 
 
+def test_inspect_groups_by_predicate(tmp_path, capsys):
+    opt = fo.SGD(groups=[fo.Group(lambda key, p: p.ndim < 2, lr=0.5), fo.Group("W", lr=0.25)])
+    opt.update({"W": np.ones((2, 2)), "b": np.ones(2)}, {"W": np.ones((2, 2)), "b": np.ones(2)})
+    opt.save(tmp_path / "saved")
+    out = run(capsys, "inspect", tmp_path / "saved")[1]
+    assert "\ngroup of a predicate: lr=0.5\ngroup 'W': lr=0.25\n" in out
+
+
 def test_inspect_for_a_machine(saved, capsys):
     path, opt = saved
     status, out, _ = run(capsys, "inspect", path, "--json")
