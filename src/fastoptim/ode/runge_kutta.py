@@ -32,6 +32,7 @@ from fastoptim.ode.tableaus import Tableau
 from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Check, Checked, Interval, checks_of, evaluate, hyper
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.types import Number, Params
 
 STEP = Interval("(0, inf)")
 SCHEDULED_STEP = Interval("[0, inf)")  # many schedules end at 0, and a step of 0 stays where it is
@@ -44,7 +45,7 @@ class RungeKutta(Checked):
     """The part that all methods share; use Heun, RK23 or RK45."""
 
     tableau: ClassVar[Tableau]
-    lr: Any = hyper(0.01, STEP)
+    lr: Number = hyper(0.01, STEP)
 
     # Of each instance; ClassVars only to dataclass's eyes.
     moving: ClassVar[MovingParams]
@@ -53,12 +54,13 @@ class RungeKutta(Checked):
     def __post_init__(self) -> None:
         vars(self).update(moving=MovingParams(self.tableau.columns))
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def _assign(self, name: str, value: object) -> None:
+        """Set an attribute that there is, to what it may be; a new lr starts again from it."""
         if name == "lr":
             progress = self.progress._replace(step_size=None)
             vars(self).update(lr=self._checked(name, STEP, value), progress=progress)
         else:
-            super().__setattr__(name, value)
+            super()._assign(name, value)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or for lr a schedule."""
@@ -81,7 +83,7 @@ class RungeKutta(Checked):
         """Number of completed steps."""
         return self.progress.iter
 
-    def step(self, params: Any, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Take one step, in place.
 
         Parameters

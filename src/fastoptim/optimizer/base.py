@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,11 @@ from fastoptim.optimizer.hyperparameters import (
     may_be_schedule,
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
+from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
-
-Arrays = Mapping[Any, Any] | Sequence[Any]
-Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
 
 
 class Slot:
@@ -71,7 +71,7 @@ class Slot:
             return self
         return ByKey(optimizer.engine.store, self.name)
 
-    def __set__(self, optimizer: "Optimizer", value: object) -> None:
+    def __set__(self, optimizer: "Optimizer", value: Never) -> None:
         raise AttributeError(
             f"{self.name} cannot be replaced; write into its arrays instead: "
             f"opt.{self.name}[key][...] = value"
@@ -145,8 +145,8 @@ class Optimizer(Checked):
         processors are many times slower with them, and state that decays towards zero ends there.
         "keep" gives the listing's bits.
     groups : list of Group
-        Other hyperparameters for some keys; the first group that a key matches counts. A pattern
-        that matches no key is an error at the first update.
+        Other hyperparameters for some keys; the first group that a key matches counts. One that
+        no key matches is an error at the first update.
 
     Notes
     -----
@@ -160,31 +160,39 @@ class Optimizer(Checked):
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
 
-    weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
-    decoupled: bool = hyper(False, Flag(), kw_only=True)
-    clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    norm: bool = hyper(False, Flag(), kw_only=True)
-    maximize: bool = hyper(False, Flag(), kw_only=True)
-    zero_grads: bool = hyper(False, Flag(), kw_only=True)
-    average: Number = hyper(None, Decay(Interval("[0, 1)")), kw_only=True)
-    average_from: int = hyper(0, Steps(), kw_only=True)
-    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
-    denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
-    groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
+    _: dataclasses.KW_ONLY
+    weight_decay: Number = hyper(0.0, Interval("[0, inf)"))
+    decoupled: bool = hyper(False, Flag())
+    clip_value: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    clip_norm: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    norm: bool = hyper(False, Flag())
+    maximize: bool = hyper(False, Flag())
+    zero_grads: bool = hyper(False, Flag())
+    average: DecayOrNone = hyper(None, Decay(Interval("[0, 1)")))
+    average_from: int = hyper(0, Steps())
+    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
+    denormals: str = hyper("keep", Denormals(("keep", "flush")))
+    groups: Sequence[Group] = hyper((), Groups())
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__doc__ and Optimizer.__doc__:  # python -OO has none
+            defaults = other_defaults(cls, Optimizer)
+            cls.__doc__ = with_options(cls.__doc__, Optimizer.__doc__, defaults)
 
     def __post_init__(self) -> None:
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
-    def group_of(self, key: object) -> int:
+    def group_of(self, key: object, p: NDArray[Any]) -> int:
         """Return the index of the view that a key's parameter is updated with."""
-        return grouping.index_of(self.groups, key)
+        return grouping.index_of(self.groups, key, ParamInfo(p.shape, p.dtype))
 
-    def check_keys(self, keys: Iterable[object]) -> None:
+    def check_keys(self, keys: Iterable[object], arrays: Iterable[object]) -> None:
         """Refuse a group that no key belongs to."""
-        grouping.check_keys(self.groups, keys)
+        if self.groups:
+            grouping.check_keys(self.groups, keys, arrays)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or a schedule."""
@@ -212,12 +220,14 @@ class Optimizer(Checked):
         object.__setattr__(self, "live_plan", None)
 
     def __repr__(self) -> str:
+        plain = {f.name: f.default for f in dataclasses.fields(Optimizer)}
         fields = {f.name: f for f in dataclasses.fields(self)}
-        shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name in checks_of(type(self))
-            if not fields[name].kw_only or getattr(self, name) != fields[name].default
-        ]
+        shown = []
+        for name in checks_of(type(self)):
+            value, default = getattr(self, name), fields[name].default
+            # AdamW's decay differs from the other rules', a decay of 0 from AdamW's own
+            if not fields[name].kw_only or value != default or value != plain.get(name, default):
+                shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
@@ -248,7 +258,7 @@ class Optimizer(Checked):
         """How many updates each key's parameter had, which is less than `iter` if some left it."""
         return {key: record.t for key, record in self.engine.store.records.items()}
 
-    def current(self, name: str, group: "int | Group | None" = None) -> Any:
+    def current(self, name: str, group: int | Group | None = None) -> Any:
         """Return a hyperparameter's value at the next update: a number also where it is a schedule.
 
         Parameters
@@ -318,7 +328,7 @@ class Optimizer(Checked):
             object.__setattr__(self, "fixed_plan", live.plan)
         return live.plan
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
+    def update(self, params: "Params", grads: "Grads") -> None:
         """Update every parameter in place, in one pass over memory.
 
         Parameters
@@ -355,7 +365,7 @@ class Optimizer(Checked):
         """
         self.engine.update(params, grads, self.fixed_plan or self.plan())
 
-    def step(self, params: Arrays, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Evaluate a function and update with the gradients it gives.
 
         Parameters
@@ -382,11 +392,11 @@ class Optimizer(Checked):
         self.update(params, grads)
         return loss
 
-    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+    def loss_and_grads(self, params: "Params", fn: Function) -> tuple[Any, Any]:
         """Return the loss (or None) and the gradients of a function, where a step wants them."""
         return loss_and_grads(fn(params))
 
-    def averaged(self, params: Arrays) -> Averaged:
+    def averaged(self, params: Params) -> Averaged:
         """Let the parameters hold their averages for as long as a ``with`` lasts.
 
         Parameters

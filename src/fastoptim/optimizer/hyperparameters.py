@@ -147,7 +147,27 @@ class Checked:
             cls.scalars = cls.coefficients  # type: ignore[attr-defined]
             cls.coefficients = answers.coefficients_door(cls.scalars)  # type: ignore[attr-defined]
 
-    if not TYPE_CHECKING:  # a type checker knows the arguments and the attributes already
+    def _assign(self, name: str, value: object) -> None:
+        """Set an attribute that there is, to what it may be."""
+        checks = checks_of(type(self))
+        if name in checks:
+            object.__setattr__(self, name, self._checked(name, checks[name], value))
+        elif hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)  # a property or a slot, which refuses
+        else:
+            raise AttributeError(answers.unknown(type(self).__name__, name, checks))
+
+    # A type checker knows the arguments and the attributes already. It would take a class with
+    # __setattr__ for one that any attribute may be assigned to.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            """Refuse an attribute that there is not; see `_assign`."""
+            self._assign(name, value)
+
+        def __dir__(self):
+            """Return the names of the attributes, without those that are only answered."""
+            return [name for name in super().__dir__() if not answers.is_not_here(type(self), name)]
 
         def __new__(cls, *args, **named):
             """Check the names of the arguments; `__init__` checks each."""
@@ -159,15 +179,6 @@ class Checked:
         zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
             answers.NotHere() for _ in range(6)
         )
-
-    def __setattr__(self, name: str, value: object) -> None:
-        checks = checks_of(type(self))
-        if name in checks:
-            object.__setattr__(self, name, self._checked(name, checks[name], value))
-        elif hasattr(getattr(type(self), name, None), "__set__"):
-            object.__setattr__(self, name, value)  # a property or a slot, which refuses
-        else:
-            raise AttributeError(answers.unknown(type(self).__name__, name, checks))
 
     def __copy__(self) -> Any:
         raise TypeError("a shallow copy would share what is kept; use copy.deepcopy")
@@ -216,6 +227,12 @@ def real_number(name: str, value: object, expected: str) -> float:
     return x
 
 
-def hyper(default: Any, check: Callable[[str, object], object], *, kw_only: bool = False) -> Any:
-    """Declare a hyperparameter of an optimizer class: its default and what it may be."""
+def hyper(
+    default: Any, check: Callable[[str, object], object], *, kw_only: Any = dataclasses.MISSING
+) -> Any:
+    """Declare a hyperparameter of an optimizer class: its default and what it may be.
+
+    In a class put those that are given by name alone behind ``_: KW_ONLY``: a type checker reads
+    that, and not `kw_only`, which is for classes that are made by a call.
+    """
     return dataclasses.field(default=default, metadata={"check": check}, kw_only=kw_only)

@@ -10,7 +10,9 @@ import numpy as np
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
 from fastoptim.optimizer import plateaus
+from fastoptim.optimizer.groups import index_of
 from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
+from fastoptim.optimizer.predicates import ParamInfo
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
@@ -25,6 +27,9 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
 
     names = [name for name in checks_of(type(opt)) if name != "groups"]
     parameters = opt.engine.records()
+    if any(callable(group.pattern) for group in opt.groups):
+        for key, one in opt.engine.store.records.items():
+            parameters[key]["group"] = one.group
     return {
         "format": FORMAT,
         "fastoptim": __version__,
@@ -34,7 +39,11 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
         "clipped": opt.clipped,
         **numbers({name: vars(opt)[name] for name in names}),
         "groups": [
-            {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
+            {
+                "pattern": None if callable(group.pattern) else group.pattern,
+                **numbers(group.hyperparameters),
+            }
+            for group in opt.groups
         ],
         "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
@@ -58,26 +67,23 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
     values, seen, lost = merged(saved, present, checks, "")
-    patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
-    if patterns != [group.pattern for group in opt.groups]:
-        raise ValueError(
-            f"the state's groups are {patterns}, this optimizer's are "
-            f"{[group.pattern for group in opt.groups]}"
-        )
+    check_groups(opt, saved)
     of_groups = []
     for group, theirs in zip(opt.groups, saved["groups"], strict=True):
         if set(part(theirs, "hyperparameters", Mapping)) != set(group.hyperparameters):
             raise ValueError(
-                f"the state's group {group.pattern!r} sets {sorted(theirs['hyperparameters'])}, "
+                f"the state's group {group.label} sets {sorted(theirs['hyperparameters'])}, "
                 f"this optimizer's {sorted(group.hyperparameters)}"
             )
-        inside, also, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
+        inside, also, gone = merged(theirs, group.hyperparameters, checks, f"{group.title}: ")
         of_groups.append(inside)
         seen += also
         lost += gone
     observed = plateaus.changes(seen)
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
+    if any(callable(group.pattern) for group in opt.groups):
+        check_members(opt, saved["parameters"])
     for line in lost:       # first: a filter may make a warning an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
@@ -98,6 +104,43 @@ def check_is_of(opt: object, saved: Any) -> None:
         )
     if part(saved, "rule") != type(opt).__name__:
         raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
+
+
+def check_groups(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """Refuse a state with other groups; of a predicate only its place can be compared."""
+    theirs = [part(group, "pattern") for group in part(saved, "groups", list)]
+    ours = [None if callable(group.pattern) else group.pattern for group in opt.groups]
+    if theirs != ours:
+        raise ValueError(
+            f"the state's groups are {written(theirs)}, this optimizer's are {written(ours)}"
+        )
+
+
+def written(patterns: list[Any]) -> str:
+    """Return groups as a list of their patterns."""
+    return f"[{', '.join('a predicate' if p is None else repr(p) for p in patterns)}]"
+
+
+def check_members(opt: "Optimizer", records: Mapping[Any, Any]) -> None:
+    """Refuse a state whose keys are in other groups than this optimizer puts them.
+
+    A predicate is code, and code is not saved: what it said of each key is, and that is compared.
+    """
+    names = ["no group", *(f"the group {group.label}" for group in opt.groups)]
+    for key, saved in records.items():
+        then = part(saved, "group", int)
+        p = ParamInfo(tuple(saved["shape"]), np.dtype(saved["dtype"]))
+        now = index_of(opt.groups, key, p)
+        if then != now:
+            raise ValueError(
+                f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
+                f"{names[now]}; give the group the predicate that it had when the state was saved"
+            )
+
+
+def name_at(names: list[str], k: int) -> str:
+    """Return the name of a saved group, whose number may be anything."""
+    return names[k] if 0 <= k < len(names) else f"group {k}"
 
 
 def check_names(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:

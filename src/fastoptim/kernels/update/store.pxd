@@ -71,8 +71,8 @@ cdef class Store:
     cdef bint measured                      # whether there was one
     cdef readonly Py_ssize_t clipped        # updates whose norm was too large for clip_norm
     cdef public Py_ssize_t skipped          # updates left out for a gradient that is not finite
-    cdef object group_of                    # key → int, or None: all keys are in group 0
-    cdef object check_keys                  # called with the keys until the first update, or None
+    cdef object group_of                    # (key, array) → int, or None: all keys are in group 0
+    cdef object check_keys                  # called with keys and arrays until the first update, or None
     cdef dict drafts                        # key → Record of a key that was checked, not updated
     cdef list order                         # records as the latest call had them, one per span
 
