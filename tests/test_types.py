@@ -29,7 +29,7 @@ every_class = pytest.mark.parametrize("cls", [*CLASSES, *METHODS])
 # ---------------------------------------------------------------- type checkers
 
 # Where the library is that these tests run; mypy finds what is installed by itself, and wants to.
-ROOT = Path(fo.__file__).parent.parent
+ROOT = Path(fo.__file__).resolve().parent.parent
 INSTALLED = ROOT.name == "site-packages"
 
 
