@@ -17,7 +17,7 @@ from helpers import CLASSES, own_fields
 
 import fastoptim as fo
 from fastoptim.ode.runge_kutta import RungeKutta
-from fastoptim.optimizer.hyperparameters import OrNone, checks_of, may_be_schedule
+from fastoptim.optimizer.hyperparameters import Decay, OrNone, checks_of, may_be_schedule
 from fastoptim.optimizer.option_help import TITLE, entries, section
 
 CLIENT = Path(__file__).with_name("typed_client.py")
@@ -108,8 +108,10 @@ def test_annotations(cls):
     for name, check in checks_of(cls).items():
         assert hints[name] is not typing.Any
         if may_be_schedule(check) and not (cls in METHODS and name != "lr"):
-            none = type(None) if isinstance(check, OrNone) else float
-            assert hints[name] == float | fo.Schedule | none
+            kind = float | fo.Schedule
+            kind |= type(None) if isinstance(check, OrNone) else float
+            kind |= typing.Literal["mean"] if isinstance(check, Decay) else float
+            assert hints[name] == kind
 
 
 # ---------------------------------------------------------------- attributes at run time
