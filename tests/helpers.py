@@ -174,6 +174,7 @@ OPTIONS = {
     "clip_value": {"clip_value": 0.7},
     "clip_norm": {"clip_norm": 3.0},
     "clip_norm that does nothing": {"clip_norm": 1e6},
+    "clip_norm_per_key": {"clip_norm_per_key": 3.0},
     "maximize": {"maximize": True},
     "zero_grads": {"zero_grads": True},
     "average": {"average": 0.9},
@@ -184,6 +185,10 @@ OPTIONS = {
     "all with clip_norm": {
         "weight_decay": 0.03, "decoupled": True, "clip_norm": 3.0, "maximize": True,
         "zero_grads": True, "average": 0.5,
+    },
+    "all with clip_norm_per_key": {
+        "weight_decay": 0.03, "clip_norm_per_key": 3.0, "maximize": True, "zero_grads": True,
+        "average": 0.5,
     },
 }
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -325,11 +325,12 @@ class Staged:
 
     def __init__(
         self, oracle, *, weight_decay=0.0, decoupled=False, clip_value=None, clip_norm=None,
-        maximize=False, zero_grads=False, average=None,
+        clip_norm_per_key=None, maximize=False, zero_grads=False, average=None,
     ):
         self.oracle, self.average = oracle, average
         self.weight_decay, self.decoupled = weight_decay, decoupled
         self.clip_value, self.clip_norm = clip_value, clip_norm
+        self.clip_norm_per_key = clip_norm_per_key
         self.maximize, self.zero_grads = maximize, zero_grads
         self.average_of = {}
 
@@ -344,9 +345,13 @@ class Staged:
                 factor *= self.clip_norm / norm
         staged = {}
         for key, p in params.items():
-            g = grads[key]
-            if factor != 1.0:
-                g = factor * g
+            g, own = grads[key], 1.0
+            if self.clip_norm_per_key is not None:
+                norm = global_norm({key: g})
+                if not norm <= self.clip_norm_per_key:
+                    own = self.clip_norm_per_key / norm
+            if factor * own != 1.0:
+                g = factor * own * g
             if self.clip_value is not None:
                 g = np.clip(g, -self.clip_value, self.clip_value)
             if self.weight_decay and not self.decoupled:

@@ -172,7 +172,7 @@ def test_both_clips_are_an_error():
 
 def test_clip_value_of_a_group_beside_clip_norm():
     opt, params = fo.SGD(clip_norm=1.0, groups=[fo.Group("x", clip_value=1.0)]), {"x": np.ones(3)}
-    with pytest.raises(ValueError, match="cannot go with clip_norm"):
+    with pytest.raises(ValueError, match="clip_value and clip_norm, one of them set by a group"):
         opt.update(params, {"x": np.ones(3)})
     assert (params["x"] == 1).all()
 
@@ -825,3 +825,66 @@ def test_a_gradient_on_an_average_that_starts_now(n):
         expected = params["b"] - opt.average_of["a"]
         opt.update(params, grads)
         assert_same_array(params["b"], expected, "b")
+
+
+# ---------------------------------------------------------------- a norm for each key
+
+
+@pytest.mark.parametrize("first", ["clip_value", "clip_norm", "clip_norm_per_key"])
+@pytest.mark.parametrize("second", ["clip_value", "clip_norm_per_key"])
+def test_one_way_of_clipping_at_most(first, second):
+    opt = fo.SGD(**{first: 1.0})
+    if first == second:
+        setattr(opt, second, 2.0)
+        return
+    with pytest.raises(ValueError, match=f"cannot both be set; set {first}=None first"):
+        setattr(opt, second, 2.0)
+    opt = fo.SGD(groups=[fo.Group("W", **{second: 1.0})], **{first: 1.0})
+    with pytest.raises(ValueError, match="one of them set by a group, cannot go together"):
+        opt.update({"W": np.ones(2)}, {"W": np.ones(2)})
+
+
+@every_dtype
+def test_the_norm_of_a_key_is_that_of_its_own_gradient(dtype):
+    params = {"a": np.zeros(2, dtype), "b": np.zeros(2, dtype), "c": np.zeros((0,), dtype)}
+    opt = fo.SGD(lr=1.0, clip_norm_per_key=1.0, groups=[fo.Group("c", clip_norm_per_key=None)])
+    grads = {"a": np.array([3, 4], dtype), "b": np.array([0, 0.5], dtype), "c": np.zeros(0, dtype)}
+    opt.update(params, grads)
+    expected = -np.array([3, 4], dtype) * dtype(1 / 5)
+    np.testing.assert_array_equal(params["a"], expected, strict=True)
+    np.testing.assert_array_equal(params["b"], np.array([0, -0.5], dtype), strict=True)
+    assert (opt.clipped, opt.grad_norm) == (1, math.sqrt(25.25))
+
+
+def test_of_a_soft_batch_the_sum_is_clipped():
+    """Neither its parts, nor anything else, whichever of both was too long."""
+    params = {"a": np.zeros(2), "b": np.zeros(2)}
+    soft = fo.SoftBatch(fo.SGD(lr=1.0, clip_norm_per_key=1.0), every=2)
+    soft.update(params, {"a": np.array([6.0, 0.0]), "b": np.array([8.0, 0.0])})
+    soft.update(params, {"a": np.array([0.0, 8.0]), "b": np.array([-8.0, 1.0])})
+    np.testing.assert_array_equal(params["a"], [-3 * (1 / 5), -4 * (1 / 5)])
+    np.testing.assert_array_equal(params["b"], [0.0, -0.5])
+
+
+def test_rows_of_a_key_have_the_norm_of_their_sums():
+    params = {"E": np.zeros((5, 2))}
+    opt = fo.SGD(lr=1.0, clip_norm_per_key=1.0)
+    opt.update(params, {"E": fo.Rows([3, 3], np.array([[1.0, 4.0], [2.0, 0.0]]))})
+    np.testing.assert_array_equal(params["E"][3], [-3 * (1 / 5), -4 * (1 / 5)])
+
+
+def test_squares_of_a_key_that_float64_does_not_hold():
+    params = {"a": np.zeros(2), "b": np.zeros(2)}
+    opt = fo.SGD(clip_norm_per_key=1.0)
+    with pytest.raises(FloatingPointError, match=r"grads\['b'\] is finite, but its squares"):
+        opt.update(params, {"a": np.ones(2), "b": np.array([1e200, 1.0])})
+    assert (params["a"] == 0).all()
+    assert opt.iter == 0
+
+
+def test_a_factor_of_a_key_that_float32_does_not_hold():
+    params = {"W": np.zeros(2, np.float32)}
+    opt = fo.SGD(clip_norm_per_key=1e-30)
+    with pytest.raises(ValueError, match="clip_norm_per_key=1e-30 of SGD gives"):
+        opt.update(params, {"W": np.array([1e30, 0], np.float32)})
+    assert (params["W"] == 0).all()

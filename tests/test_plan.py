@@ -19,6 +19,7 @@ SCHEDULES = {
     "weight_decay": numbers(0.0, 0.1, 0.3, 0.0),
     "clip_value": numbers(1.0, 0.5, 0.1),
     "clip_norm": numbers(10.0, 1.0, 0.1),
+    "clip_norm_per_key": numbers(10.0, 1.0, 0.1),
     "average": numbers(0.5, 0.9, 0.0),
 }
 MORE = {

@@ -18,6 +18,7 @@ from fastoptim.optimizer import plateaus, state
 from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
+    CLIPPING,
     Check,
     Checked,
     Choice,
@@ -26,6 +27,7 @@ from fastoptim.optimizer.hyperparameters import (
     Interval,
     OrNone,
     Steps,
+    both_set,
     checks_of,
     hyper,
     may_be_schedule,
@@ -121,7 +123,10 @@ class Optimizer(Checked):
     clip_norm : float in (0, inf) or None
         If the norm of all gradients together is larger, all are multiplied by clip_norm / norm.
         The norm is summed in float64 in an order that depends on the keys' and elements' order
-        alone. Not together with clip_value.
+        alone.
+    clip_norm_per_key : float in (0, inf) or None
+        The same for the gradient of each key by itself. Of clip_value, clip_norm and
+        clip_norm_per_key one at most is set.
     norm : bool, default False
         Compute the norm of all gradients together, for `grad_norm`, also without clip_norm. It
         costs a pass that reads the gradients.
@@ -165,6 +170,7 @@ class Optimizer(Checked):
     decoupled: bool = hyper(False, Flag())
     clip_value: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
     clip_norm: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    clip_norm_per_key: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
     norm: bool = hyper(False, Flag())
     maximize: bool = hyper(False, Flag())
     zero_grads: bool = hyper(False, Flag())
@@ -198,9 +204,13 @@ class Optimizer(Checked):
         """Return what an assignment stores: a checked value, or a schedule."""
         if not (callable(value) and may_be_schedule(check)):
             value = check(name, value)
-        other = {"clip_value": "clip_norm", "clip_norm": "clip_value"}.get(name)
-        if other and value is not None and getattr(self, other) is not None:
-            raise ValueError(f"clip_value and clip_norm cannot both be set; set {other}=None first")
+        if name in CLIPPING and value is not None:
+            both = both_set({**{one: getattr(self, one) for one in CLIPPING}, name: value})
+            if both is not None:
+                other = both[both[0] == name]
+                raise ValueError(
+                    f"{both[0]} and {both[1]} cannot both be set; set {other}=None first"
+                )
         if name == "groups":
             value = self._bound(value)
         self._forget()

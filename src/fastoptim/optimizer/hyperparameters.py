@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -118,6 +118,16 @@ class Steps:
         if value < 0:
             raise ValueError(f"{name} must be a whole number of at least 0, got {value}")
         return int(value)
+
+
+# Of these one at most is set.
+CLIPPING = ("clip_value", "clip_norm", "clip_norm_per_key")
+
+
+def both_set(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return two ways of clipping that are both asked for, or None."""
+    asked = [name for name in CLIPPING if values.get(name) is not None]
+    return (asked[0], asked[1]) if len(asked) > 1 else None
 
 
 def checks_of(cls: type["Checked"]) -> dict[str, Check]:

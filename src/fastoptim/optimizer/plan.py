@@ -10,14 +10,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from fastoptim.kernels.update.pipeline import Pipeline, Plan
-from fastoptim.optimizer.hyperparameters import Check, checked_number, checks_of, may_be_schedule
+from fastoptim.optimizer.hyperparameters import (
+    Check,
+    both_set,
+    checked_number,
+    checks_of,
+    may_be_schedule,
+)
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 # The hyperparameters whose numbers a pipeline keeps. The others reach the kernel through
 # `coefficients`, which is asked at every update.
-KEPT_BY_PIPELINES = frozenset({"clip_value", "weight_decay", "average"})
+KEPT_BY_PIPELINES = frozenset({"clip_value", "weight_decay", "average", "clip_norm_per_key"})
 
 Values = dict[str, Any]
 
@@ -157,8 +163,9 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
     """Return the pipeline that the parameters of a group pass."""
     slots = view.kernels[view.kernel]
     starts = (getattr(type(view), slot).start for slot in slots)
-    if view.clip_value is not None and view.clip_norm is not None:
-        raise ValueError("clip_value, here set by a group, cannot go with clip_norm")
+    both = both_set(vars(view))
+    if both is not None:
+        raise ValueError(f"{both[0]} and {both[1]}, one of them set by a group, cannot go together")
     return Pipeline(
         view.capsule(),
         slots,
@@ -171,9 +178,16 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
     )
 
 
-def numbers_of(values: Values) -> tuple[float | None, float, float, float | None]:
-    """Return the numbers that a pipeline keeps: clip_value, L2 decay, decoupled decay, average."""
-    decay = values["weight_decay"]
+def numbers_of(
+    values: Values,
+) -> tuple[float | None, float, float, float | None, float | None]:
+    """Return the numbers that a pipeline keeps.
+
+    clip_value, L2 decay, decoupled decay, average, clip_norm_per_key.
+    """
+    decay, l2, shrink = values["weight_decay"], 0.0, 1.0
     if values["decoupled"]:
-        return values["clip_value"], 0.0, 1.0 - values["lr"] * decay, values["average"]
-    return values["clip_value"], decay, 1.0, values["average"]
+        shrink = 1.0 - values["lr"] * decay
+    else:
+        l2 = decay
+    return values["clip_value"], l2, shrink, values["average"], values["clip_norm_per_key"]

@@ -11,14 +11,15 @@ from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
 from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.groups import index_of
-from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
+from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 FORMAT = 1
-ADDED = {"average_from", "norm"}  # options that states of earlier versions have not: they stay
+# Options that states of earlier versions have not; they stay as they are.
+ADDED = {"average_from", "clip_norm_per_key", "norm"}
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
@@ -216,8 +217,9 @@ def merged(
             )
         else:
             values[name] = checks[name](name, value)
-    if values.get("clip_value") is not None and values.get("clip_norm") is not None:
-        raise ValueError("the state has both clip_value and clip_norm")
+    both = both_set(values)
+    if both is not None:
+        raise ValueError(f"the state has both {both[0]} and {both[1]}")
     return values, seen, lost
 
 

@@ -40,6 +40,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         ("decoupled_weight_decay", ("decoupled",)),
         ("global_clipnorm max_grad_norm max_norm", ("clip_norm",)),
         ("clipvalue", ("clip_value",)),
+        ("clipnorm clip_norm_per_tensor per_param_clip", ("clip_norm_per_key",)),
         ("correct_bias debias", ("bias_correction",)),
         ("etas", ("eta_minus eta_plus",)),
         ("step_sizes", ("step_min step_max",)),

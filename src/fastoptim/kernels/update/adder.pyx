@@ -18,6 +18,7 @@ from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
+from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.batches import check_like
 from fastoptim.kernels.update.checks.containers import as_dict
@@ -180,6 +181,9 @@ cdef class Adder(Source):
             zero = call.stages[k].zero
             set_bare(&call.stages[k], pass_of("add"))
             call.stages[k].zero = zero
+        if call.plan.clips_keys:            # the sum's norms are clipped, not those of its parts
+            for k in range(call.table.count):
+                call.table.spans[k].stages = <Py_ssize_t> &call.stages[(<Record> call.records[k]).group]
         call.table.number_blocks()
         team = self.thread_counts.begin(call.table.work, False)
         if call.numbers:

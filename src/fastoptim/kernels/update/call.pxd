@@ -11,6 +11,8 @@ cdef class Call:
     cdef bint zero                          # zero every gradient, whatever the pipelines say
     cdef Stages *stages                     # one per pipeline
     cdef Py_ssize_t room                    # for so many
+    cdef Stages *own_stages                 # one per span, where keys have a norm of their own
+    cdef Py_ssize_t own_room
     cdef list unfit                         # (stage, factor) per pipeline, or None: all fit
     cdef object params, grads               # the containers as they came
     cdef list keys, arrays                  # of params, in its order
@@ -29,6 +31,8 @@ cdef class Call:
 
     cdef int begin(self, Plan plan, double factor, bint zero) except -1
     cdef int set_stages(self, double norm_factor) except -1
+    cdef int make_own_room(self) except -1
+    cdef tuple set_own_stages(self, Py_ssize_t k, int group, double norm_factor)
     cdef int place_of(self, Py_ssize_t k) except -1
     cdef tuple state_of(self, Py_ssize_t k, object state, object average)
     cdef void end(self) noexcept

@@ -16,6 +16,7 @@ cdef class Call:
 
     def __dealloc__(self):
         PyMem_Free(self.stages)
+        PyMem_Free(self.own_stages)
 
     cdef int begin(self, Plan plan, double factor, bint zero) except -1:
         """Forget all, and set the stages of this call."""
@@ -48,6 +49,23 @@ cdef class Call:
                     self.unfit = [None] * len(self.plan.pipelines)
                 self.unfit[group] = unfit
         return 0
+
+    cdef int make_own_room(self) except -1:
+        """Make room for stages of each span's own."""
+        cdef void *memory
+        if self.table.count > self.own_room:
+            memory = PyMem_Realloc(self.own_stages, self.table.count * sizeof(Stages))
+            if memory == NULL:
+                raise MemoryError
+            self.own_stages, self.own_room = <Stages *> memory, self.table.count
+        return 0
+
+    cdef tuple set_own_stages(self, Py_ssize_t k, int group, double norm_factor):
+        """Let a span pass stages of its own; return the (stage, factor) that float32 cannot hold."""
+        self.table.spans[k].stages = <Py_ssize_t> &self.own_stages[k]
+        return (<Pipeline> self.plan.pipelines[group]).fill(
+            &self.own_stages[k], self.factor, norm_factor, self.zero
+        )
 
     cdef int place_of(self, Py_ssize_t k) except -1:
         """Return where the key of a span is in `keys`: a gradient of None has no span."""

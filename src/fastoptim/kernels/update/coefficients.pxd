@@ -1,6 +1,8 @@
 """The scalars of the rules, for each span those of its group and its parameter's step."""
 
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.store cimport Record
 
 cdef int fill(Call call) except -1
 cdef int check_factors(Call call) except -1
+cdef int refuse_factor(Call call, Record record, tuple unfit) except -1

@@ -79,16 +79,22 @@ cdef int refuse(Table table, Py_ssize_t row, Pipeline pipeline, Record record) e
 cdef int check_factors(Call call) except -1:
     """Refuse an option's factor that would be infinite, or nothing, for a key that it concerns."""
     cdef Record record
-    cdef Pipeline pipeline
     if call.unfit is None:
         return 0
     for record in call.records:
         if call.unfit[record.group] is None:
             continue
-        stage, factor = call.unfit[record.group]
-        if record.type_num == cnp.NPY_FLOAT or not isfinite(<double> factor):
-            pipeline = call.plan.pipelines[record.group]
-            raise factors.of_option(
-                pipeline.owner, stage, factor, record.key, record.group, record.dtype.name
-            )
+        refuse_factor(call, record, call.unfit[record.group])
+    return 0
+
+
+cdef int refuse_factor(Call call, Record record, tuple unfit) except -1:
+    """Refuse an option's factor for a key, unless it is of float64, which holds what float32 cannot."""
+    cdef Pipeline pipeline
+    stage, factor = unfit
+    if record.type_num == cnp.NPY_FLOAT or not isfinite(<double> factor):
+        pipeline = call.plan.pipelines[record.group]
+        raise factors.of_option(
+            pipeline.owner, stage, factor, record.key, record.group, record.dtype.name
+        )
     return 0

@@ -15,13 +15,19 @@ class Pipeline:
         weight_decay: float = 0.0,
         shrink: float = 1.0,
         average: float | None = None,
+        clip_norm_per_key: float | None = None,
         *,
         maximize: bool = False,
         zero_grads: bool = False,
         owner: object = None,
     ) -> None: ...
     def adjust(
-        self, clip_value: float | None, weight_decay: float, shrink: float, average: float | None
+        self,
+        clip_value: float | None,
+        weight_decay: float,
+        shrink: float,
+        average: float | None,
+        clip_norm_per_key: float | None,
     ) -> int: ...
     def set_shrink(self, shrink: float) -> int: ...
 
@@ -30,6 +36,7 @@ class Plan:
     clips: bool
     most_norm: float
     measures: bool
+    clips_keys: bool
     skips: bool
     raises: bool
     surveys: bool

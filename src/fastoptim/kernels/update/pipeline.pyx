@@ -52,6 +52,8 @@ cdef class Pipeline:
         What the parameter is multiplied by before the rule.
     average : float or None
         Decay of the weights' moving average.
+    clip_norm_per_key : float or None
+        The largest norm of the gradient of each key.
     maximize : bool
     zero_grads : bool
     owner : Optimizer
@@ -60,7 +62,8 @@ cdef class Pipeline:
 
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
-        double weight_decay=0.0, double shrink=1.0, average=None, *, bint maximize=False,
+        double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
+        *, bint maximize=False,
         bint zero_grads=False, owner=None,
     ):
         self.owner = owner
@@ -74,12 +77,14 @@ cdef class Pipeline:
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
-        self.adjust(clip_value, weight_decay, shrink, average)
+        self.adjust(clip_value, weight_decay, shrink, average, clip_norm_per_key)
 
     cpdef int adjust(
-        self, object clip_value, double weight_decay, double shrink, object average
+        self, object clip_value, double weight_decay, double shrink, object average,
+        object clip_norm_per_key
     ) except -1:
         """Set the numbers of the stages, which schedules may change."""
+        self.most_norm = INFINITY if clip_norm_per_key is None else clip_norm_per_key
         self.clip_value, self.weight_decay, self.average = clip_value, weight_decay, average
         self.unfit = None
         self.fixed.n_param = shrink != 1.0
@@ -92,7 +97,8 @@ cdef class Pipeline:
 
     cpdef int set_shrink(self, double shrink) except -1:
         """Set what the parameter is multiplied by before the rule: all that lr's schedule changes."""
-        return self.adjust(self.clip_value, self.weight_decay, shrink, self.average)
+        cdef object most = None if self.most_norm == INFINITY else self.most_norm
+        return self.adjust(self.clip_value, self.weight_decay, shrink, self.average, most)
 
     cdef tuple fill(self, Stages *stages, double factor, double norm_factor, bint zero):
         """Set the stages of one update; return the (stage, factor) that float32 cannot hold.
@@ -139,5 +145,6 @@ cdef class Plan:
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
-        self.measures = self.clips or norm
+        self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])
+        self.measures = self.clips or self.clips_keys or norm
         self.surveys = self.measures or nonfinite != "propagate"

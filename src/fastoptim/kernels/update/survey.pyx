@@ -10,10 +10,10 @@ from fastoptim.kernels.driver cimport run, survey
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Grid, Span, Table, add_span, set_bare
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.coefficients cimport check_factors
+from fastoptim.kernels.update.coefficients cimport check_factors, refuse_factor
 from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.grid cimport make_grid
-from fastoptim.kernels.update.pipeline cimport pass_of
+from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import not_finite
@@ -72,10 +72,12 @@ cdef class Survey:
             if k >= 0:
                 raise not_finite(call.records[k].key, call.gradients[call.place_of(k)])
         if call.plan.measures:
-            call.norm = self.norm()
+            call.norm = self.norm(0, self.table.n_blocks)
             call.measured = True
         if call.plan.clips:
             self.clip(call)
+        if call.plan.clips_keys:
+            self.clip_keys(call)
         return True
 
     cdef int prepare(self, Call call) except -1:
@@ -101,6 +103,8 @@ cdef class Survey:
             self.sums = np.zeros(2 * self.table.n_blocks)
             self.sum_of = <double *> cnp.PyArray_DATA(self.sums)
         self.copying.number_blocks()
+        if call.plan.clips_keys:
+            call.make_own_room()
         return 0
 
     cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1:
@@ -146,11 +150,11 @@ cdef class Survey:
                 return detour.grad_seen()
         return call.gradients[call.place_of(k)]
 
-    cdef double norm(self) noexcept:
-        """Return the Euclidean norm of all gradients together."""
+    cdef double norm(self, Py_ssize_t first, Py_ssize_t end) noexcept:
+        """Return the Euclidean norm of the gradients in some blocks: those of a key, or all."""
         cdef double squares = 0
         cdef Py_ssize_t b
-        for b in range(self.table.n_blocks):
+        for b in range(first, end):
             squares += self.sum_of[b]
         return sqrt(squares)
 
@@ -166,3 +170,30 @@ cdef class Survey:
         call.clipped = True
         call.set_stages(call.plan.most_norm / call.norm)
         return check_factors(call)
+
+    cdef int clip_keys(self, Call call) except -1:
+        """Let each key's stages bring its norm down to at most its group's clip_norm_per_key."""
+        cdef Py_ssize_t k
+        cdef const Span *span
+        cdef Record record
+        cdef double most, norm
+        cdef tuple unfit
+        for k in range(self.table.count):
+            record = <Record> call.records[k]
+            most = (<Pipeline> call.plan.pipelines[record.group]).most_norm
+            if most == INFINITY:
+                continue
+            span = &self.table.spans[k]
+            norm = self.norm(span.first_block, span.first_block + span.n_blocks)
+            if norm == INFINITY and are_finite(span):
+                raise FloatingPointError(
+                    f"grads[{record.key!r}] is finite, but its squares are too large for the norm of "
+                    f"clip_norm_per_key; scale the loss down"
+                )
+            if norm <= most:
+                continue
+            call.clipped = True
+            unfit = call.set_own_stages(k, record.group, most / norm)
+            if unfit is not None:
+                refuse_factor(call, record, unfit)
+        return 0

@@ -28,6 +28,8 @@ def of_option(
 ) -> ValueError:
     """Return the error for an option's factor."""
     name, hint = OPTIONS[stage]
+    if name == "clip_norm" and owner.clip_norm is None:
+        name = "clip_norm_per_key"
     return ValueError(
         f"{name}={getattr(owner, name)!r} of {type(owner).__name__} gives params[{key!r}]"
         f"{of_group(owner, group)} a factor of {value}, which {dtype} cannot hold; {hint}"
