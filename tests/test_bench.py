@@ -849,6 +849,25 @@ def test_pictures(what, tmp_path):
     assert set(labels) == expected
 
 
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_fails_on_the_way(as_json, tmp_path, capsys, monkeypatch):
+    """The older picture stays, and what was measured for minutes is printed all the same."""
+    monkeypatch.setattr(command, "measured", lambda *_, **__: made_up())
+    path = tmp_path / "steps.png"
+    path.write_text("old")
+    status, out, err = bench(capsys, tmp_path, *["--json"] * as_json)
+    assert status == 2
+    assert err.endswith(f"fastoptim bench: {path}: No space left on device\n")
+    assert path.read_text() == "old"
+    assert {p.name for p in tmp_path.iterdir()} == {"bench.json", "steps.png"}
+    if as_json:
+        assert json.loads(out) == made_up()
+    else:
+        assert "Updates alone: Adam, float32" in out
+        assert "Written to" not in out
+
+
 def test_the_picture_of_sizes():
     from matplotlib.figure import Figure
 

@@ -133,15 +133,8 @@ def test_the_picture_replaces_an_older_one(tmp_path, capsys):
     assert path.read_bytes().startswith(SIGNATURES[".png"])
 
 
-def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path, capsys, monkeypatch):
-    from matplotlib.figure import Figure
-
-    def half(figure, file, **_):
-        with open(file, "w") as half_written:
-            half_written.write("half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Figure, "savefig", half)
+@pytest.mark.usefixtures("full_disk")
+def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path, capsys):
     path = tmp_path / "p.png"
     path.write_text("old")
     status, out, err = run(capsys, "--rule", "SGD:lr=0.01", "--steps", "2", "-o", path)
