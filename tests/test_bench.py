@@ -589,6 +589,14 @@ def test_a_run(tmp_path, capsys):
     assert threads.learns()  # no count of a benchmark stays
 
 
+@pytest.mark.usefixtures("short_turns")
+def test_a_run_of_several_arrays_alone_has_no_picture_by_size(tmp_path, capsys):
+    status, out, _ = bench(capsys, tmp_path, "--size", "8x4,4")
+    assert status == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"bench.json", "cases.png"}
+    assert out.endswith(f"Written to {tmp_path}: bench.json, cases.png\n")
+
+
 @pytest.mark.usefixtures("short_turns", "no_pictures")
 def test_json_is_all_that_stdout_gets(tmp_path, capsys):
     status, out, _ = bench(capsys, tmp_path, "--size", "64", "--json")

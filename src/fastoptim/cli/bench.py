@@ -186,11 +186,11 @@ def draw(bench: files.Bench, folder: Path) -> list[str]:
     from matplotlib.figure import Figure
 
     from fastoptim.plot.save import save
-    from fastoptim.plot.speed import size, speed
+    from fastoptim.plot.speed import of_one_array, size, speed
 
     written = []
     for what, part in PICTURES.items():
-        if bench[part]:
+        if of_one_array(bench) if what == "sizes" else bench[part]:
             figure = Figure(figsize=size(bench, what), layout="constrained")
             speed(bench, what, figure.subplots())
             save(figure, folder / f"{what}.png")

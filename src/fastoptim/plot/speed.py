@@ -103,12 +103,18 @@ def bars(figure: dict[str, Any], of: float) -> list[list[float]]:
     return [[(middle - figure["q1"]) / of], [(figure["q3"] - middle) / of]]
 
 
-def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
-    """Draw time per element against elements: the rule and dtype of most sizes."""
+def of_one_array(run: files.Bench) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the cases of one array by rule and dtype: those of which `sizes` draws a line."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in run["updates"]:
         if len(cell["shapes"]) == 1:
             groups.setdefault((cell["rule"], cell["dtype"]), []).append(cell)
+    return groups
+
+
+def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
+    """Draw time per element against elements: the rule and dtype of most sizes."""
+    groups = of_one_array(run)
     if not groups:
         raise ValueError("this run has no case of one array; measure some with --size")
     (rule, dtype), cells = max(groups.items(), key=lambda item: len(item[1]))
