@@ -891,6 +891,9 @@ def test_the_picture_of_sizes():
 def test_pictures_that_cannot_be_drawn(tmp_path):
     with pytest.raises(ValueError, match="what must be one of steps, sizes"):
         speed(made_up(), "speed")
+    several = run.cell_of(cases.Case("Adam", "float32", ((8, 4), (4,))))
+    with pytest.raises(ValueError, match="no case of one array"):
+        speed(made_up() | {"updates": [several | {"contestants": {}}]}, "sizes")
     with pytest.raises(ValueError, match="no figures of threads"):
         speed(made_up() | {"threads": []}, "threads")
     with pytest.raises(ValueError, match="format version 7"):

@@ -61,6 +61,8 @@ def speed(
     run = files.checked(bench) if isinstance(bench, dict) else files.read(bench)
     if not run["updates" if what in ("sizes", "cases") else what]:
         raise ValueError(f"this run has no figures of {what}; measure them with --cases")
+    if what == "sizes" and not of_one_array(run):
+        raise ValueError("this run has no case of one array; measure some with --size")
     width, height = size(run, what)
     ax = style.axes(ax, width, height)
     {"steps": ratios, "cases": ratios, "sizes": sizes, "threads": scaling}[what](run, what, ax)
@@ -114,10 +116,7 @@ def of_one_array(run: files.Bench) -> dict[tuple[str, str], list[dict[str, Any]]
 
 def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
     """Draw time per element against elements: the rule and dtype of most sizes."""
-    groups = of_one_array(run)
-    if not groups:
-        raise ValueError("this run has no case of one array; measure some with --size")
-    (rule, dtype), cells = max(groups.items(), key=lambda item: len(item[1]))
+    (rule, dtype), cells = max(of_one_array(run).items(), key=lambda item: len(item[1]))
     cells.sort(key=lambda cell: cell["elements"])
     names = list(dict.fromkeys(name for cell in cells for name in cell["contestants"]))
     for name in names:
