@@ -31,7 +31,7 @@ def run(capsys, *given):
 def no_picture(monkeypatch):
     """Drawing takes longer than all else."""
     monkeypatch.setattr(command, "draw", lambda *_: None)
-    monkeypatch.setattr(command, "write", lambda *_: None)
+    monkeypatch.setattr(command, "save", lambda *_: None)
 
 
 def everything(folder):
@@ -267,6 +267,8 @@ BAD = [
     (["--rule", "Momentun"], "Did you mean Momentum?"),
     (["--rule", "SoftBatch"], "is no rule"),
     (["--function", "vally"], "'vally' is no function. Did you mean valley?"),
+    (["--function", "cube"], "There are valley, bowl, rosenbrock, two-minima\n"),
+    (["--function", "all"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--function", "valley,bowl"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--start", "1"], "valley has 2 parameters (x, y), got a start of 1"),
     (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameter (w), got a"),
@@ -292,7 +294,7 @@ def test_bad_input_writes_nothing(given, said, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     status, out, err = run(capsys, *[text.format(tmp_path) for text in given])
     assert (status, out) == (2, "")
-    assert said in err.splitlines()[-1]
+    assert said in err.splitlines()[-1] + "\n"
     assert everything(tmp_path) == ["file"]
 
 

@@ -77,10 +77,10 @@ def add(commands: Any) -> None:
 
 def function(text: str) -> Problem:
     """Return a problem by its name."""
-    names = names_of("function", list(problems.ALL))(text)
-    if len(names) != 1:
+    if "," in text or text.strip().lower() in ("", "all"):
         raise ArgumentTypeError(f"must be one of {', '.join(problems.ALL)}, got {text!r}")
-    return problems.ALL[names[0]]
+    (name,) = names_of("function", list(problems.ALL), whole="")(text)
+    return problems.ALL[name]
 
 
 function.known = tuple(problems.ALL)  # type: ignore[attr-defined]  # for completion by Tab
