@@ -223,14 +223,21 @@ class Path:
 
     def looking(self, given: Any) -> Any:
         """Stand in for fn, and look at what the first call of a step returns."""
+        start = perf_counter()
+        deterministic = getattr(self.opt, "deterministic", False)
+        first = len(self.losses) == self.made
+        # A deterministic method begins with the gradient that the step before ended with.
+        kept = deterministic and first and not self.at_start(given)
+        if kept and self.last is None:  # that step was made before the path began
+            copies = {key: a[self.made, ...].copy() for key, a in self.positions.items()}
+            self.last = deepcopy(loss_and_grads(self.fn(in_form(self.form, copies))))
+        self.looked += perf_counter() - start
         result = self.fn(given)
         start = perf_counter()
         loss, grads = loss_and_grads(result)
-        if len(self.losses) == self.made:
-            # A deterministic method begins with the gradient that the step before ended with.
-            kept = self.last is not None and not self.at_start(given)
+        if first:
             self.look(*(self.last if kept else (loss, grads)))
-        if getattr(self.opt, "deterministic", False):
+        if deterministic:
             self.last = deepcopy((loss, grads))
         self.looked += perf_counter() - start
         return result
