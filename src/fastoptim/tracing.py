@@ -116,7 +116,8 @@ def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop =
         As for `opt.step`; they are moved.
     fn : callable
         As for `opt.step`; a loss must be a number. It is called once more at the end, for the last
-        loss and gradient.
+        loss and gradient; and at the start of a deterministic method that begins with the gradient
+        of a step before.
     steps : int of at least 0, default 100
         The most steps.
     stop : float in (0, inf), callable or None, default None
