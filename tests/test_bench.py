@@ -857,6 +857,26 @@ def test_pictures(what, tmp_path):
     assert set(labels) == expected
 
 
+@pytest.mark.parametrize(("slowest", "words"), [(4.0, {"0.5×", "1×", "2×"}), (900.0, {"1×", "10×"})])
+def test_labels_of_ratios_do_not_overlap(slowest, words):
+    """Within a decade or two matplotlib labels the ticks between in another form."""
+    from matplotlib.figure import Figure
+
+    bench = made_up(step_ours=4.0)
+    bench["steps"][0]["contestants"]["JAX"] = step(slowest * 4e-3)
+    fig = Figure(figsize=(9, 3.2))
+    ax = speed(bench, "steps", fig.subplots())
+    fig.draw_without_rendering()
+    low, high = ax.get_xlim()
+    seen = [
+        label.get_text() for minor in (False, True) for label in ax.get_xticklabels(minor=minor)
+        if low <= label.get_position()[0] <= high and label.get_text()
+    ]
+    assert words <= set(seen)
+    assert all(text.endswith("×") for text in seen)
+    assert len(seen) <= 6
+
+
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_picture_that_fails_on_the_way(as_json, tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from fastoptim.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 LIMIT_GREY = "#8a8a8a"
 # The same style in every picture, whoever takes part in it.
@@ -141,7 +142,7 @@ def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
     ax.set_xlabel("elements updated")
     ax.set_ylabel("time per element, ns")
     ax.set_title(f"{rule}, {dtype}: update alone")
-    ax.yaxis.set_major_formatter("{x:g}")
+    in_words(ax.yaxis, *ax.get_ylim(), "{x:g}")
     style.plain(ax)
     mark_caches(run, cells, ax)
     doubts(ax, all(c["quiet"] and f["steady"] for c in cells for f in c["contestants"].values()))
@@ -171,6 +172,16 @@ def doubts(ax: "Axes", none: bool) -> None:
             DOUBTFUL, (1.0, 0.0), xycoords="axes fraction", xytext=(0, -34),
             textcoords="offset points", ha="right", va="top", fontsize="small", color="#606060",
         )
+
+
+def in_words(axis: "Axis", low: float, high: float, words: str) -> None:
+    """Label a logarithmic axis in few ticks: where there is no decade, matplotlib's overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 3 * low else range(1, 10)))
+    axis.set_major_formatter(words)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
@@ -222,7 +233,7 @@ def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
         textcoords="offset points", ha="center", va="bottom", fontsize="small",
     )
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}×")
+    in_words(ax.xaxis, *ax.get_xlim(), "{x:g}×")
     ax.set_yticks(range(len(rows)), [title for title, _, _ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     step = "a whole training step" if what == "steps" else "an update alone"
