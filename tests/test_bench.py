@@ -709,6 +709,15 @@ def test_a_file_is_written_as_a_whole(tmp_path, monkeypatch):
     assert files.read(path) == made_up()
 
 
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    path = tmp_path / "bench.json"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as failed:
+        files.write(made_up(), path)
+    assert failed.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def damaged(**changes):
     bench = made_up()
     for name, value in changes.items():
@@ -857,7 +866,9 @@ def test_pictures(what, tmp_path):
     assert set(labels) == expected
 
 
-@pytest.mark.parametrize(("slowest", "words"), [(4.0, {"0.5×", "1×", "2×"}), (900.0, {"1×", "10×"})])
+@pytest.mark.parametrize(
+    ("slowest", "words"), [(4.0, {"0.5×", "1×", "2×"}), (900.0, {"1×", "10×"})]
+)
 def test_labels_of_ratios_do_not_overlap(slowest, words):
     """Within a decade or two matplotlib labels the ticks between in another form."""
     from matplotlib.figure import Figure
