@@ -450,6 +450,14 @@ def test_what_does_not_fit_into_memory_is_left_out(monkeypatch, tmp_path, capsys
     assert run.fits(cases.Case("Adam", "float32", ((10**12,),)), 9) == ""
 
 
+def test_a_run_in_which_nothing_is_measured_writes_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machine, "available_memory", lambda: 10_000)
+    status, out, err = bench(capsys, tmp_path, "--size", "1000000")
+    assert (status, out) == (2, "")
+    assert "fastoptim bench: nothing was measured: Adam, float32, 1 M: needs 0.1 GB" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- bits
 
 

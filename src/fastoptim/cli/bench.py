@@ -149,6 +149,8 @@ def run(arguments: Namespace) -> int:
             bar.clear()
             print(f"error: {problem}", file=sys.stderr)
             return 1
+    if not any(bench[part] for part in PARTS):
+        raise Refused(f"nothing was measured: {'; '.join(bench['left_out'])}")
     try:
         files.write(bench, folder / "bench.json")
         written = ["bench.json", *draw(bench, folder)]
