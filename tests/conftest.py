@@ -42,3 +42,16 @@ def isa(request):
     use(request.param)
     yield request.param
     use(ISA)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let a disk be full when half of a picture is written."""
+    from matplotlib.figure import Figure
+
+    def half(figure, file, **_):
+        with open(file, "w") as half_written:
+            half_written.write("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", half)

@@ -450,6 +450,14 @@ def test_what_does_not_fit_into_memory_is_left_out(monkeypatch, tmp_path, capsys
     assert run.fits(cases.Case("Adam", "float32", ((10**12,),)), 9) == ""
 
 
+def test_a_run_in_which_nothing_is_measured_writes_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machine, "available_memory", lambda: 10_000)
+    status, out, err = bench(capsys, tmp_path, "--size", "1000000")
+    assert (status, out) == (2, "")
+    assert "fastoptim bench: nothing was measured: Adam, float32, 1 M: needs 0.1 GB" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- bits
 
 
@@ -589,6 +597,14 @@ def test_a_run(tmp_path, capsys):
     assert threads.learns()  # no count of a benchmark stays
 
 
+@pytest.mark.usefixtures("short_turns")
+def test_a_run_of_several_arrays_alone_has_no_picture_by_size(tmp_path, capsys):
+    status, out, _ = bench(capsys, tmp_path, "--size", "8x4,4")
+    assert status == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"bench.json", "cases.png"}
+    assert out.endswith(f"Written to {tmp_path}: bench.json, cases.png\n")
+
+
 @pytest.mark.usefixtures("short_turns", "no_pictures")
 def test_json_is_all_that_stdout_gets(tmp_path, capsys):
     status, out, _ = bench(capsys, tmp_path, "--size", "64", "--json")
@@ -699,6 +715,15 @@ def test_a_file_is_written_as_a_whole(tmp_path, monkeypatch):
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
     assert files.read(path) == made_up()
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    path = tmp_path / "bench.json"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as failed:
+        files.write(made_up(), path)
+    assert failed.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def damaged(**changes):
@@ -849,6 +874,47 @@ def test_pictures(what, tmp_path):
     assert set(labels) == expected
 
 
+@pytest.mark.parametrize(
+    ("slowest", "words"), [(4.0, {"0.5×", "1×", "2×"}), (900.0, {"1×", "10×"})]
+)
+def test_labels_of_ratios_do_not_overlap(slowest, words):
+    """Within a decade or two matplotlib labels the ticks between in another form."""
+    from matplotlib.figure import Figure
+
+    bench = made_up(step_ours=4.0)
+    bench["steps"][0]["contestants"]["JAX"] = step(slowest * 4e-3)
+    fig = Figure(figsize=(9, 3.2))
+    ax = speed(bench, "steps", fig.subplots())
+    fig.draw_without_rendering()
+    low, high = ax.get_xlim()
+    seen = [
+        label.get_text() for minor in (False, True) for label in ax.get_xticklabels(minor=minor)
+        if low <= label.get_position()[0] <= high and label.get_text()
+    ]
+    assert words <= set(seen)
+    assert all(text.endswith("×") for text in seen)
+    assert len(seen) <= 6
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_fails_on_the_way(as_json, tmp_path, capsys, monkeypatch):
+    """The older picture stays, and what was measured for minutes is printed all the same."""
+    monkeypatch.setattr(command, "measured", lambda *_, **__: made_up())
+    path = tmp_path / "steps.png"
+    path.write_text("old")
+    status, out, err = bench(capsys, tmp_path, *["--json"] * as_json)
+    assert status == 2
+    assert err.endswith(f"fastoptim bench: {path}: No space left on device\n")
+    assert path.read_text() == "old"
+    assert {p.name for p in tmp_path.iterdir()} == {"bench.json", "steps.png"}
+    if as_json:
+        assert json.loads(out) == made_up()
+    else:
+        assert "Updates alone: Adam, float32" in out
+        assert "Written to" not in out
+
+
 def test_the_picture_of_sizes():
     from matplotlib.figure import Figure
 
@@ -864,6 +930,9 @@ def test_the_picture_of_sizes():
 def test_pictures_that_cannot_be_drawn(tmp_path):
     with pytest.raises(ValueError, match="what must be one of steps, sizes"):
         speed(made_up(), "speed")
+    several = run.cell_of(cases.Case("Adam", "float32", ((8, 4), (4,))))
+    with pytest.raises(ValueError, match="no case of one array"):
+        speed(made_up() | {"updates": [several | {"contestants": {}}]}, "sizes")
     with pytest.raises(ValueError, match="no figures of threads"):
         speed(made_up() | {"threads": []}, "threads")
     with pytest.raises(ValueError, match="format version 7"):

@@ -1,6 +1,7 @@
 """The command fastoptim: its grammar, info, inspect and completion."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -107,7 +108,21 @@ def test_whoever_reads_has_had_enough(monkeypatch):
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() == 1
+    assert process.wait() == 141  # 1 would say that a check failed
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["--completion", "bash"]], ids=" ".join)
+@pytest.mark.parametrize(("shell", "status", "message"), [
+    ("{} > /dev/full", 2, "{}: No space left on device\n"),
+    ("{} >&-", 0, ""),
+    ("{} >&- 2>&-", 0, ""),
+], ids=["full disk", "stdout closed", "both closed"])  # fmt: skip
+def test_output_that_goes_nowhere(arguments, shell, status, message):
+    code = f"import sys; from fastoptim.cli.main import main; sys.exit(main({arguments}))"
+    line = shell.format(shlex.join([sys.executable, "-c", code]))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    command = "fastoptim" if arguments[0].startswith("-") else f"fastoptim {arguments[0]}"
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", message.format(command))
 
 
 # ---------------------------------------------------------------- info

@@ -246,11 +246,20 @@ def test_the_split():
     assert len(data.x) + len(data.x_validation) == 1797
 
 
-def test_curves_are_told_apart_without_colour(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
+@pytest.mark.usefixtures("full_disk")
+def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path):
+    path = tmp_path / "loss.png"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        picture.both_losses({"SGD": ([1.0], [2.0])}, path, title="", x="epoch")
+    assert failed.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
+
+def test_curves_are_told_apart_without_colour(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
+    monkeypatch.setattr(picture, "save", lambda figure, path: drawn.append(figure))
     names = demo.rule_names()
     curves = {n: ([1.0] * 9, [2.0] * 9) for n in names}
     picture.both_losses(curves, tmp_path, title="", x="epoch", per=12)

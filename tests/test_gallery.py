@@ -91,6 +91,14 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
         assert err.endswith("; give another --output\n")
 
 
+def test_a_folder_in_the_place_of_a_picture_is_named(tmp_path, capsys):
+    (tmp_path / "rates.png").mkdir()
+    status, out, err = run(capsys, "--only", "rates", "--output", tmp_path, "--quiet")
+    assert (status, out) == (2, "")
+    assert err == f"fastoptim gallery: {tmp_path / 'rates.png'}: Is a directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
+
+
 def test_an_unknown_picture(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run(capsys, "--only", "rate", "--output", tmp_path / "none")

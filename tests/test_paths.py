@@ -31,7 +31,7 @@ def run(capsys, *given):
 def no_picture(monkeypatch):
     """Drawing takes longer than all else."""
     monkeypatch.setattr(command, "draw", lambda *_: None)
-    monkeypatch.setattr(command, "write", lambda *_: None)
+    monkeypatch.setattr(command, "save", lambda *_: None)
 
 
 def everything(folder):
@@ -133,15 +133,8 @@ def test_the_picture_replaces_an_older_one(tmp_path, capsys):
     assert path.read_bytes().startswith(SIGNATURES[".png"])
 
 
-def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path, capsys, monkeypatch):
-    from matplotlib.figure import Figure
-
-    def half(figure, file, **_):
-        with open(file, "w") as half_written:
-            half_written.write("half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Figure, "savefig", half)
+@pytest.mark.usefixtures("full_disk")
+def test_a_picture_that_fails_on_the_way_leaves_the_older_one(tmp_path, capsys):
     path = tmp_path / "p.png"
     path.write_text("old")
     status, out, err = run(capsys, "--rule", "SGD:lr=0.01", "--steps", "2", "-o", path)
@@ -274,6 +267,8 @@ BAD = [
     (["--rule", "Momentun"], "Did you mean Momentum?"),
     (["--rule", "SoftBatch"], "is no rule"),
     (["--function", "vally"], "'vally' is no function. Did you mean valley?"),
+    (["--function", "cube"], "There are valley, bowl, rosenbrock, two-minima\n"),
+    (["--function", "all"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--function", "valley,bowl"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--start", "1"], "valley has 2 parameters (x, y), got a start of 1"),
     (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameter (w), got a"),
@@ -299,7 +294,7 @@ def test_bad_input_writes_nothing(given, said, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     status, out, err = run(capsys, *[text.format(tmp_path) for text in given])
     assert (status, out) == (2, "")
-    assert said in err.splitlines()[-1]
+    assert said in err.splitlines()[-1] + "\n"
     assert everything(tmp_path) == ["file"]
 
 

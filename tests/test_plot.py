@@ -490,6 +490,11 @@ BAD = [
      lambda: fo.plot.losses({"A": "low"})),
     (ValueError, "runs['A'] must be", lambda: fo.plot.losses({"A": [[1, 2]]})),
     (TypeError, "got set", lambda: fo.plot.losses({1, 2})),
+    (TypeError, "first must be a number, got '1'", lambda: fo.plot.losses([TWO], first="1")),
+    (TypeError, "per must be a number, got None", lambda: fo.plot.losses([TWO], per=None)),
+    (ValueError, "per must be finite, got nan", lambda: fo.plot.losses([TWO], per=np.nan)),
+    (TypeError, "log must be True, False or None, got 'x'",
+     lambda: fo.plot.losses([TWO], log="x")),
 ]
 
 
@@ -499,3 +504,17 @@ def test_bad_input_makes_no_figure(error, text, call, monkeypatch):
     with pytest.raises(error) as caught:
         call()
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ax", "got"),
+    [
+        (3, "int"), (Figure(), "Figure"),
+        (Figure().subplots(1, 2), "ndarray; choose one of them, as in ax[0]"),
+    ],
+    ids=["int", "Figure", "several"],
+)  # fmt: skip
+def test_what_is_no_axes(ax, got):
+    with pytest.raises(TypeError) as caught:
+        fo.plot.losses({"A": [1.0, 2.0]}, ax)
+    assert str(caught.value) == f"ax must be matplotlib axes, got {got}"

@@ -197,6 +197,25 @@ def test_anything_that_has_keys():
     assert trace.gradient_norms[0] == pytest.approx(norm(fn(START)[1]), rel=1e-14)
 
 
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
+def test_a_path_of_an_optimizer_that_has_made_steps(make):
+    """A deterministic method begins with a gradient that it has kept, and calls fn elsewhere."""
+    params, opt, twin = copies(START), make(), make()
+    theirs = copies(params)
+    for _ in range(4):
+        opt.step(params, fn)
+        twin.step(theirs, fn)
+    positions, losses, _ = by_hand(twin, theirs, fn, 3)
+    seen = []
+    trace = fo.trace(opt, params, fn, steps=3, stop=seen.append)
+    assert_same_arrays(trace.positions, positions, "positions")
+    assert_same_array(trace.losses, np.array([*losses, fn(theirs)[0]]), "losses")
+    assert [now.loss for now in seen] == list(trace.losses)
+    if isinstance(opt, tracing.RungeKutta):  # all others may look ahead
+        expected = [norm(fn(trace.at(step))[1]) for step in range(4)]
+        assert np.allclose(trace.gradient_norms, expected, rtol=1e-12)
+
+
 def test_memory_that_fn_uses_again():
     loss, grads = np.empty(()), {"x": np.empty(1)}
 
@@ -213,17 +232,20 @@ def test_memory_that_fn_uses_again_with_a_gradient_from_the_step_before():
     grads = {"x": np.empty(1)}
 
     def same(p):
-        grads["x"][0] = p["x"][0] ** 3
+        grads["x"][:] = p["x"] ** 3
         return float(p["x"][0]), grads
 
     def new(p):
         return float(p["x"][0]), {"x": p["x"] ** 3}
 
-    norms = [
-        fo.trace(fo.RK45(rtol=1e-6, deterministic=True), {"x": np.ones(1)}, fn, 4).gradient_norms
-        for fn in (same, new)
-    ]
-    assert_same_array(*norms, "gradient_norms")
+    for before in (0, 2):
+        norms = []
+        for fn in (same, new):
+            opt, params = fo.RK45(rtol=1e-6, deterministic=True), {"x": np.ones(1)}
+            for _ in range(before):
+                opt.step(params, fn)
+            norms.append(fo.trace(opt, params, fn, 4).gradient_norms)
+        assert_same_array(*norms, "gradient_norms")
 
 
 def test_zeroed_gradients_are_measured_before():

@@ -116,7 +116,8 @@ def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop
         As for `opt.step`; they are moved.
     fn : callable
         As for `opt.step`; a loss must be a number. It is called once more at the end, for the last
-        loss and gradient.
+        loss and gradient; and at the start of a deterministic method that begins with the gradient
+        of a step before.
     steps : int of at least 0, default 100
         The most steps.
     stop : float in (0, inf), callable or None, default None
@@ -223,14 +224,21 @@ class Path:
 
     def looking(self, given: Any) -> Any:
         """Stand in for fn, and look at what the first call of a step returns."""
+        start = perf_counter()
+        deterministic = getattr(self.opt, "deterministic", False)
+        first = len(self.losses) == self.made
+        # A deterministic method begins with the gradient that the step before ended with.
+        kept = deterministic and first and not self.at_start(given)
+        if kept and self.last is None:  # that step was made before the path began
+            copies = {key: a[self.made, ...].copy() for key, a in self.positions.items()}
+            self.last = deepcopy(loss_and_grads(self.fn(in_form(self.form, copies))))
+        self.looked += perf_counter() - start
         result = self.fn(given)
         start = perf_counter()
         loss, grads = loss_and_grads(result)
-        if len(self.losses) == self.made:
-            # A deterministic method begins with the gradient that the step before ended with.
-            kept = self.last is not None and not self.at_start(given)
+        if first:
             self.look(*(self.last if kept else (loss, grads)))
-        if getattr(self.opt, "deterministic", False):
+        if deterministic:
             self.last = deepcopy((loss, grads))
         self.looked += perf_counter() - start
         return result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastoptim.bench.names import LIMIT, NO_UPDATE, OURS
+from fastoptim.checkpoint.files import replace_file
 
 FORMAT, VERSION = "fastoptim bench", 1
 SLOWER = 1.15  # times the older run's, both relative to their limits
@@ -24,12 +25,12 @@ def as_text(bench: Bench) -> str:
 
 def write(bench: Bench, path: Path) -> None:
     """Write a run, as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        partial.write_text(as_text(bench) + "\n", "utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = as_text(bench) + "\n"
+
+    def at(temporary: str) -> None:
+        Path(temporary).write_text(text, "utf-8")
+
+    replace_file(str(path), at, lambda file, temporary: None)
 
 
 def read(path: str | os.PathLike[str]) -> Bench:

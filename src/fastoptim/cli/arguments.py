@@ -52,8 +52,13 @@ def negative_joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def names_of(what: str, known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return what reads one name or several with commas between; "all" is every known one."""
+def names_of(
+    what: str, known: Sequence[str], whole: str = ", and all"
+) -> Callable[[str], list[str]]:
+    """Return what reads one name or several with commas between; "all" is every known one.
+
+    `whole` is what a message adds to the known names.
+    """
     exact = {name.lower(): name for name in known}
 
     def read(text: str) -> list[str]:
@@ -65,7 +70,7 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], list[str]]:
                 close = get_close_matches(name.lower(), exact, n=1)
                 hint = f" Did you mean {exact[close[0]]}?" if close else ""
                 raise argparse.ArgumentTypeError(
-                    f"{name!r} is no {what}.{hint} There are {', '.join(known)}, and all"
+                    f"{name!r} is no {what}.{hint} There are {', '.join(known)}{whole}"
                 )
         if "all" in (name.lower() for name in names):
             return list(known)

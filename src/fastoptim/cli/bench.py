@@ -149,16 +149,28 @@ def run(arguments: Namespace) -> int:
             bar.clear()
             print(f"error: {problem}", file=sys.stderr)
             return 1
-    files.write(bench, folder / "bench.json")
-    written = ["bench.json", *draw(bench, folder)]
-    if arguments.json:
-        print(files.as_text(bench))
-        for line in report.caveats(bench):
-            print(line, file=sys.stderr)
-    else:
-        report.show(bench)
+    if not any(bench[part] for part in PARTS):
+        raise Refused(f"nothing was measured: {'; '.join(bench['left_out'])}")
+    try:
+        files.write(bench, folder / "bench.json")
+        written = ["bench.json", *draw(bench, folder)]
+    except OSError:  # a disk that is full: what was measured for minutes must not be lost with it
+        show(bench, arguments.json)
+        raise
+    show(bench, arguments.json)
+    if not arguments.json:
         print(f"Written to {folder}: {', '.join(written)}")
     return 0 if old is None else compared(bench, old, sys.stderr if arguments.json else sys.stdout)
+
+
+def show(bench: files.Bench, as_json: bool) -> None:
+    """Print what was measured."""
+    if not as_json:
+        report.show(bench)
+        return
+    print(files.as_text(bench))
+    for line in report.caveats(bench):
+        print(line, file=sys.stderr)
 
 
 def compared(bench: files.Bench, old: files.Bench, file: Any) -> int:
@@ -175,13 +187,14 @@ def draw(bench: files.Bench, folder: Path) -> list[str]:
     """Draw the pictures for which there are figures; return their names."""
     from matplotlib.figure import Figure
 
-    from fastoptim.plot.speed import size, speed
+    from fastoptim.plot.save import save
+    from fastoptim.plot.speed import of_one_array, size, speed
 
     written = []
     for what, part in PICTURES.items():
-        if bench[part]:
+        if of_one_array(bench) if what == "sizes" else bench[part]:
             figure = Figure(figsize=size(bench, what), layout="constrained")
             speed(bench, what, figure.subplots())
-            figure.savefig(folder / f"{what}.png", dpi=120)
+            save(figure, folder / f"{what}.png")
             written.append(f"{what}.png")
     return written

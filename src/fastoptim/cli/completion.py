@@ -35,7 +35,7 @@ class Print(argparse.Action):
                 action.complete = what  # type: ignore[attr-defined]
             else:
                 action.choices = getattr(action.type, "known", action.choices)
-        print(shtab.complete(parser, shell=values))
+        print(shtab.complete(parser, shell=values), flush=True)
         parser.exit()
 
 

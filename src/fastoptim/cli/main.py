@@ -11,6 +11,7 @@ from fastoptim.cli import bench, completion, demo, gallery, info, inspect, paths
 from fastoptim.cli.arguments import negative_joined
 from fastoptim.cli.refused import Refused
 
+ENOUGH = 141  # exit status, as shells have it of a program that a closed pipe ends
 COMMANDS = (demo, bench, gallery, paths, info, inspect)
 
 
@@ -36,31 +37,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without a command the help goes to stderr, and the status is 2, as with ruff and cython: a
     script that has lost the name of its command must not go on as if it had been run.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have no µ and no ×
         sys.stdout.reconfigure(errors="backslashreplace")
-    grammar = parser()
-    arguments = grammar.parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
-    if arguments.command is None:
-        grammar.print_help(sys.stderr)
-        return 2
+    command, grammar = "fastoptim", parser()
     try:
+        arguments = grammar.parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
+        if arguments.command is None:
+            grammar.print_help(sys.stderr)
+            return 2
+        command = f"fastoptim {arguments.command}"
         status = arguments.run(arguments)
         sys.stdout.flush()
     except Refused as refusal:
-        return refused(arguments.command, refusal)
+        return refused(command, refusal)
     except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        unwritten()
+        return ENOUGH
     except OSError as problem:  # a disk that is full, say
+        unwritten()
         where = f"{problem.filename}: " if problem.filename else ""
-        return refused(arguments.command, f"{where}{problem.strerror or problem}")
+        return refused(command, f"{where}{problem.strerror or problem}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return int(status)
 
 
+def unwritten() -> None:
+    """Write what stdout still holds, or drop it where that cannot be: Python tries at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def refused(command: str, why: object) -> int:
     """Say on one line why a command cannot go on; return the exit status."""
-    print(f"fastoptim {command}: {why}", file=sys.stderr)
+    print(f"{command}: {why}", file=sys.stderr)
     return 2

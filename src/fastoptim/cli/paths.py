@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastoptim import plot, problems
-from fastoptim.checkpoint.files import replace_file
 from fastoptim.cli.arguments import names_of, number, numbers, positive, writable
 from fastoptim.cli.refused import Refused, need
 from fastoptim.cli.rules import Rule, rule
+from fastoptim.plot.save import save
 from fastoptim.problems import Problem
 from fastoptim.tracing import Trace, trace
 
@@ -77,10 +77,10 @@ def add(commands: Any) -> None:
 
 def function(text: str) -> Problem:
     """Return a problem by its name."""
-    names = names_of("function", list(problems.ALL))(text)
-    if len(names) != 1:
+    if "," in text or text.strip().lower() in ("", "all"):
         raise ArgumentTypeError(f"must be one of {', '.join(problems.ALL)}, got {text!r}")
-    return problems.ALL[names[0]]
+    (name,) = names_of("function", list(problems.ALL), whole="")(text)
+    return problems.ALL[name]
 
 
 function.known = tuple(problems.ALL)  # type: ignore[attr-defined]  # for completion by Tab
@@ -113,7 +113,7 @@ def run(arguments: Namespace) -> int:
         figure = draw(problem, traces)
     except ValueError as refusal:
         raise Refused(refusal) from None
-    write(figure, writable(picture.parent) / picture.name)
+    save(figure, writable(picture.parent) / picture.name)
     if arguments.json:
         print(json.dumps(report(problem, start, traces, picture), ensure_ascii=False))
     else:
@@ -173,16 +173,6 @@ def draw(problem: Problem, traces: dict[str, Trace]) -> "Figure":
     steps = max(one.steps for one in traces.values())
     ax.set_title(f"{problem.formula}, {steps} step{'s' * (steps > 1)}", fontsize="medium")
     return figure
-
-
-def write(figure: "Figure", path: Path) -> None:
-    """Write the picture beside its place, and rename it."""
-    kind = path.suffix.lower()[1:]
-    replace_file(
-        str(path),
-        lambda temporary: figure.savefig(temporary, format=kind, dpi=120),
-        lambda file, temporary: None,
-    )
 
 
 def table(traces: dict[str, Trace]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastoptim import plot
+from fastoptim.plot.save import save
 
 Losses = tuple[Sequence[float], Sequence[float]]
 
@@ -43,4 +44,4 @@ def both_losses(
     figure.legend(
         handles=lines, loc="outside lower center", ncols=columns, frameon=False, handlelength=4
     )
-    figure.savefig(path, dpi=120)
+    save(figure, path)

@@ -1,11 +1,13 @@
 """The folder of a gallery, written when all of it has been drawn."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from fastoptim.checkpoint.files import naming
 from fastoptim.gallery.catalogue import draw, one_thread
 from fastoptim.gallery.page import page
 
@@ -19,7 +21,7 @@ def write(folder: Path, names: Sequence[str], *, quiet: bool = False) -> Path:
                 bar.set_postfix_str(name)
                 drawn.append(draw(name, Path(new)))
         (Path(new) / "index.html").write_text(page(drawn), encoding="utf-8")
-        for picture in drawn:
-            for file in picture.files:
+        for file in (*chain.from_iterable(picture.files for picture in drawn), "index.html"):
+            with naming(str(folder / file)):
                 (Path(new) / file).replace(folder / file)
-        return (Path(new) / "index.html").replace(folder / "index.html")
+    return folder / "index.html"

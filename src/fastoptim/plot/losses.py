@@ -58,6 +58,7 @@ def losses(
     >>> ax.get_yscale()
     'log'
     """
+    check(first, per, log)
     lines = [(label, numbers(label, run)) for label, run in labelled(runs)]
     ax = style.axes(ax)
     between = max(1, max(len(line) for _, line in lines) // 8)
@@ -83,6 +84,17 @@ def losses(
     if legend:
         style.legend(ax)
     return ax
+
+
+def check(first: object, per: object, log: object) -> None:
+    """Refuse numbers that are none."""
+    for name, given in (("first", first), ("per", per)):
+        if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{name} must be a number, got {given!r}")
+        if not np.isfinite(given):
+            raise ValueError(f"{name} must be finite, got {given}")
+    if not (log is None or isinstance(log, (bool, np.bool))):
+        raise TypeError(f"log must be True, False or None, got {log!r}")
 
 
 def numbers(label: str, run: Any) -> Any:

@@ -9,6 +9,7 @@ from fastoptim.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 LIMIT_GREY = "#8a8a8a"
 # The same style in every picture, whoever takes part in it.
@@ -61,6 +62,8 @@ def speed(
     run = files.checked(bench) if isinstance(bench, dict) else files.read(bench)
     if not run["updates" if what in ("sizes", "cases") else what]:
         raise ValueError(f"this run has no figures of {what}; measure them with --cases")
+    if what == "sizes" and not of_one_array(run):
+        raise ValueError("this run has no case of one array; measure some with --size")
     width, height = size(run, what)
     ax = style.axes(ax, width, height)
     {"steps": ratios, "cases": ratios, "sizes": sizes, "threads": scaling}[what](run, what, ax)
@@ -103,15 +106,18 @@ def bars(figure: dict[str, Any], of: float) -> list[list[float]]:
     return [[(middle - figure["q1"]) / of], [(figure["q3"] - middle) / of]]
 
 
-def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
-    """Draw time per element against elements: the rule and dtype of most sizes."""
+def of_one_array(run: files.Bench) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the cases of one array by rule and dtype: those of which `sizes` draws a line."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in run["updates"]:
         if len(cell["shapes"]) == 1:
             groups.setdefault((cell["rule"], cell["dtype"]), []).append(cell)
-    if not groups:
-        raise ValueError("this run has no case of one array; measure some with --size")
-    (rule, dtype), cells = max(groups.items(), key=lambda item: len(item[1]))
+    return groups
+
+
+def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
+    """Draw time per element against elements: the rule and dtype of most sizes."""
+    (rule, dtype), cells = max(of_one_array(run).items(), key=lambda item: len(item[1]))
     cells.sort(key=lambda cell: cell["elements"])
     names = list(dict.fromkeys(name for cell in cells for name in cell["contestants"]))
     for name in names:
@@ -136,7 +142,7 @@ def sizes(run: files.Bench, what: str, ax: "Axes") -> None:
     ax.set_xlabel("elements updated")
     ax.set_ylabel("time per element, ns")
     ax.set_title(f"{rule}, {dtype}: update alone")
-    ax.yaxis.set_major_formatter("{x:g}")
+    in_words(ax.yaxis, *ax.get_ylim(), "{x:g}")
     style.plain(ax)
     mark_caches(run, cells, ax)
     doubts(ax, all(c["quiet"] and f["steady"] for c in cells for f in c["contestants"].values()))
@@ -166,6 +172,16 @@ def doubts(ax: "Axes", none: bool) -> None:
             DOUBTFUL, (1.0, 0.0), xycoords="axes fraction", xytext=(0, -34),
             textcoords="offset points", ha="right", va="top", fontsize="small", color="#606060",
         )
+
+
+def in_words(axis: "Axis", low: float, high: float, words: str) -> None:
+    """Label a logarithmic axis in few ticks: where there is no decade, matplotlib's overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 3 * low else range(1, 10)))
+    axis.set_major_formatter(words)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
@@ -217,7 +233,7 @@ def ratios(run: files.Bench, what: str, ax: "Axes") -> None:
         textcoords="offset points", ha="center", va="bottom", fontsize="small",
     )
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}×")
+    in_words(ax.xaxis, *ax.get_xlim(), "{x:g}×")
     ax.set_yticks(range(len(rows)), [title for title, _, _ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     step = "a whole training step" if what == "steps" else "an update alone"

@@ -41,7 +41,7 @@ def axes(ax: "Axes | None", width: float = 7.0, height: float = 4.6) -> "Axes":
     draws for days does not fill its memory, and no window system is looked for.
     """
     if ax is not None:
-        return ax
+        return checked(ax)
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -56,6 +56,16 @@ def axes(ax: "Axes | None", width: float = 7.0, height: float = 4.6) -> "Axes":
     else:
         figure = Figure(figsize=(width, height), layout="constrained")
     return figure.subplots()
+
+
+def checked(ax: Any) -> "Axes":
+    """Return what was given as ``ax``, if it is axes."""
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        several = "; choose one of them, as in ax[0]" if hasattr(ax, "__getitem__") else ""
+        raise TypeError(f"ax must be matplotlib axes, got {type(ax).__name__}{several}")
+    return ax
 
 
 def plain(ax: "Axes") -> None:
