@@ -697,6 +697,19 @@ def test_the_exit_status_of_a_comparison(ours, status, as_json, tmp_path, capsys
         json.loads(out)
 
 
+def test_a_comparison_in_which_nothing_is_steady(tmp_path, capsys, monkeypatch):
+    """It is no all-clear."""
+    old, new = made_up(), made_up(quiet=False)
+    new["steps"][0]["quiet"] = False
+    files.write(old, tmp_path / "old.json")
+    monkeypatch.setattr(command, "measured", lambda *_, **__: new)
+    monkeypatch.setattr(command, "draw", lambda *_: [])
+    status, out, err = bench(capsys, tmp_path / "new", "--compare", str(tmp_path / "old.json"))
+    assert status == 2
+    assert "not steady in this run" in out
+    assert err.endswith("no case could be compared; run both again while nothing else runs\n")
+
+
 def test_a_file_is_written_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "bench.json"
     files.write(made_up(), path)

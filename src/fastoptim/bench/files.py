@@ -152,6 +152,11 @@ class Comparison:
             else:
                 self.same.append(line)
 
+    @property
+    def judged(self) -> bool:
+        """Whether any case could be compared."""
+        return bool(self.slower or self.faster or self.same)
+
     def lines(self) -> list[str]:
         """Return what to print."""
         headings = {

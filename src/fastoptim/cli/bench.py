@@ -180,6 +180,8 @@ def compared(bench: files.Bench, old: files.Bench, file: Any) -> int:
     if before != now:
         print(f"The older run was made on another processor: {before}", file=file)
     print(*comparison.lines(), sep="\n", file=file)
+    if not comparison.judged:
+        raise Refused("no case could be compared; run both again while nothing else runs")
     return int(bool(comparison.slower))
 
 
