@@ -75,8 +75,8 @@ def problems(_: str) -> str:
 
 
 MADE = {
-    "gallery": gallery_page.pictures,
     "equivalents": equivalents.page_part,
+    "gallery": gallery_page.pictures,
     "way of an update": way_of_an_update,
     "help of commands": help_of_commands,
     "problems": problems,
