@@ -15,10 +15,11 @@ bench: .venv/installed
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-columns=median,rounds -o python_files="bench_*.py"
 
 lint: .venv/installed
-	$(BIN)/python -m pip install -q ruff cython-lint mypy
+	$(BIN)/python -m pip install -q ruff cython-lint mypy 'pyright[nodejs]'
 	$(BIN)/ruff check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src examples tests
 	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_types.py
 
 # the site, in docs/_build/html; what it needs is in the extra "docs" of what is installed
 docs: .venv/installed

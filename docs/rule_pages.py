@@ -23,7 +23,10 @@ VALLEY, STEPS = fastoptim.problems.bowl, 40
 def rules() -> list[Class]:
     """Return the public optimizers, in order of complexity; the Runge–Kutta methods come last."""
     public = [getattr(fastoptim, name) for name in fastoptim.__all__]
-    found = [c for c in public if inspect.isclass(c) and issubclass(c, (Optimizer, RungeKutta))]
+    found = [
+        c for c in public
+        if inspect.isclass(c) and issubclass(c, (Optimizer, RungeKutta)) and c is not Optimizer
+    ]
     order = {Optimizer: 0, RungeKutta: 1}
 
     def place(cls: Class) -> tuple[int, int]:

@@ -26,7 +26,8 @@ from fastoptim.optimizer.hyperparameters import Choice, Flag, Interval
 def optimizer_classes():
     """The public optimizer classes, in the order of fastoptim.__all__."""
     public = [getattr(fastoptim, name) for name in fastoptim.__all__]
-    return [x for x in public if isinstance(x, type) and issubclass(x, Optimizer)]
+    classes = [x for x in public if isinstance(x, type) and issubclass(x, Optimizer)]
+    return [cls for cls in classes if cls is not Optimizer]
 
 
 CLASSES = optimizer_classes()

@@ -46,6 +46,24 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fastoptim {fo.__version__}\n"
 
 
+def test_without_a_command_the_help_goes_to_stderr(capsys):
+    """A script that has lost the name of its command must not go on; no data came."""
+    status, out, err = run(capsys)
+    assert (status, out) == (2, "")
+    assert err == cli.parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [(["--version"], 0, f"fastoptim {fo.__version__}\n"), ([], 2, ""), (["inspect", "no"], 2, "")],
+)  # fmt: skip
+def test_python_dash_m(arguments, status, text):
+    command = [sys.executable, "-m", "fastoptim", *arguments]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout) == (status, text)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_a_line_of_help_and_a_text(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -161,7 +179,7 @@ def test_inspect(saved, capsys):
     first, rule, counters, hyperparameters, group, head, w, t = out.splitlines()
     assert first == f"{path}: {path.stat().st_size:,} bytes, the digest holds"
     assert rule == f"Adam, written by fastoptim {fo.__version__}"
-    assert counters == "iter = 1, skipped = 0"
+    assert counters == "iter = 1, skipped = 0, clipped = 0"
     assert hyperparameters.startswith("hyperparameters: lr=linear(start=0.1, stop=0.2, steps=10), ")
     assert "beta1=0.9, beta2=0.999," in hyperparameters
     assert group == "group 'W': weight_decay=0.5"
@@ -170,6 +188,14 @@ def test_inspect(saved, capsys):
     assert w.split()[:6] == ["W", "float32", "2", "×", "3", "1"]
     assert w.split()[6] == f"{norm:.6g}"
     assert t.split() == ["('t',", "1)", "float64", "a", "number", "1", "inf", "inf", "nan"]
+
+
+def test_inspect_groups_by_predicate(tmp_path, capsys):
+    opt = fo.SGD(groups=[fo.Group(lambda key, p: p.ndim < 2, lr=0.5), fo.Group("W", lr=0.25)])
+    opt.update({"W": np.ones((2, 2)), "b": np.ones(2)}, {"W": np.ones((2, 2)), "b": np.ones(2)})
+    opt.save(tmp_path / "saved")
+    out = run(capsys, "inspect", tmp_path / "saved")[1]
+    assert "\ngroup of a predicate: lr=0.5\ngroup 'W': lr=0.25\n" in out
 
 
 def test_inspect_for_a_machine(saved, capsys):

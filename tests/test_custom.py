@@ -398,7 +398,9 @@ def test_the_class_is_like_any_other(rules):
     assert repr(cls(0.1, clip_norm=1.0)) == (
         "Adam(lr=0.1, beta1=0.9, beta2=0.999, eps=1e-07, clip_norm=1.0)"
     )
-    assert cls.__doc__ == (
+    text, _, options = cls.__doc__.partition("\n\nOther Parameters\n----------------\n")
+    assert options.startswith("weight_decay : float in [0, inf), default 0.0\n")
+    assert text == (
         "Adam, in the order of the published listing.\n\n"
         "Parameters\n----------\n"
         "lr : float in [0, inf), default 0.001\n"

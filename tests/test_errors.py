@@ -58,6 +58,26 @@ ROWS = {
     "as many keys, another": (
         {"W": W, "b": B}, {"W": W, "c": B}, KeyError, r"no 'b'.*has 'c'",
     ),
+    "dict of dicts": (
+        {"l1": {"W": W, "b": B}, "l2": {"W": B}}, {"l1": {"W": W, "b": B}, "l2": {"W": B}},
+        TypeError, r"params\['l1'\] is a dict.*flatten params once, and grads in the same way: "
+        r"\{'l1.W': params\['l1'\]\['W'\], 'l1.b': params\['l1'\]\['b'\]\}\. The arrays stay",
+    ),
+    "dicts in dicts": (
+        {"a": B, "n": {"m": {1: W, "b": B, "c": B}}}, {"a": B, "n": {}}, TypeError,
+        r"'n.m.1': params\['n'\]\['m'\]\[1\], 'n.m.b': .*, …\}",
+    ),
+    "list of dicts": (
+        [{"W": W}], [{"W": W}], TypeError, r"is a dict.*\{'0.W': params\[0\]\['W'\]\}",
+    ),
+    "list of lists": (
+        [[W, B]], [[W, B]], TypeError, r"is a list.*\{'0.0': params\[0\]\[0\], '0.1'",
+    ),
+    "dict of tuples": ({"l": (W, B)}, {"l": (W, B)}, TypeError, r"is a tuple.*\{'l.0': params"),
+    "list of numbers": (
+        {"W": [1.0, 2.0]}, {"W": ones(2)}, TypeError, r"'W'\] must be a NumPy array.*got list",
+    ),
+    "dict in grads": ({"W": W}, {"W": {"x": W}}, TypeError, r"grads\['W'\] must be.*got dict"),
     "all None": ({"W": W}, {"W": None}, ValueError, r"every gradient is None"),
     "smaller shape": (
         {"b": B, "W": W}, {"b": B, "W": B}, ValueError,
@@ -149,12 +169,12 @@ ROWS = {
 
 
 def bits_of_params(params):
-    """The bits of all parameters in a container; nothing where it is none."""
+    """The bits of all parameters in a container, and in those inside it."""
     if isinstance(params, (list, tuple)):
-        return [np.asarray(p).tobytes() for p in params]
+        return [bits_of_params(p) for p in params]
     if isinstance(params, collections.abc.Mapping):
-        return [np.asarray(p).tobytes() for p in params.values()]
-    return []
+        return [bits_of_params(p) for p in params.values()]
+    return np.asarray(params).tobytes()
 
 
 def bits_of_state(opt):
@@ -665,7 +685,7 @@ def test_no_update_starts_while_state_is_read(name, tmp_path):
             with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
                 opt.update({"W": ones(4)}, {"W": ones(4)})
             with pytest.raises(RuntimeError, match="is being copied or saved, in another thread"):
-                opt.engine.restore({}, 0, 0)
+                opt.engine.restore({}, 0, 0, 0)
             tried.append(name)
             return "Schedule()"
 

@@ -139,13 +139,13 @@ class TouchyAdam(fo.Adam):
         touch()
         return super().coefficients(t)
 
-    def group_of(self, key):
+    def group_of(self, key, p):
         touch()
-        return super().group_of(key)
+        return super().group_of(key, p)
 
-    def check_keys(self, keys):
+    def check_keys(self, keys, arrays):
         touch()
-        super().check_keys(keys)
+        super().check_keys(keys, arrays)
 
 
 def touchy_schedule(step):

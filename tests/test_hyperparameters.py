@@ -205,9 +205,15 @@ def test_order_of_arguments_and_defaults():
     assert repr(fo.AdaGrad()) == "AdaGrad(lr=0.01, eps=1e-07)"
     assert repr(fo.RMSprop()) == "RMSprop(lr=0.01, decay_rate=0.99, eps=1e-07)"
     assert repr(fo.Adam()) == "Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-07)"
-    assert repr(fo.AdamW()) == "AdamW(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08)"
+    assert repr(fo.AdamW()) == (
+        "AdamW(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.01, decoupled=True)"
+    )
     assert repr(fo.HeavyBall()) == "HeavyBall(lr=0.01, mu=0.9, dampening=0.0, nesterov=False)"
-    assert repr(fo.Lion()) == "Lion(lr=0.0001, beta1=0.9, beta2=0.99)"
+    assert repr(fo.Lion()) == (
+        "Lion(lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.001, decoupled=True)"
+    )
+    assert "weight_decay=0.0" in repr(fo.Lion(weight_decay=0))
+    assert "weight_decay" not in repr(fo.Adam(weight_decay=0))
     assert repr(fo.Adam(amsgrad=True)).endswith("eps=1e-07, amsgrad=True)")
     assert repr(fo.Adam(1, 0.5, 0.25, 0.125)) == "Adam(lr=1.0, beta1=0.5, beta2=0.25, eps=0.125)"
 

@@ -122,6 +122,10 @@ def average(p, g, s, c):
     s[0] += c[0] * (p - s[0])
 
 
+def swap(p, g, s, c):
+    p[:], s[0][:] = s[0].copy(), p.copy()
+
+
 def zero(p, g, s, c):
     p[:] = 0
 
@@ -146,7 +150,7 @@ def ahead(p, g, s, c):
 
 OVER_ARRAYS = {
     "scale": scale, "clip": clip, "l2": l2, "shrink": shrink, "average": average, "zero": zero,
-    "add": add, "stream": stream, "copy": copy, "ahead": ahead,
+    "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,
 }
 
 
@@ -393,6 +397,14 @@ def average_of_parameters(dtype):
     return updated(dtype, fo.SGD(average=0.9))
 
 
+def parameters_that_hold_their_averages(dtype):
+    rng = np.random.default_rng(0)
+    params, opt = {"W": rng.standard_normal(999).astype(dtype)}, fo.SGD(lr=0.1, average=0.5)
+    opt.update(params, {"W": rng.standard_normal(999).astype(dtype)})
+    with opt.averaged(params):
+        return copies(params) | {"weights": opt.average_of["W"].copy()}
+
+
 def zeroed_gradients(dtype):
     return updated(dtype, fo.SGD(zero_grads=True))
 
@@ -503,7 +515,8 @@ def rk45_that_knows_the_first_slope(dtype):
 
 DOORS = [
     clipping_by_value, clipping_by_norm, l2_regularisation, decoupled_weight_decay,
-    average_of_parameters, zeroed_gradients, ascent, soft_batch, rows, soft_batch_of_rows,
+    average_of_parameters, parameters_that_hold_their_averages, zeroed_gradients, ascent,
+    soft_batch, rows, soft_batch_of_rows,
     coalesced_rows, look_ahead, heun, rk23, rk45, rk23_with_tolerances, rk45_with_tolerances,
     rk45_that_knows_the_first_slope,
 ]

@@ -53,7 +53,7 @@ def test_as_many_slots_as_the_rule_has(slots, starts):
 @pytest.mark.parametrize("group", [-1, -(2**31)])
 def test_a_group_below_zero(group):
     params, chosen = {"a": np.ones(3), "x": np.ones(3)}, {"a": 0, "x": group}
-    engine, plan = Engine(chosen.__getitem__), Plan([pipeline()])
+    engine, plan = Engine(lambda key, p: chosen[key]), Plan([pipeline()])
     with pytest.raises(ValueError, match=rf"the group of 'x' is {group}; .*counted from 0"):
         engine.update(params, dict(params), plan)
     assert engine.store.iter == 0
@@ -65,7 +65,7 @@ def test_a_group_below_zero(group):
 
 @pytest.mark.parametrize("group", [1, 2**31 - 1])
 def test_a_group_without_a_pipeline(group):
-    params, engine = {"x": np.ones(3)}, Engine(lambda key: group)
+    params, engine = {"x": np.ones(3)}, Engine(lambda key, p: group)
     with pytest.raises(RuntimeError, match="the groups changed in the middle"):
         engine.update(params, {"x": np.ones(3)}, Plan([pipeline()]))
     assert (params["x"] == 1).all()

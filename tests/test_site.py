@@ -43,7 +43,7 @@ def test_every_rule_has_a_page(tmp_path):
     public = {name: getattr(fo, name) for name in fo.__all__}
     rules = {
         name for name, rule in public.items()
-        if inspect.isclass(rule) and issubclass(rule, Optimizer)
+        if inspect.isclass(rule) and issubclass(rule, Optimizer) and rule is not Optimizer
     }
     left = tmp_path / "rules" / "gone.md"
     left.parent.mkdir()

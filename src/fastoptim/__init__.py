@@ -13,7 +13,9 @@ from importlib.metadata import version as _version
 from fastoptim import plot, problems, schedules
 from fastoptim.custom.rule import rule
 from fastoptim.ode.methods import RK23, RK45, Heun
+from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
+from fastoptim.optimizer.types import Grads, Params, Schedule
 from fastoptim.rows import Rows
 from fastoptim.rules import (
     FTRL,
@@ -51,6 +53,7 @@ __all__ = [
     "AdaMax",
     "Adam",
     "AdamW",
+    "Grads",
     "Group",
     "HeavyBall",
     "Heun",
@@ -58,10 +61,13 @@ __all__ = [
     "Momentum",
     "NAdam",
     "Nesterov",
+    "Optimizer",
+    "Params",
     "RAdam",
     "RMSprop",
     "Rows",
     "Rprop",
+    "Schedule",
     "SoftBatch",
     "Trace",
     "get_include",
@@ -75,3 +81,8 @@ __all__ = [
     "show_runtime",
     "trace",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names alone: what completion should offer."""
+    return sorted(__all__)

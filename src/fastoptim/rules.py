@@ -7,14 +7,15 @@ the class says otherwise.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
-from fastoptim.optimizer.base import Arrays, Number, Optimizer, Slot
+from fastoptim.optimizer.base import Optimizer, Slot
 from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
-from fastoptim.optimizer.lookahead import AtPosition, LookAhead
+from fastoptim.optimizer.lookahead import AtPosition, FlagAndFunction, LookAhead
 from fastoptim.optimizer.objective import Function
+from fastoptim.optimizer.types import Number, Params
 
 RATE = Interval("[0, inf)")
 DECAY = Interval("[0, 1)")
@@ -122,13 +123,14 @@ class Momentum(Optimizer):
     kernels = {"momentum": ("v",)}
     lr: Number = hyper(0.01, RATE)
     alpha: Number = hyper(0.9, SHARE)
-    lookahead: Any = hyper(False, Flag(), kw_only=True)
+    _: KW_ONLY
+    lookahead: FlagAndFunction = hyper(False, Flag())
     v = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.alpha, self.lr
 
-    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+    def loss_and_grads(self, params: "Params", fn: Function) -> tuple[Any, Any]:
         """Return a function's loss and gradients, with `lookahead` those at p + αv.
 
         The arrays of `params` hold p + αv while `fn` runs, so that it may read them where a
@@ -337,8 +339,9 @@ class Lion(Optimizer):
     lr: Number = hyper(1e-4, RATE)
     beta1: Number = hyper(0.9, DECAY)
     beta2: Number = hyper(0.99, DECAY)
-    weight_decay: Number = hyper(1e-3, RATE, kw_only=True)
-    decoupled: bool = hyper(True, Flag(), kw_only=True)
+    _: KW_ONLY
+    weight_decay: Number = hyper(1e-3, RATE)
+    decoupled: bool = hyper(True, Flag())
     m = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
@@ -472,9 +475,10 @@ class AdaGrad(Optimizer):
     kernels = {"adagrad": ("h",)}
     lr: Number = hyper(0.01, RATE)
     eps: Number = hyper(1e-7, EPS)
-    lr_decay: Number = hyper(0.0, RATE, kw_only=True)
-    initial: Number = hyper(0.0, RATE, kw_only=True)
-    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    _: KW_ONLY
+    lr_decay: Number = hyper(0.0, RATE)
+    initial: Number = hyper(0.0, RATE)
+    eps_root: Number = hyper(0.0, EPS)
     h = Slot(start="initial")
 
     def coefficients(self, t: int) -> tuple[float, ...]:
@@ -633,9 +637,10 @@ class RMSprop(Optimizer):
     lr: Number = hyper(0.01, RATE)
     decay_rate: Number = hyper(0.99, DECAY)
     eps: Number = hyper(1e-7, EPS)
-    centered: bool = hyper(False, Flag(), kw_only=True)
-    momentum: Number = hyper(0.0, DECAY, kw_only=True)
-    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    _: KW_ONLY
+    centered: bool = hyper(False, Flag())
+    momentum: Number = hyper(0.0, DECAY)
+    eps_root: Number = hyper(0.0, EPS)
     h = Slot()
     m = Slot()
     v = Slot()
@@ -797,10 +802,11 @@ class Adam(Optimizer):
     beta1: Number = hyper(0.9, DECAY)
     beta2: Number = hyper(0.999, DECAY)
     eps: Number = hyper(1e-7, EPS)
-    amsgrad: bool = hyper(False, Flag(), kw_only=True)
-    eps_corrected: bool = hyper(False, Flag(), kw_only=True)
-    bias_correction: bool = hyper(True, Flag(), kw_only=True)
-    eps_root: Number = hyper(0.0, EPS, kw_only=True)
+    _: KW_ONLY
+    amsgrad: bool = hyper(False, Flag())
+    eps_corrected: bool = hyper(False, Flag())
+    bias_correction: bool = hyper(True, Flag())
+    eps_root: Number = hyper(0.0, EPS)
     m = Slot()
     v = Slot()
     v_max = Slot()
@@ -880,9 +886,10 @@ class AdamW(Adam):
     """
 
     eps: Number = hyper(1e-8, EPS)
-    eps_corrected: bool = hyper(True, Flag(), kw_only=True)
-    weight_decay: Number = hyper(0.01, RATE, kw_only=True)
-    decoupled: bool = hyper(True, Flag(), kw_only=True)
+    _: KW_ONLY
+    eps_corrected: bool = hyper(True, Flag())
+    weight_decay: Number = hyper(0.01, RATE)
+    decoupled: bool = hyper(True, Flag())
 
 
 @dataclass(eq=False, repr=False)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.ode.runge_kutta import RungeKutta
-from fastoptim.optimizer.base import Arrays
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.types import Params
 from fastoptim.rows import Rows
 
 Numbers = NDArray[np.float64]
@@ -104,7 +104,7 @@ class Trace:
         return f"<Trace of {self.name}: {self.steps} steps{loss}{why}>"
 
 
-def trace(opt: Any, params: Arrays, fn: Function, steps: int = 100, stop: Stop = None) -> Trace:
+def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop = None) -> Trace:
     """Make steps, and keep the path.
 
     Parameters
@@ -190,7 +190,7 @@ class Ended(Exception):
 class Path:
     """A path on the way."""
 
-    def __init__(self, opt: Any, params: Arrays, fn: Function, steps: int, stop: Stop) -> None:
+    def __init__(self, opt: Any, params: "Params", fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
         first = as_dict("params", params)

@@ -13,7 +13,7 @@ MOST = 2**31 - 1
 RULES: dict[str, type[Optimizer]] = {
     name.lower(): cls
     for name, cls in ((name, getattr(fastoptim, name)) for name in fastoptim.__all__)
-    if isinstance(cls, type) and issubclass(cls, Optimizer)
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.cli.refused import need
 
-COUNTERS = ("iter", "skipped", "time", "step_size", "rejected")
+COUNTERS = ("iter", "skipped", "clipped", "time", "step_size", "rejected")
 
 
 def add(commands: Any) -> None:
@@ -79,7 +79,8 @@ def lines(tree: Any) -> Iterator[str]:
     yield ", ".join(f"{name} = {tree[name]}" for name in COUNTERS if name in tree)
     yield settings("hyperparameters", tree)
     for group in tree.get("groups", []):
-        yield settings(f"group {group['pattern']!r}", group)
+        by = "of a predicate" if group["pattern"] is None else repr(group["pattern"])
+        yield settings(f"group {by}", group)
     of_keys = tree.get("parameters", {})
     if of_keys:
         names = list(dict.fromkeys(name for one in of_keys.values() for name in slots(one)))

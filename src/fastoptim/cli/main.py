@@ -24,17 +24,25 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"fastoptim {fastoptim.__version__}")
     completion.add(top)
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status."""
+    """Run a command; return its exit status.
+
+    Without a command the help goes to stderr, and the status is 2, as with ruff and cython: a
+    script that has lost the name of its command must not go on as if it had been run.
+    """
     if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have no µ and no ×
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = parser().parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
+    grammar = parser()
+    arguments = grammar.parse_args(negative_joined(sys.argv[1:] if argv is None else argv))
+    if arguments.command is None:
+        grammar.print_help(sys.stderr)
+        return 2
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()

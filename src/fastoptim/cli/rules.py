@@ -16,7 +16,7 @@ def known() -> dict[str, type]:
     exported = {name: getattr(fastoptim, name) for name in fastoptim.__all__}
     return {
         name: x for name, x in exported.items()
-        if isinstance(x, type) and issubclass(x, (Optimizer, RungeKutta))
+        if isinstance(x, type) and issubclass(x, (Optimizer, RungeKutta)) and x is not Optimizer
     }
 
 

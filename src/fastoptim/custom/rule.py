@@ -17,8 +17,10 @@ from fastoptim.custom.checks import (
     checked_state,
 )
 from fastoptim.custom.further_numbers import FurtherNumbers, picker
-from fastoptim.optimizer.base import Number, Optimizer, Slot
+from fastoptim.optimizer.base import Optimizer, Slot
+from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import hyper
+from fastoptim.optimizer.types import Number, Schedule
 
 
 class Rule(Optimizer):
@@ -34,7 +36,10 @@ class Rule(Optimizer):
 
     if TYPE_CHECKING:  # each class has its own
 
-        def __init__(self, *args: Any, **hyperparameters: Any) -> None: ...
+        def __init__(
+            self, *numbers: float | Schedule,
+            **hyperparameters: float | Schedule | bool | str | Sequence[Group] | None,
+        ) -> None: ...
         def __getattr__(self, name: str) -> Any: ...
 
     def capsule(self) -> object:
@@ -51,7 +56,7 @@ def rule(
     *,
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
-    **hyperparameters: Any,
+    **hyperparameters: float | tuple[float, str],
 ) -> Callable[[Callable[..., Any]], type[Rule]]:
     r"""Make an optimizer class of a function that says what happens to one element.
 
@@ -158,7 +163,7 @@ def rule(
             "__doc__": documentation(fn, fields, starts),
             **{slot: Slot(start) for slot, start in starts.items()},
         }
-        of_class = [(name, Number, field) for name, field in fields.items()]
+        of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
         if "lr" not in fields:
             field = hyper(False, Coupled(fn.__name__), kw_only=True)
             of_class.append(("decoupled", bool, field))

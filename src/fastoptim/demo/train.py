@@ -54,7 +54,8 @@ LISTED = tuple(name for name in SETTINGS if hasattr(listings, name))
 def rule_names() -> tuple[str, ...]:
     """Return the name of every rule of the library, those of the table first."""
     exported = (getattr(fastoptim, name) for name in fastoptim.__all__)
-    rules = [x.__name__ for x in exported if isinstance(x, type) and issubclass(x, Optimizer)]
+    classes = (x for x in exported if isinstance(x, type) and issubclass(x, Optimizer))
+    rules = [cls.__name__ for cls in classes if cls is not Optimizer]
     return tuple(dict.fromkeys([*SETTINGS, *rules]))
 
 

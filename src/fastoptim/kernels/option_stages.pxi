@@ -46,6 +46,16 @@ cdef void _average(floating *p, const floating *g, floating **s, const floating 
         a[i] += one_minus_decay * (p[i] - a[i])
 
 
+cdef void _swap(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+    cdef floating *a = s[0]
+    cdef floating x
+    cdef Py_ssize_t i
+    for i in range(n):
+        x = p[i]
+        p[i] = a[i]
+        a[i] = x
+
+
 cdef void _zero(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):

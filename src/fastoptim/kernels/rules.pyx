@@ -354,6 +354,7 @@ row(PASSES, b"clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[
 row(PASSES, b"l2",              1, 1, <rule_f32> _l2[float], <rule_f64> _l2[double])
 row(PASSES, b"shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shrink[double])
 row(PASSES, b"average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
+row(PASSES, b"swap",            1, 0, <rule_f32> _swap[float], <rule_f64> _swap[double])
 row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])

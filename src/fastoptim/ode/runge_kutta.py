@@ -29,8 +29,10 @@ from fastoptim.kernels.ode.workspace import MovingParams
 from fastoptim.ode import state as ode_state
 from fastoptim.ode.state import Progress
 from fastoptim.ode.tableaus import Tableau
+from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Check, Checked, Interval, checks_of, evaluate, hyper
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.types import Number, Params
 
 STEP = Interval("(0, inf)")
 SCHEDULED_STEP = Interval("[0, inf)")  # many schedules end at 0, and a step of 0 stays where it is
@@ -43,7 +45,7 @@ class RungeKutta(Checked):
     """The part that all methods share; use Heun, RK23 or RK45."""
 
     tableau: ClassVar[Tableau]
-    lr: Any = hyper(0.01, STEP)
+    lr: Number = hyper(0.01, STEP)
 
     # Of each instance; ClassVars only to dataclass's eyes.
     moving: ClassVar[MovingParams]
@@ -52,12 +54,13 @@ class RungeKutta(Checked):
     def __post_init__(self) -> None:
         vars(self).update(moving=MovingParams(self.tableau.columns))
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def _assign(self, name: str, value: object) -> None:
+        """Set an attribute that there is, to what it may be; a new lr starts again from it."""
         if name == "lr":
             progress = self.progress._replace(step_size=None)
             vars(self).update(lr=self._checked(name, STEP, value), progress=progress)
         else:
-            super().__setattr__(name, value)
+            super()._assign(name, value)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or for lr a schedule."""
@@ -80,7 +83,7 @@ class RungeKutta(Checked):
         """Number of completed steps."""
         return self.progress.iter
 
-    def step(self, params: Any, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Take one step, in place.
 
         Parameters
@@ -173,7 +176,8 @@ class RungeKutta(Checked):
         """Return all that the next step needs to go on: hyperparameters, `time`, `iter`, ….
 
         The parameters are not in it: save them beside it. A schedule is code and is not in it
-        either: its place holds None, and "schedules" its repr.
+        either: its place holds None, and "schedules" its repr. What a `schedules.plateau` has
+        observed is in it.
         """
         return ode_state.of(self)
 
@@ -188,15 +192,16 @@ class RungeKutta(Checked):
         Raises
         ------
         ValueError, TypeError
-            It is of another method or format, or a number is not what it may be. Nothing is
-            replaced then.
+            It is of another method or format, a number is not what it may be, or a plateau has
+            other arguments. Nothing is replaced then.
         RuntimeError
             A step of this object is not finished.
 
         Warns
         -----
         UserWarning
-            lr was a schedule when it was saved, and is not one here.
+            lr was a schedule when it was saved, and is not one here; or a plateau is missing on
+            either side.
         """
         ode_state.load(self, saved)
 
@@ -228,7 +233,8 @@ class RungeKutta(Checked):
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        twin = type(self)(**plateaus.copied(values, memo))
         ode_state.load(twin, ode_state.of(self))
         memo[id(self)] = twin
         return twin

@@ -1,9 +1,11 @@
 """What a Runge–Kutta method saves, and takes over again; all is checked, then replaced."""
 
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Interval, OrNone, checks_of
 from fastoptim.optimizer.state import (
     FORMAT,
@@ -74,7 +76,8 @@ def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
     checks = checks_of(type(opt))
     present = {name: vars(opt)[name] for name in checks}
     check_names(saved, present)
-    values, lost = merged(saved, present, checks, "")
+    values, seen, lost = merged(saved, present, checks, "")
+    observed = plateaus.changes(seen)
     check_schedule(values["lr"], values.get("rtol"), values.get("atol"))
     progress = Progress(
         whole(saved, "iter"),
@@ -84,4 +87,6 @@ def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
     )
     for line in lost:  # before anything is replaced: a warning may be an error
         warnings.warn(line, UserWarning, stacklevel=3)
-    vars(opt).update(values, progress=progress)
+    changes = [(vars(opt), {**values, "progress": progress}), *observed]
+    # the loop is C's: no interrupt comes between two of the dicts
+    deque(map(dict.update, *zip(*changes, strict=True)), maxlen=0)

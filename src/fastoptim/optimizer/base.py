@@ -3,35 +3,39 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels import RULES, driver
+from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
-from fastoptim.optimizer import state
+from fastoptim.optimizer import plateaus, state
 from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
     Check,
     Checked,
     Choice,
+    Decay,
     Flag,
     Interval,
     OrNone,
+    Steps,
     checks_of,
     hyper,
     may_be_schedule,
 )
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
-
-Arrays = Mapping[Any, Any] | Sequence[Any]
-Number = Any  # a float, or a schedule: a callable from the number of completed updates to a float
+from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
+from fastoptim.porting import answers
 
 
 class Slot:
@@ -67,7 +71,7 @@ class Slot:
             return self
         return ByKey(optimizer.engine.store, self.name)
 
-    def __set__(self, optimizer: "Optimizer", value: object) -> None:
+    def __set__(self, optimizer: "Optimizer", value: Never) -> None:
         raise AttributeError(
             f"{self.name} cannot be replaced; write into its arrays instead: "
             f"opt.{self.name}[key][...] = value"
@@ -118,13 +122,20 @@ class Optimizer(Checked):
         If the norm of all gradients together is larger, all are multiplied by clip_norm / norm.
         The norm is summed in float64 in an order that depends on the keys' and elements' order
         alone. Not together with clip_value.
+    norm : bool, default False
+        Compute the norm of all gradients together, for `grad_norm`, also without clip_norm. It
+        costs a pass that reads the gradients.
     maximize : bool, default False
         Go up instead of down: the rule sees −g.
     zero_grads : bool, default False
         Set the gradients to zero in the same pass.
-    average : float in [0, 1) or None
+    average : float in [0, 1), "mean" or None
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
-        `average_of`; it starts at the weights before the first update that averages.
+        `average_of`; it starts at the weights before the first update that averages. "mean" is the
+        mean of the weights after each update (Polyak averaging, SWA): d = n/(n+1) at the n-th,
+        n = 0, 1, …. `averaged` lets the parameters hold it.
+    average_from : int of at least 0, default 0
+        How many updates are made before the first that averages.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
         What to do when a gradient has a NaN or an infinity: go on, as NumPy would (with
         clip_norm a NaN then reaches every parameter); leave the update out, count it in `skipped`
@@ -134,8 +145,8 @@ class Optimizer(Checked):
         processors are many times slower with them, and state that decays towards zero ends there.
         "keep" gives the listing's bits.
     groups : list of Group
-        Other hyperparameters for some keys; the first group that a key matches counts. A pattern
-        that matches no key is an error at the first update.
+        Other hyperparameters for some keys; the first group that a key matches counts. One that
+        no key matches is an error at the first update.
 
     Notes
     -----
@@ -149,29 +160,39 @@ class Optimizer(Checked):
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
 
-    weight_decay: Number = hyper(0.0, Interval("[0, inf)"), kw_only=True)
-    decoupled: bool = hyper(False, Flag(), kw_only=True)
-    clip_value: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    clip_norm: Number = hyper(None, OrNone(Interval("(0, inf)")), kw_only=True)
-    maximize: bool = hyper(False, Flag(), kw_only=True)
-    zero_grads: bool = hyper(False, Flag(), kw_only=True)
-    average: Number = hyper(None, OrNone(Interval("[0, 1)")), kw_only=True)
-    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")), kw_only=True)
-    denormals: str = hyper("keep", Denormals(("keep", "flush")), kw_only=True)
-    groups: Sequence[Group] = hyper((), Groups(), kw_only=True)
+    _: dataclasses.KW_ONLY
+    weight_decay: Number = hyper(0.0, Interval("[0, inf)"))
+    decoupled: bool = hyper(False, Flag())
+    clip_value: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    clip_norm: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    norm: bool = hyper(False, Flag())
+    maximize: bool = hyper(False, Flag())
+    zero_grads: bool = hyper(False, Flag())
+    average: DecayOrNone = hyper(None, Decay(Interval("[0, 1)")))
+    average_from: int = hyper(0, Steps())
+    nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
+    denormals: str = hyper("keep", Denormals(("keep", "flush")))
+    groups: Sequence[Group] = hyper((), Groups())
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__doc__ and Optimizer.__doc__:  # python -OO has none
+            defaults = other_defaults(cls, Optimizer)
+            cls.__doc__ = with_options(cls.__doc__, Optimizer.__doc__, defaults)
 
     def __post_init__(self) -> None:
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
-    def group_of(self, key: object) -> int:
+    def group_of(self, key: object, p: NDArray[Any]) -> int:
         """Return the index of the view that a key's parameter is updated with."""
-        return grouping.index_of(self.groups, key)
+        return grouping.index_of(self.groups, key, ParamInfo(p.shape, p.dtype))
 
-    def check_keys(self, keys: Iterable[object]) -> None:
+    def check_keys(self, keys: Iterable[object], arrays: Iterable[object]) -> None:
         """Refuse a group that no key belongs to."""
-        grouping.check_keys(self.groups, keys)
+        if self.groups:
+            grouping.check_keys(self.groups, keys, arrays)
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or a schedule."""
@@ -199,12 +220,14 @@ class Optimizer(Checked):
         object.__setattr__(self, "live_plan", None)
 
     def __repr__(self) -> str:
+        plain = {f.name: f.default for f in dataclasses.fields(Optimizer)}
         fields = {f.name: f for f in dataclasses.fields(self)}
-        shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name in checks_of(type(self))
-            if not fields[name].kw_only or getattr(self, name) != fields[name].default
-        ]
+        shown = []
+        for name in checks_of(type(self)):
+            value, default = getattr(self, name), fields[name].default
+            # AdamW's decay differs from the other rules', a decay of 0 from AdamW's own
+            if not fields[name].kw_only or value != default or value != plain.get(name, default):
+                shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
@@ -216,6 +239,58 @@ class Optimizer(Checked):
     def skipped(self) -> int:
         """Number of updates left out because a gradient was not finite."""
         return self.engine.store.skipped
+
+    @property
+    def clipped(self) -> int:
+        """Number of updates at which the norm was larger than `clip_norm`."""
+        return self.engine.store.clipped
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of all gradients together, before clipping, at the last update that computed it.
+
+        `clip_norm` computes it, and ``norm=True``. None if there was none yet.
+        """
+        return self.engine.store.grad_norm
+
+    @property
+    def updates_of(self) -> Mapping[Hashable, int]:
+        """How many updates each key's parameter had, which is less than `iter` if some left it."""
+        return {key: record.t for key, record in self.engine.store.records.items()}
+
+    def current(self, name: str, group: int | Group | None = None) -> Any:
+        """Return a hyperparameter's value at the next update: a number also where it is a schedule.
+
+        Parameters
+        ----------
+        name : str
+            Such as "lr".
+        group : int or Group, optional
+            Of the keys of this group, one of `groups` or its index; without it, of the keys that
+            are in no group.
+
+        Raises
+        ------
+        AttributeError
+            There is no hyperparameter of this name.
+        ValueError
+            There is no such group.
+
+        Examples
+        --------
+        >>> import fastoptim as fo
+        >>> opt = fo.Momentum(lr=fo.schedules.linear(0.0, 0.5, 5), groups=[fo.Group("b*", lr=0.1)])
+        >>> opt.current("lr"), opt.current("alpha"), opt.current("lr", group=0)
+        (0.0, 0.9, 0.1)
+        """
+        known = [one for one in checks_of(type(self)) if one != "groups"]
+        if name not in known:
+            raise AttributeError(answers.unknown(type(self).__name__, name, known))
+        return vars(self.views()[grouping.place_of(self.groups, group)])[name]
+
+    def reset(self) -> None:
+        """Forget all state, averages and counters; hyperparameters and groups stay."""
+        self.engine.restore({}, 0, 0, 0)
 
     @property
     def average_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
@@ -249,11 +324,11 @@ class Optimizer(Checked):
             return self.live_plan.prepared()
         live = LivePlan(self)
         object.__setattr__(self, "live_plan", live)
-        if not live.schedules:
+        if not live.changes:
             object.__setattr__(self, "fixed_plan", live.plan)
         return live.plan
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
+    def update(self, params: "Params", grads: "Grads") -> None:
         """Update every parameter in place, in one pass over memory.
 
         Parameters
@@ -290,7 +365,7 @@ class Optimizer(Checked):
         """
         self.engine.update(params, grads, self.fixed_plan or self.plan())
 
-    def step(self, params: Arrays, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Evaluate a function and update with the gradients it gives.
 
         Parameters
@@ -317,16 +392,55 @@ class Optimizer(Checked):
         self.update(params, grads)
         return loss
 
-    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+    def loss_and_grads(self, params: "Params", fn: Function) -> tuple[Any, Any]:
         """Return the loss (or None) and the gradients of a function, where a step wants them."""
         return loss_and_grads(fn(params))
+
+    def averaged(self, params: Params) -> Averaged:
+        """Let the parameters hold their averages for as long as a ``with`` lasts.
+
+        Parameters
+        ----------
+        params : dict or list
+            As for `update`. Within the ``with`` their arrays hold what `average_of` had, and
+            afterwards the weights again, whatever was raised: these arrays, whichever the dict has
+            by then. A parameter that no average is kept of stays as it is.
+
+        Returns
+        -------
+        context manager
+            Its value is `params`. Within it this optimizer makes no update and is not saved.
+
+        Raises
+        ------
+        ValueError
+            No average is kept; or an array is not as `update` wants it.
+        RuntimeError
+            Within another ``with opt.averaged``.
+
+        Notes
+        -----
+        Arrays and averages exchange what they hold, in one pass and without memory of their own.
+
+        Examples
+        --------
+        >>> import numpy as np, fastoptim as fo
+        >>> opt, params = fo.SGD(lr=1.0, average=0.75), {"x": np.array([8.0])}
+        >>> opt.update(params, {"x": np.array([4.0])})
+        >>> with opt.averaged(params):
+        ...     print(params["x"])
+        [7.]
+        >>> params["x"]
+        array([4.])
+        """
+        return Averaged(self.engine, params, self.plan())
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training needs to go on: plain dicts, numbers, and copies of the arrays.
 
         Hyperparameters, groups, `iter`, `skipped`, and for every key its step count, state and
         average. A schedule is code and is not in it: its place holds None, and "schedules" its
-        repr.
+        repr. What a `schedules.plateau` has observed is in it.
         """
         return self.engine.still(lambda: state.of(self, copy=True))
 
@@ -341,14 +455,16 @@ class Optimizer(Checked):
         Raises
         ------
         ValueError, KeyError, TypeError
-            It is of another rule, format or set of groups; a number is not what it may be; an array
-            has another shape or dtype than its parameter; or this optimizer already has
-            parameters and they are not the same. Nothing is replaced then.
+            It is of another rule, format or set of groups; a number is not what it may be; a
+            plateau has other arguments; an array has another shape or dtype than its parameter;
+            or this optimizer already has parameters and they are not the same. Nothing is replaced
+            then.
 
         Warns
         -----
         UserWarning
-            A hyperparameter was a schedule when it was saved, and is not one here.
+            A hyperparameter was a schedule when it was saved, and is not one here; or a plateau
+            is missing on either side.
         """
         state.load(self, saved)
 
@@ -385,7 +501,10 @@ class Optimizer(Checked):
         raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self)(**{name: vars(self)[name] for name in checks_of(type(self))})
+        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        twin = type(self)(**plateaus.copied(values, memo))
+        for group in twin.groups:
+            group._given.update(plateaus.copied(group._given, memo))
         self.engine.still(lambda: state.load(twin, state.of(self, copy=False)))
         memo[id(self)] = twin
         return twin

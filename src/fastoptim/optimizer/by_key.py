@@ -46,5 +46,9 @@ class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def _ipython_key_completions_(self) -> list[Hashable]:
+        """Return what IPython and Jupyter offer after ``opt.v[``."""
+        return list(self)
+
     def __repr__(self) -> str:
         return repr(dict(self))

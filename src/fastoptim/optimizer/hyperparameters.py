@@ -95,6 +95,31 @@ class OrNone:
         return None if value is None else self.interval(name, value)
 
 
+@dataclasses.dataclass(frozen=True)
+class Decay(OrNone):
+    """The decay of an average: a number in an interval, "mean", or None, which turns it off."""
+
+    def __call__(self, name: str, value: object) -> Any:
+        """Return a value as a float, "mean" or None."""
+        if isinstance(value, str):
+            if value != "mean":
+                raise ValueError(f"{name} must be in {self.interval.text} or 'mean', got {value!r}")
+            return "mean"
+        return super().__call__(name, value)
+
+
+class Steps:
+    """A number of updates."""
+
+    def __call__(self, name: str, value: object) -> int:
+        """Return a value as an int if it is a whole number of at least 0."""
+        if isinstance(value, (bool, np.bool)) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} must be a whole number of at least 0, got {shown(value)}")
+        if value < 0:
+            raise ValueError(f"{name} must be a whole number of at least 0, got {value}")
+        return int(value)
+
+
 def checks_of(cls: type["Checked"]) -> dict[str, Check]:
     """Return the hyperparameters of a class, its own first, and what each may be."""
     checks: dict[str, Check] | None = vars(cls).get("_checks")
@@ -122,7 +147,27 @@ class Checked:
             cls.scalars = cls.coefficients  # type: ignore[attr-defined]
             cls.coefficients = answers.coefficients_door(cls.scalars)  # type: ignore[attr-defined]
 
-    if not TYPE_CHECKING:  # a type checker knows the arguments and the attributes already
+    def _assign(self, name: str, value: object) -> None:
+        """Set an attribute that there is, to what it may be."""
+        checks = checks_of(type(self))
+        if name in checks:
+            object.__setattr__(self, name, self._checked(name, checks[name], value))
+        elif hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)  # a property or a slot, which refuses
+        else:
+            raise AttributeError(answers.unknown(type(self).__name__, name, checks))
+
+    # A type checker knows the arguments and the attributes already. It would take a class with
+    # __setattr__ for one that any attribute may be assigned to.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            """Refuse an attribute that there is not; see `_assign`."""
+            self._assign(name, value)
+
+        def __dir__(self):
+            """Return the names of the attributes, without those that are only answered."""
+            return [name for name in super().__dir__() if not answers.is_not_here(type(self), name)]
 
         def __new__(cls, *args, **named):
             """Check the names of the arguments; `__init__` checks each."""
@@ -134,15 +179,6 @@ class Checked:
         zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
             answers.NotHere() for _ in range(6)
         )
-
-    def __setattr__(self, name: str, value: object) -> None:
-        checks = checks_of(type(self))
-        if name in checks:
-            object.__setattr__(self, name, self._checked(name, checks[name], value))
-        elif hasattr(getattr(type(self), name, None), "__set__"):
-            object.__setattr__(self, name, value)  # a property or a slot, which refuses
-        else:
-            raise AttributeError(answers.unknown(type(self).__name__, name, checks))
 
     def __copy__(self) -> Any:
         raise TypeError("a shallow copy would share what is kept; use copy.deepcopy")
@@ -191,6 +227,12 @@ def real_number(name: str, value: object, expected: str) -> float:
     return x
 
 
-def hyper(default: Any, check: Callable[[str, object], object], *, kw_only: bool = False) -> Any:
-    """Declare a hyperparameter of an optimizer class: its default and what it may be."""
+def hyper(
+    default: Any, check: Callable[[str, object], object], *, kw_only: Any = dataclasses.MISSING
+) -> Any:
+    """Declare a hyperparameter of an optimizer class: its default and what it may be.
+
+    In a class put those that are given by name alone behind ``_: KW_ONLY``: a type checker reads
+    that, and not `kw_only`, which is for classes that are made by a call.
+    """
     return dataclasses.field(default=default, metadata={"check": check}, kw_only=kw_only)

@@ -1,10 +1,11 @@
 """The position that momentum will carry the parameters to, and the flag that asks for it."""
 
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from fastoptim.kernels.ode.workspace import MovingParams
-from fastoptim.optimizer.base import Arrays, Optimizer
+from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.types import Params
 
 Leap = tuple[list[Any] | None, tuple[float, ...], list[int]]
 
@@ -30,7 +31,7 @@ class AtPosition:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __call__(self, params: Arrays) -> Any:
+    def __call__(self, params: "Params") -> Any:
         """Return where the velocity alone would carry the parameters: p + αv.
 
         Parameters
@@ -50,7 +51,7 @@ class AtPosition:
 
         return moving.session(params, position)
 
-    def loss_and_grads(self, params: Arrays, fn: Function) -> tuple[Any, Any]:
+    def loss_and_grads(self, params: "Params", fn: Function) -> tuple[Any, Any]:
         """Return a function's loss and gradients where the arrays of `params` are p + αv.
 
         Two passes over memory: the first keeps p and writes p + αv, the second restores p.
@@ -85,7 +86,7 @@ class AtPosition:
                 check_fits(key, x, a)
         given = v if is_list(moving.given) else dict(zip(moving.keys, v, strict=True))
         alphas = tuple(view.alpha for view in optimizer.views())  # type: ignore[attr-defined]
-        rows = [optimizer.group_of(key) for key in moving.keys]
+        rows = [optimizer.group_of(*one) for one in zip(moving.keys, moving.x, strict=True)]
         return moving.gradients(given, False), alphas, rows
 
 
@@ -120,3 +121,9 @@ class LookAhead:
 
     def __set__(self, optimizer: Optimizer, value: bool) -> None:
         vars(optimizer)["lookahead"] = value
+
+
+if TYPE_CHECKING:
+    FlagAndFunction: TypeAlias = LookAhead
+else:  # what signatures and help show
+    FlagAndFunction: TypeAlias = bool

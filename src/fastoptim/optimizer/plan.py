@@ -70,6 +70,9 @@ class LivePlan:
         for values, group in zip(places, groups, strict=True):
             for name, value in group.items():
                 self.follow(name, checks[name], value, [values])
+        self.averages = [
+            (v, v["average"]) for v in places if v["average"] == "mean" or v["average_from"]
+        ]
         self.set_numbers()
         self.make_pipelines()
 
@@ -77,6 +80,11 @@ class LivePlan:
         """Note a hyperparameter that is a schedule."""
         if callable(value) and may_be_schedule(check):
             self.schedules.append(Scheduled.of(name, check, value, places))
+
+    @property
+    def changes(self) -> bool:
+        """Whether numbers change from update to update."""
+        return bool(self.schedules or self.averages)
 
     def set_numbers(self) -> None:
         """Let every schedule give its number for the next update."""
@@ -91,14 +99,20 @@ class LivePlan:
                 value = checked_number(name, check, schedule, value, step)
             for values in places:
                 values[name] = value
+        for values, wanted in self.averages:
+            decay = values["average"] if callable(wanted) else wanted
+            values["average"] = decay_at(step - values["average_from"], decay)
 
     def make_pipelines(self) -> None:
         """Make the pipelines, and note what schedules may change of them."""
         opt, scheduled = self.opt, {one.name for one in self.schedules}
+        if self.averages:
+            scheduled.add("average")
         pipelines = [pipeline_of(view) for view in self.views]
         self.kernels = [view.kernel for view in self.views]
         self.plan = Plan(
-            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush"
+            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
+            norm=opt.norm,
         )
         starts = {
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
@@ -116,7 +130,7 @@ class LivePlan:
 
     def prepared(self) -> Plan:
         """Return what the next update must know."""
-        if self.schedules:
+        if self.changes:
             self.set_numbers()
             if self.remakes or (
                 self.may_choose and self.kernels != [view.kernel for view in self.views]
@@ -128,6 +142,15 @@ class LivePlan:
                 for pipeline, values in self.shrunk:
                     pipeline.set_shrink(1.0 - values["lr"] * values["weight_decay"])
         return self.plan
+
+
+def decay_at(n: int, decay: Any) -> float | None:
+    """Return the decay of the n-th update that averages, n = 0, 1, …; None for one before these."""
+    if n < 0:
+        if decay is None:
+            raise ValueError("average_from needs average: set it to 'mean', or to a decay")
+        return None
+    return n / (n + 1) if decay == "mean" else decay
 
 
 def pipeline_of(view: "Optimizer") -> Pipeline:

@@ -9,12 +9,16 @@ import numpy as np
 
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
+from fastoptim.optimizer import plateaus
+from fastoptim.optimizer.groups import index_of
 from fastoptim.optimizer.hyperparameters import Check, checks_of, may_be_schedule
+from fastoptim.optimizer.predicates import ParamInfo
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 FORMAT = 1
+ADDED = {"average_from", "norm"}  # options that states of earlier versions have not: they stay
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
@@ -23,25 +27,34 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
 
     names = [name for name in checks_of(type(opt)) if name != "groups"]
     parameters = opt.engine.records()
+    if any(callable(group.pattern) for group in opt.groups):
+        for key, one in opt.engine.store.records.items():
+            parameters[key]["group"] = one.group
     return {
         "format": FORMAT,
         "fastoptim": __version__,
         "rule": type(opt).__name__,
         "iter": opt.iter,
         "skipped": opt.skipped,
+        "clipped": opt.clipped,
         **numbers({name: vars(opt)[name] for name in names}),
         "groups": [
-            {"pattern": group.pattern, **numbers(group.hyperparameters)} for group in opt.groups
+            {
+                "pattern": None if callable(group.pattern) else group.pattern,
+                **numbers(group.hyperparameters),
+            }
+            for group in opt.groups
         ],
         "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return hyperparameters, a schedule as None, and the schedules' reprs."""
+    """Return hyperparameters, a schedule as None, the schedules' reprs, and their plateaus."""
     return {
         "hyperparameters": {name: None if callable(v) else v for name, v in values.items()},
         "schedules": {name: repr(v) for name, v in values.items() if callable(v)},
+        **plateaus.saved_of(values),
     }
 
 
@@ -50,33 +63,34 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     check_is_of(opt, saved)
     checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
+    clipped = whole({"clipped": 0, **saved}, "clipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
-    values, lost = merged(saved, present, checks, "")
-    patterns = [part(group, "pattern") for group in part(saved, "groups", list)]
-    if patterns != [group.pattern for group in opt.groups]:
-        raise ValueError(
-            f"the state's groups are {patterns}, this optimizer's are "
-            f"{[group.pattern for group in opt.groups]}"
-        )
+    values, seen, lost = merged(saved, present, checks, "")
+    check_groups(opt, saved)
     of_groups = []
     for group, theirs in zip(opt.groups, saved["groups"], strict=True):
         if set(part(theirs, "hyperparameters", Mapping)) != set(group.hyperparameters):
             raise ValueError(
-                f"the state's group {group.pattern!r} sets {sorted(theirs['hyperparameters'])}, "
+                f"the state's group {group.label} sets {sorted(theirs['hyperparameters'])}, "
                 f"this optimizer's {sorted(group.hyperparameters)}"
             )
-        inside, gone = merged(theirs, group.hyperparameters, checks, f"{group.pattern}: ")
+        inside, also, gone = merged(theirs, group.hyperparameters, checks, f"{group.title}: ")
         of_groups.append(inside)
+        seen += also
         lost += gone
+    observed = plateaus.changes(seen)
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
+    if any(callable(group.pattern) for group in opt.groups):
+        check_members(opt, saved["parameters"])
     for line in lost:       # first: a filter may make a warning an error
         warnings.warn(line, UserWarning, stacklevel=3)
 
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
-    opt.engine.restore(records, iter_, skipped, changes, source)
+    changes += observed
+    opt.engine.restore(records, iter_, skipped, clipped, changes, source)
 
 
 def check_is_of(opt: object, saved: Any) -> None:
@@ -92,9 +106,47 @@ def check_is_of(opt: object, saved: Any) -> None:
         raise ValueError(f"the state is of {saved['rule']}, this optimizer is {type(opt).__name__}")
 
 
+def check_groups(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """Refuse a state with other groups; of a predicate only its place can be compared."""
+    theirs = [part(group, "pattern") for group in part(saved, "groups", list)]
+    ours = [None if callable(group.pattern) else group.pattern for group in opt.groups]
+    if theirs != ours:
+        raise ValueError(
+            f"the state's groups are {written(theirs)}, this optimizer's are {written(ours)}"
+        )
+
+
+def written(patterns: list[Any]) -> str:
+    """Return groups as a list of their patterns."""
+    return f"[{', '.join('a predicate' if p is None else repr(p) for p in patterns)}]"
+
+
+def check_members(opt: "Optimizer", records: Mapping[Any, Any]) -> None:
+    """Refuse a state whose keys are in other groups than this optimizer puts them.
+
+    A predicate is code, and code is not saved: what it said of each key is, and that is compared.
+    """
+    names = ["no group", *(f"the group {group.label}" for group in opt.groups)]
+    for key, saved in records.items():
+        then = part(saved, "group", int)
+        p = ParamInfo(tuple(saved["shape"]), np.dtype(saved["dtype"]))
+        now = index_of(opt.groups, key, p)
+        if then != now:
+            raise ValueError(
+                f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
+                f"{names[now]}; give the group the predicate that it had when the state was saved"
+            )
+
+
+def name_at(names: list[str], k: int) -> str:
+    """Return the name of a saved group, whose number may be anything."""
+    return names[k] if 0 <= k < len(names) else f"group {k}"
+
+
 def check_names(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Refuse a state with other hyperparameters than those that are here."""
-    if set(part(saved, "hyperparameters", Mapping)) != set(present):
+    names = set(part(saved, "hyperparameters", Mapping))
+    if not set(present) - ADDED <= names <= set(present):
         raise ValueError(
             f"the state's hyperparameters are {sorted(saved['hyperparameters'])}, this "
             f"optimizer's are {sorted(present)}"
@@ -134,19 +186,27 @@ def whole(saved: Mapping[str, Any], name: str) -> int:
 
 def merged(
     saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Return hyperparameters to go on with, and what to warn of.
+) -> tuple[dict[str, Any], plateaus.Seen, list[str]]:
+    """Return hyperparameters to go on with, what plateaus have observed, and what to warn of.
 
     A schedule is code and is not saved. A schedule of this optimizer stays. If only the saved
     optimizer had one, a warning says so.
     """
-    values, lost = {}, []
+    values: dict[str, Any] = {}
+    seen: plateaus.Seen = []
+    lost: list[str] = []
     for name, value in part(saved, "hyperparameters", Mapping).items():
         if name not in checks:
             raise ValueError(f"{where}{name} is no hyperparameter of this optimizer")
         here = present.get(name)
         if callable(here) and may_be_schedule(checks[name]):
             values[name] = here
+            of_name, gone = plateaus.taken(where, here, saved, name)
+            seen += of_name
+            lost += gone
+        elif plateaus.saved_in(saved, name):
+            values[name] = here
+            lost += plateaus.taken(where, here, saved, name)[1]
         elif name in part(saved, "schedules", Mapping):
             values[name] = here
             lost.append(
@@ -158,7 +218,7 @@ def merged(
             values[name] = checks[name](name, value)
     if values.get("clip_value") is not None and values.get("clip_norm") is not None:
         raise ValueError("the state has both clip_value and clip_norm")
-    return values, lost
+    return values, seen, lost
 
 
 def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Pictures of paths and losses, drawn with matplotlib (``pip install 'fastoptim[plot]'``).
+"""Pictures of paths, losses and schedules, drawn with matplotlib.
 
-Every function draws on the axes that it is given and returns them. It never shows a picture, never
-writes one, and leaves matplotlib's settings as they are. ``ax.figure.savefig("paths.png")`` writes.
+It comes with ``pip install 'fastoptim[plot]'``. Every function draws on the axes that it is given
+and returns them. It never shows a picture, never writes one, and leaves matplotlib's settings as
+they are. ``ax.figure.savefig("paths.png")`` writes.
 
 >>> import fastoptim as fo
 >>> bowl = fo.problems.bowl
@@ -13,6 +14,7 @@ writes one, and leaves matplotlib's settings as they are. ``ax.figure.savefig("p
 from fastoptim.plot.curve import curve
 from fastoptim.plot.losses import losses
 from fastoptim.plot.paths import paths
+from fastoptim.plot.schedule import schedule
 from fastoptim.plot.speed import speed
 
-__all__ = ["curve", "losses", "paths", "speed"]
+__all__ = ["curve", "losses", "paths", "schedule", "speed"]

@@ -179,6 +179,11 @@ class NotHere:
         return "<not here; asking for it says what is>"
 
 
+def is_not_here(cls: type, name: str) -> bool:
+    """Whether a class has a `NotHere` of this name."""
+    return isinstance(inspect.getattr_static(cls, name, None), NotHere)
+
+
 Method = Callable[..., Any]
 
 

@@ -6,7 +6,7 @@ kernels/update/adder.pyx keeps the sums and says what a call does.
 from collections.abc import Mapping
 from functools import partial
 from os import PathLike
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from fastoptim.kernels.update.adder import Adder
 from fastoptim.kernels.update.batch import Batch
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import state
-from fastoptim.optimizer.base import Arrays, Optimizer
+from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.hyperparameters import Choice
 from fastoptim.optimizer.objective import Function
+from fastoptim.optimizer.types import Grads, Params
 from fastoptim.softbatch.row_sum import RowSum
 
 T = TypeVar("T")
@@ -105,15 +106,19 @@ class SoftBatch:
         """How many calls wait to be applied."""
         return self._adder.batch.pending
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if not name.startswith("_"):
-            raise AttributeError(f"{name} cannot be set; make another SoftBatch, or set it on opt")
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:  # which would take it to mean that any attribute may be set
+
+        def __setattr__(self, name, value):
+            if not name.startswith("_"):
+                raise AttributeError(
+                    f"{name} cannot be set; make another SoftBatch, or set it on opt"
+                )
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"SoftBatch({self.opt!r}, every={self.every}, reduce={self.reduce!r})"
 
-    def update(self, params: Arrays, grads: Arrays) -> bool:
+    def update(self, params: "Params", grads: "Grads") -> bool:
         """Add gradients to the batch; with the last of it, update `params`.
 
         Every call takes and raises what the optimizer's `update` does; a call that is refused
@@ -136,7 +141,7 @@ class SoftBatch:
             params, grads, self.opt.plan(), self.every, self.reduce == "mean"
         )
 
-    def step(self, params: Arrays, fn: Function) -> Any:
+    def step(self, params: "Params", fn: Function) -> Any:
         """Evaluate a function where the optimizer wants it, and add the gradients to the batch.
 
         Returns
@@ -147,7 +152,7 @@ class SoftBatch:
         self.update(params, grads)
         return loss
 
-    def flush(self, params: Arrays | None = None) -> bool:
+    def flush(self, params: "Params | None" = None) -> bool:
         """Update with the calls that wait, at an epoch's end, say; return whether there were any.
 
         Parameters

@@ -58,6 +58,8 @@ Beside the way:
                             its gradients are added
      addition.pyx           What one call brings to a soft batch: for each span the sum that its
                             gradient is added to
+     averaged.pyx           The weights' averages in the place of the weights, for as long as a
+                            `with` lasts
      batch.pyx              What waits after some call of a soft batch
      checks/                Input checks and their messages
      grid.pyx               How a parameter or a gradient that does not lie as the state does is

@@ -19,6 +19,9 @@ cdef class Call:
     cdef list detours                       # those in use, or None
     cdef list drafts                        # records that this call made, or None
     cdef list pending                       # spans whose records wait for state, or None
+    cdef bint measured                      # whether norm is that of the gradients together
+    cdef bint clipped                       # whether it was too large for clip_norm
+    cdef double norm
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records

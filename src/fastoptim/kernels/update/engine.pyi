@@ -1,6 +1,8 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.kernels.update.store import Store
 
@@ -12,8 +14,8 @@ class Engine:
     store: Store
     def __init__(
         self,
-        group_of: Callable[[Hashable], int] | None = None,
-        check_keys: Callable[[Iterable[Hashable]], None] | None = None,
+        group_of: Callable[[Hashable, NDArray[Any]], int] | None = None,
+        check_keys: Callable[[Iterable[Hashable], Iterable[object]], None] | None = None,
     ) -> None: ...
     def update(self, params: Any, grads: Any, plan: Plan) -> bool: ...
     def learned(self) -> list[tuple[int, int, int, bool]]: ...
@@ -24,6 +26,7 @@ class Engine:
         records: dict[Any, dict[str, Any]],
         iter: int,
         skipped: int,
+        clipped: int,
         changes: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
         source: Source | None = None,
     ) -> None: ...

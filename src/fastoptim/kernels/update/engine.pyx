@@ -148,6 +148,11 @@ cdef class Engine(Stations):
         return 0
 
     cdef int refuse_if_busy(self) except -1:
+        if self.averaged:
+            raise RuntimeError(
+                "the parameters hold their averages, and this optimizer's own hold the weights; leave "
+                "`with opt.averaged(params)` first"
+            )
         if self.busy:
             raise RuntimeError(
                 "this optimizer is in the middle of an update, in another thread or further up in "
@@ -169,7 +174,10 @@ cdef class Engine(Stations):
         self.refuse_if_busy()
         return {key: record.described() for key, record in self.store.records.items()}
 
-    def restore(self, dict records, Py_ssize_t iter, Py_ssize_t skipped, changes=(), Source source=None):
+    def restore(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped, changes=(),
+        Source source=None,
+    ):
         """Replace all that is kept by copies of such records, which have been checked.
 
         In the same step, between which no interrupt comes, each dict of `changes` is updated with
@@ -179,7 +187,7 @@ cdef class Engine(Stations):
         self.refuse_if_busy()
         if self.readers:
             raise RuntimeError("this optimizer is being copied or saved, in another thread")
-        self.store.replace(restored, iter, skipped)
+        self.store.replace(restored, iter, skipped, clipped)
         for kept, new in changes:
             (<dict> kept).update(new)
         if source is not None:

@@ -51,7 +51,7 @@ cdef int read(Call call, Store store, Detours detours, object params, object gra
     take(call, params, grads)
     keys, arrays, gradients = call.keys, call.arrays, call.gradients
     if store.check_keys is not None and store.iter == 0:
-        store.check_keys(keys)
+        store.check_keys(keys, arrays)
     n = len(keys)
     call.table.make_room(n)
     for i in range(n):

@@ -26,6 +26,7 @@ cdef class Plan:
     cdef readonly list pipelines    # one per group; the first is for keys of no group
     cdef readonly bint clips        # the norm of all gradients together, to most_norm
     cdef readonly double most_norm
+    cdef readonly bint measures     # whether the norm is wanted
     cdef readonly bint skips        # what becomes of gradients that are not finite
     cdef readonly bint raises
     cdef readonly bint surveys      # whether the gradients are looked at as a whole

@@ -29,6 +29,7 @@ class Plan:
     pipelines: list[Pipeline]
     clips: bool
     most_norm: float
+    measures: bool
     skips: bool
     raises: bool
     surveys: bool
@@ -39,4 +40,6 @@ class Plan:
         clip_norm: float | None = None,
         nonfinite: str = "propagate",
         flush: bool = False,
+        *,
+        norm: bool = False,
     ) -> None: ...

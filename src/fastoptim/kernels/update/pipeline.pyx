@@ -121,12 +121,17 @@ cdef class Plan:
     pipelines : list of Pipeline
         What the parameters of each group pass through.
     clip_norm : float or None
+    norm : bool
+        Whether the norm is wanted without it.
     nonfinite : {"propagate", "skip", "raise"}
     flush : bool
         Whether subnormals are flushed to zero.
     """
 
-    def __init__(self, list pipelines, clip_norm=None, str nonfinite="propagate", bint flush=False):
+    def __init__(
+        self, list pipelines, clip_norm=None, str nonfinite="propagate", bint flush=False,
+        *, bint norm=False,
+    ):
         for pipeline in pipelines:
             if not isinstance(pipeline, Pipeline):
                 raise TypeError(f"pipelines must be a list of Pipeline, got {pipeline!r} in it")
@@ -134,4 +139,5 @@ cdef class Plan:
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
-        self.surveys = self.clips or nonfinite != "propagate"
+        self.measures = self.clips or norm
+        self.surveys = self.measures or nonfinite != "propagate"

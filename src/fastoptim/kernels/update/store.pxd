@@ -67,9 +67,12 @@ cdef Record new_record(object key, cnp.ndarray a, int group)
 cdef class Store:
     cdef readonly dict records              # key → Record
     cdef readonly Py_ssize_t iter           # completed updates
+    cdef double norm                        # of the gradients, at the last update that measured it
+    cdef bint measured                      # whether there was one
+    cdef readonly Py_ssize_t clipped        # updates whose norm was too large for clip_norm
     cdef public Py_ssize_t skipped          # updates left out for a gradient that is not finite
-    cdef object group_of                    # key → int, or None: all keys are in group 0
-    cdef object check_keys                  # called with the keys until the first update, or None
+    cdef object group_of                    # (key, array) → int, or None: all keys are in group 0
+    cdef object check_keys                  # called with keys and arrays until the first update, or None
     cdef dict drafts                        # key → Record of a key that was checked, not updated
     cdef list order                         # records as the latest call had them, one per span
 
@@ -79,4 +82,6 @@ cdef class Store:
     cdef int keep_drafts(self, Call call) except -1
     cdef int prepare(self, Call call) except -1
     cdef int commit(self, Call call) noexcept
-    cdef int replace(self, dict records, Py_ssize_t iter, Py_ssize_t skipped) noexcept
+    cdef int replace(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped
+    ) noexcept

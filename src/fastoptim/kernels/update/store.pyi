@@ -14,4 +14,7 @@ class Store:
     records: dict[Any, Record]
     iter: int
     skipped: int
+    clipped: int
+    @property
+    def grad_norm(self) -> float | None: ...
     def forget_drafts(self) -> None: ...

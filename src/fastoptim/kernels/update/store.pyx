@@ -73,11 +73,10 @@ cdef Record new_record(object key, cnp.ndarray a, int group):
     return record
 
 
-cdef Record restored(object key, object saved, int group):
+cdef Record restored(object key, object saved, object group_of):
     """Return a record with copies of the arrays that `described` gave, which have been checked."""
-    cdef Record record = new_record(
-        key, np.empty(saved["shape"], saved["dtype"], order=saved["order"]), group
-    )
+    cdef cnp.ndarray a = np.empty(saved["shape"], saved["dtype"], order=saved["order"])
+    cdef Record record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     cdef int k
     record.t = saved["updates"]
     for k, (name, a) in enumerate(saved["state"].items()):
@@ -95,10 +94,11 @@ cdef class Store:
 
     Parameters
     ----------
-    group_of : callable, key → int, or None
+    group_of : callable, (key, array) → int, or None
         Which of the pipelines a key's parameter passes through; None: the first.
-    check_keys : callable, keys → None, or None
-        Called with the keys until the first update has been made; may refuse them.
+    check_keys : callable, (keys, arrays) → None, or None
+        Called with the keys until the first update has been made; may refuse them. The arrays have
+        not been checked yet.
 
     Notes
     -----
@@ -120,7 +120,7 @@ cdef class Store:
 
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
-        cdef Record record = new_record(key, a, 0 if self.group_of is None else self.group_of(key))
+        cdef Record record = new_record(key, a, 0 if self.group_of is None else self.group_of(key, a))
         if call.drafts is None:
             call.drafts = []
         call.drafts.append(record)
@@ -185,6 +185,10 @@ cdef class Store:
             self.drafts = None
         for k in range(len(call.records)):
             (<Record> call.records[k]).t += 1
+        if call.measured:
+            self.norm = call.norm
+            self.measured = True
+        self.clipped += call.clipped
         self.iter += 1
         self.order = call.records
         return 0
@@ -192,13 +196,20 @@ cdef class Store:
     def restored(self, saved):
         """Return records with copies of the arrays that `Record.described` gave, by key."""
         return {
-            key: restored(key, one, 0 if self.group_of is None else self.group_of(key))
-            for key, one in saved.items()
+            key: restored(key, one, self.group_of) for key, one in saved.items()
         }
 
-    cdef int replace(self, dict records, Py_ssize_t iter, Py_ssize_t skipped) noexcept:
+    @property
+    def grad_norm(self):
+        """The norm of the gradients at the last update that computed it, or None."""
+        return self.norm if self.measured else None
+
+    cdef int replace(
+        self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped
+    ) noexcept:
         """Take over other records and counters."""
-        self.records, self.iter, self.skipped = records, iter, skipped
+        self.records, self.iter, self.skipped, self.clipped = records, iter, skipped, clipped
+        self.measured = False
         self.drafts = None
         self.order = []
         return 0

@@ -19,4 +19,5 @@ cdef class Survey:
     cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1
     cdef object grad_seen(self, Call call, Py_ssize_t k)
     cdef Py_ssize_t first_not_finite(self, Call call) except -2
-    cdef double clip_factor(self, Call call) except? -1
+    cdef double norm(self) noexcept
+    cdef int clip(self, Call call) except -1

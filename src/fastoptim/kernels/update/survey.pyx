@@ -60,7 +60,7 @@ cdef class Survey:
     cdef bint passes(self, Call call, int team) except -1:
         """Return whether the update may go on; set the factor that clips the norm."""
         cdef const Rule *rule = pass_of("survey")
-        cdef double factor = call.factor, norm_factor
+        cdef double factor = call.factor
         cdef Py_ssize_t k
         with nogil:
             run(self.copying, False, team)
@@ -71,11 +71,11 @@ cdef class Survey:
                 return False
             if k >= 0:
                 raise not_finite(call.records[k].key, call.gradients[call.place_of(k)])
+        if call.plan.measures:
+            call.norm = self.norm()
+            call.measured = True
         if call.plan.clips:
-            norm_factor = self.clip_factor(call)
-            if norm_factor != 1.0:
-                call.set_stages(norm_factor)
-                check_factors(call)
+            self.clip(call)
         return True
 
     cdef int prepare(self, Call call) except -1:
@@ -146,16 +146,23 @@ cdef class Survey:
                 return detour.grad_seen()
         return call.gradients[call.place_of(k)]
 
-    cdef double clip_factor(self, Call call) except? -1:
-        """Return what brings the global norm down to at most clip_norm, 1 if it is there."""
-        cdef double squares = 0, norm
+    cdef double norm(self) noexcept:
+        """Return the Euclidean norm of all gradients together."""
+        cdef double squares = 0
         cdef Py_ssize_t b
         for b in range(self.table.n_blocks):
             squares += self.sum_of[b]
-        if squares == INFINITY and self.first_not_finite(call) < 0:
+        return sqrt(squares)
+
+    cdef int clip(self, Call call) except -1:
+        """Let the stages bring the norm down to at most clip_norm."""
+        if call.norm == INFINITY and self.first_not_finite(call) < 0:
             raise FloatingPointError(
                 "the gradients are finite, but their squares are too large for the norm of "
                 "clip_norm; scale the loss down"
             )
-        norm = sqrt(squares)
-        return 1.0 if norm <= call.plan.most_norm else call.plan.most_norm / norm
+        if call.norm <= call.plan.most_norm:
+            return 0
+        call.clipped = True
+        call.set_stages(call.plan.most_norm / call.norm)
+        return check_factors(call)

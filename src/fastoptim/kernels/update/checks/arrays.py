@@ -1,6 +1,8 @@
 """What one parameter array must be, and one dense gradient."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,8 @@ def checked_param(key: object, p: Any) -> Any:
             f"{name} must be a float or an array of float32 or float64, got {p!r} "
             f"({type(p).__name__}); an integer cannot hold what an update makes of it"
         )
+    if is_nested(p):
+        raise TypeError(nested(key, p))
     a = checked_array(name, p)
     if not a.flags.writeable:
         raise ValueError(
@@ -75,6 +79,38 @@ def checked_param(key: object, p: Any) -> Any:
             f"pass a writable array (a copy, or a memmap opened with mode 'r+')"
         )
     return a
+
+
+def is_nested(x: object) -> bool:
+    """Whether x holds arrays instead of being one; a list of numbers is an array not yet made."""
+    if isinstance(x, (list, tuple)):
+        return any(isinstance(one, np.ndarray) or is_nested(one) for one in x)
+    return isinstance(x, Mapping)
+
+
+def nested(key: object, p: Any) -> str:
+    """Return what to say of a dict or a list where an array should be: how to flatten it."""
+    found = list(islice(leaves(str(key), f"params[{key!r}]", p), 3))
+    shown = ", ".join(f"{path!r}: {place}" for path, place in found[:2])
+    more = ", …" if len(found) > 2 else ""
+    return (
+        f"params[{key!r}] is a {type(p).__name__}, and parameters are arrays by one key each; "
+        f"flatten params once, and grads in the same way: {{{shown}{more}}}. The arrays stay the "
+        f"same, so that an update is seen in the nested {type(p).__name__}s, too"
+    )
+
+
+def leaves(path: str, place: str, x: Any) -> Iterator[tuple[str, str]]:
+    """Yield a flat key for each thing in nested containers, and where it is."""
+    if isinstance(x, Mapping):
+        items = list(x.items())
+    elif isinstance(x, (list, tuple)):
+        items = list(enumerate(x))
+    else:
+        yield path, place
+        return
+    for name, one in items:
+        yield from leaves(f"{path}.{name}", f"{place}[{name!r}]", one)
 
 
 def checked_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> Any:

@@ -1,81 +1,24 @@
-"""Hyperparameters that change as training goes on: callables from a step to a number.
-
-The step is the number of completed updates, 0 at the first one, as in Optax; so a schedule of
-either library can be used in the other. Every schedule is a frozen dataclass: its arguments are
-checked when it is made, it compares by value, and its repr makes it again.
-
->>> from fastoptim import schedules
->>> rate = schedules.warmup(schedules.cosine_decay(0.1, steps=100), steps=4)
->>> [round(rate(step), 3) for step in (0, 1, 2, 3, 4, 54, 104, 1000)]
-[0.025, 0.05, 0.075, 0.1, 0.1, 0.05, 0.0, 0.0]
->>> rate
-warmup(schedule=cosine_decay(start=0.1, steps=100, stop=0.0), steps=4)
-"""
+"""Schedules that go from one number to another, once."""
 
 import bisect
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fastoptim.optimizer.hyperparameters import Interval
-
-__all__ = [
-    "constant",
-    "cosine_decay",
-    "exponential_decay",
-    "inverse_time_decay",
-    "linear",
-    "per_epoch",
-    "piecewise_constant",
-    "ramp",
-    "warmup",
-]
-
-FINITE = Interval("(-inf, inf)")
-POSITIVE = Interval("(0, inf)")
-NOT_NEGATIVE = Interval("[0, inf)")
-COUNT = Interval("[1, inf)")
-
-
-def whole(name: str, value: object) -> int:
-    """Return a whole number of steps as an int, or say why it is not one."""
-    x = COUNT(name, value)
-    if not x.is_integer():
-        raise ValueError(f"{name} must be a whole number in {COUNT.text}, got {value!r}")
-    return int(x)
-
-
-def flag(name: str, value: object) -> bool:
-    """Return True or False, or say that it is neither."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def sequence(name: str, value: object) -> tuple[Any, ...]:
-    """Return the items of a list, tuple or array, or say that it is not a sequence."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
-    return tuple(value)
-
-
-def between(start: float, stop: float, share: float) -> float:
-    """Return the point that divides the way from `start` to `stop`: 0 is start, 1 is stop."""
-    way = stop - start
-    if math.isinf(way):  # the two are finite, so the sum of their shares is, too
-        return start * (1.0 - share) + stop * share
-    return start + way * share
-
-
-class Schedule:
-    """What the schedules share: `checks` says what each argument may be."""
-
-    checks: ClassVar[dict[str, Callable[[str, object], object]]]
-
-    def __post_init__(self) -> None:
-        for name, check in self.checks.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
+from fastoptim.schedules.arguments import (
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    between,
+    check_parts,
+    flag,
+    numbers,
+    sequence,
+    steps_at,
+    wave,
+    whole,
+)
+from fastoptim.schedules.arithmetic import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,19 +118,8 @@ class piecewise_constant(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        values = tuple(FINITE(f"values[{i}]", x) for i, x in enumerate(self.values))
-        boundaries = tuple(whole(f"boundaries[{i}]", x) for i, x in enumerate(self.boundaries))
-        for i in range(1, len(boundaries)):
-            if boundaries[i] <= boundaries[i - 1]:
-                raise ValueError(
-                    f"boundaries must increase strictly, got {boundaries[i]} after "
-                    f"{boundaries[i - 1]}"
-                )
-        if len(values) != len(boundaries) + 1:
-            raise ValueError(
-                f"values must be one more than boundaries, got {len(values)} values and "
-                f"{len(boundaries)} boundaries"
-            )
+        values, boundaries = numbers("values", self.values), steps_at(self.boundaries)
+        check_parts("values", values, boundaries)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "boundaries", boundaries)
 
@@ -334,8 +266,56 @@ class cosine_decay(Schedule):
         """Return the number after `step` completed updates."""
         if step >= self.steps:
             return self.stop  # exactly, without rounding
-        wave = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
-        return between(self.stop, self.start, wave)
+        return wave(self.start, self.stop, math.pi * step / self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class polynomial_decay(Schedule):
+    r"""A power of what is left of the way from `start` to `stop`, reached after `steps` and kept.
+
+    .. math:: f(t) = stop + (start - stop) \left(1 - \frac{t}{steps}\right)^{power},
+        \quad t \le steps
+
+    Parameters
+    ----------
+    start : float
+        Any finite number.
+    steps : int
+        Number of updates from one to the other, in [1, inf).
+    stop : float
+        Any finite number.
+    power : float
+        In (0, inf). 1 is `linear`; more falls fast first, less falls fast last.
+
+    Notes
+    -----
+    Optax' ``polynomial_schedule(start, stop, power, steps)``; its ``transition_begin=n`` is
+    ``join([start, polynomial_decay(...)], [n])``. PyTorch's ``PolynomialLR(total_iters=steps,
+    power=power)`` has ``stop=0``. Keras' ``PolynomialDecay`` without ``cycle``.
+
+    References
+    ----------
+    Liu, Rabinovich and Berg, ParseNet: looking wider to see better, arXiv:1506.04579, 2015.
+
+    Examples
+    --------
+    >>> rate = polynomial_decay(1.0, steps=4, power=2.0)
+    >>> [rate(step) for step in range(6)]
+    [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
+    """
+
+    start: float
+    steps: int
+    stop: float = 0.0
+    power: float = 1.0
+
+    checks: ClassVar = {"start": FINITE, "steps": whole, "stop": FINITE, "power": POSITIVE}
+
+    def __call__(self, step: int) -> float:
+        """Return the number after `step` completed updates."""
+        if step >= self.steps:
+            return self.stop  # exactly, without rounding
+        return between(self.stop, self.start, (1.0 - step / self.steps) ** self.power)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,91 +358,3 @@ class ramp(Schedule):
         if self.start <= self.stop:
             return min(self.start + self.step * step, self.stop)
         return max(self.start - self.step * step, self.stop)
-
-
-def wrapped(name: str, value: object) -> Callable[[int], Any]:
-    """Return a schedule as it is, and a number as a constant schedule."""
-    return value if callable(value) else constant(FINITE(name, value))
-
-
-@dataclasses.dataclass(frozen=True)
-class warmup(Schedule):
-    r"""Rise to a schedule's first number in `steps` updates, then begin that schedule.
-
-    .. math::
-        f(t) = \begin{cases}
-        \frac{t + 1}{steps} \, g(0) & t < steps \\
-        g(t - steps) & t \ge steps
-        \end{cases}
-
-    Parameters
-    ----------
-    schedule : callable or float
-        What follows: any callable from a step to a number, or a number to stay at.
-    steps : int
-        Number of updates that the rise takes, in [1, inf).
-
-    Notes
-    -----
-    The wrapped schedule g starts at its own step 0 once the warm-up is over, as in Optax'
-    ``join_schedules``, PyTorch's ``SequentialLR`` and Keras' ``CosineDecay(warmup_steps=...)``: a
-    decay of 100 steps behind a warm-up of 10 ends at step 110 (Optax'
-    ``warmup_cosine_decay_schedule`` counts the warm-up into its ``decay_steps``: 110 there).
-
-    The rise does not begin at 0, because an update with a learning rate of 0 wastes a gradient. The
-    first update has g(0) / steps, the last one of the warm-up g(0) itself. Optax and Keras rise as
-    t / steps instead: their number at step t + 1 is this one's at t.
-
-    Examples
-    --------
-    >>> rate = warmup(linear(1.0, 0.0, steps=2), steps=4)
-    >>> [rate(step) for step in range(8)]
-    [0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.0, 0.0]
-    >>> warmup(0.1, steps=2)(0)
-    0.05
-    """
-
-    schedule: Callable[[int], Any]
-    steps: int
-
-    checks: ClassVar = {"schedule": wrapped, "steps": whole}
-
-    def __call__(self, step: int) -> float:
-        """Return the number after `step` completed updates."""
-        if step < self.steps:
-            return float(self.schedule(0)) * ((step + 1) / self.steps)
-        return float(self.schedule(step - self.steps))
-
-
-@dataclasses.dataclass(frozen=True)
-class per_epoch(Schedule):
-    r"""A schedule that counts epochs: it changes once in `updates` updates.
-
-    .. math:: f(t) = g(\lfloor t / updates \rfloor)
-
-    Parameters
-    ----------
-    schedule : callable or float
-        g, from the number of completed epochs to a number: any callable, or a number to stay at.
-    updates : int
-        Number of updates in an epoch, in [1, inf).
-
-    Notes
-    -----
-    PyTorch's schedulers with one ``scheduler.step()`` at the end of each epoch.
-
-    Examples
-    --------
-    >>> rate = per_epoch(exponential_decay(1.0, rate=0.5), updates=3)
-    >>> [rate(step) for step in range(8)]
-    [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25]
-    """
-
-    schedule: Callable[[int], Any]
-    updates: int
-
-    checks: ClassVar = {"schedule": wrapped, "updates": whole}
-
-    def __call__(self, step: int) -> float:
-        """Return the number after `step` completed updates."""
-        return float(self.schedule(step // self.updates))

@@ -1,0 +1,321 @@
+"""with opt.averaged(params): the weights' averages in the place of the weights."""
+
+import signal
+import threading
+from collections import UserDict
+
+import numpy as np
+import pytest
+from helpers import arrays, assert_same_arrays, copies, every_dtype, packed, strided
+
+import fastoptim as fo
+
+SHAPES = {"W": (30, 41), "big": (40, 1025), "b": (7,), "e": (0,), "s": ()}
+
+
+def trained(params, **options):
+    """An optimizer with averages of some parameters, after three updates."""
+    rng = np.random.default_rng(0)
+    opt = fo.Momentum(lr=0.1, average=0.5, **options)
+    for _ in range(3):
+        grads = {key: rng.standard_normal(a.shape).astype(a.dtype) for key, a in params.items()}
+        opt.update(params, grads)
+    return opt
+
+
+@every_dtype
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, strided, packed])
+def test_there_and_back(layout, dtype):
+    made = arrays(np.random.default_rng(1), SHAPES, dtype)
+    params = {key: layout(a) if a.ndim else a for key, a in made.items()}
+    opt = trained(params)
+    weights, averages = copies(params), copies(opt.average_of)
+    with opt.averaged(params) as given:
+        assert given is params
+        assert_same_arrays(params, averages, "params")
+    assert_same_arrays(params, weights, "params")
+    assert_same_arrays(opt.average_of, averages, "averages")
+
+
+def test_training_goes_on_as_if_nothing_had_been():
+    one, other = ({"W": np.ones((300, 7))} for _ in "12")
+    first, second = trained(one), trained(other)
+    with first.averaged(one):
+        pass
+    for _ in range(2):
+        first.update(one, {"W": np.full((300, 7), 0.25)})
+        second.update(other, {"W": np.full((300, 7), 0.25)})
+    assert_same_arrays(one, other, "params")
+    assert_same_arrays(first.average_of, second.average_of, "averages")
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_whatever_is_raised_the_weights_come_back(raised):
+    params = {"W": np.ones(5)}
+    opt = trained(params)
+    weights = copies(params)
+    with pytest.raises(raised), opt.averaged(params):
+        raise raised
+    assert_same_arrays(params, weights, "params")
+    opt.update(params, {"W": np.ones(5)})
+
+
+def test_an_interrupt_at_any_instruction_leaves_the_weights():
+    """A signal comes before the with, inside it or after it, however early it is sent."""
+    params = {"W": np.ones(5)}
+    opt = trained(params)
+    weights, averages = copies(params), copies(opt.average_of)
+    inside = 0
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for k in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + k % 80))
+                with opt.averaged(params):
+                    inside += 1
+                    assert_same_arrays(params, averages, "params")
+                for _ in range(10_000):
+                    pass
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert_same_arrays(params, weights, "params")
+            assert_same_arrays(opt.average_of, averages, "averages")
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+
+
+def test_lists_mappings_and_numbers():
+    pair = [np.ones(2), np.zeros(3)]
+    opt = fo.SGD(lr=1.0, average=0.5)
+    opt.update(pair, [np.ones(2), np.ones(3)])
+    with opt.averaged(pair):
+        assert [a.tolist() for a in pair] == [[0.5, 0.5], [-0.5, -0.5, -0.5]]
+    assert [a.tolist() for a in pair] == [[0.0, 0.0], [-1.0, -1.0, -1.0]]
+    params = UserDict({"x": 8.0, "y": np.float32(2.0), "z": np.zeros(1)})
+    opt = fo.SGD(lr=1.0, average=0.75)
+    opt.update(params, {"x": 4.0, "y": np.float32(4.0), "z": np.ones(1)})
+    with opt.averaged(params):
+        assert (params["x"], params["y"], params["z"][0]) == (7.0, 1.0, -0.25)
+        assert (type(params["x"]), type(params["y"])) == (float, np.float32)
+    assert (params["x"], params["y"], params["z"][0]) == (4.0, -2.0, -1.0)
+    assert (opt.average_of["x"], opt.average_of["y"]) == (7.0, 1.0)
+
+
+def test_only_what_is_averaged():
+    params = {"a": np.zeros(2), "b": np.zeros(2)}
+    opt = fo.SGD(lr=1.0, average=0.5, groups=[fo.Group("b", average=None)])
+    opt.update(params, {"a": np.ones(2), "b": np.ones(2)})
+    with opt.averaged(params):
+        assert (params["a"][0], params["b"][0]) == (-0.5, -1.0)
+    with opt.averaged({"a": params["a"]}):
+        assert params["a"][0] == -0.5
+    assert (params["a"][0], params["b"][0]) == (-1.0, -1.0)
+
+
+def test_the_same_arrays_get_their_weights_whatever_the_dict_has_by_then():
+    params = {"W": np.ones(5)}
+    opt, own = trained(params), params["W"]
+    weights, averages = own.copy(), opt.average_of["W"].copy()
+    with opt.averaged(params):
+        params["W"] = np.zeros(5)
+    np.testing.assert_array_equal(own, weights)
+    np.testing.assert_array_equal(params["W"], np.zeros(5))
+    np.testing.assert_array_equal(opt.average_of["W"], averages)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda opt, params: opt.update(params, {"W": np.ones(5)}),
+        lambda opt, params: opt.state_dict(),
+        lambda opt, params: opt.load_state_dict(fo.Momentum().state_dict()),
+        lambda opt, params: opt.reset(),
+        lambda opt, params: opt.averaged(params).__enter__(),
+        lambda opt, params: fo.SoftBatch(opt).update(params, {"W": np.ones(5)}),
+    ],
+)
+def test_what_must_wait_until_the_weights_are_back(act):
+    params = {"W": np.ones(5)}
+    opt = trained(params)
+    weights = copies(params)
+    with (
+        opt.averaged(params),
+        pytest.raises(RuntimeError, match=r"leave `with opt.averaged\(params\)` first"),
+    ):
+        act(opt, params)
+    assert_same_arrays(params, weights, "params")
+
+
+def test_an_entered_context_is_not_entered_again():
+    params = {"W": np.ones(5)}
+    context = trained(params).averaged(params)
+    with context, pytest.raises(RuntimeError, match="this context has been entered"):
+        context.__enter__()
+    with context:       # but after it has been left
+        pass
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "words"),
+    [
+        ({}, KeyError, "params has no key 'W', of which an average is kept"),
+        ({"W": np.ones(6)}, ValueError, r"params\['W'\] has shape \(6,\)"),
+        ({"W": np.ones(5, np.float32)}, TypeError, r"params\['W'\] is float32"),
+        ({"W": np.broadcast_to(1.0, 5)}, ValueError, "read-only"),
+        (np.ones(5), TypeError, "params must be a dict or a list"),
+    ],
+)
+def test_what_cannot_be_exchanged(params, error, words):
+    own = {"W": np.ones(5)}
+    opt = trained(own)
+    averages = copies(opt.average_of)
+    with pytest.raises(error, match=words), opt.averaged(params):
+        pass
+    assert_same_arrays(opt.average_of, averages, "averages")
+    with opt.averaged(own):
+        pass
+
+
+def test_two_keys_on_one_memory():
+    opt = fo.SGD(average=0.5)
+    opt.update([np.ones(2), np.ones(2)], [np.ones(2), np.ones(2)])
+    a = np.zeros(3)
+    with pytest.raises(ValueError, match="share memory"), opt.averaged([a[:2], a[1:]]):
+        pass
+    np.testing.assert_array_equal(a, np.zeros(3))
+
+
+@pytest.mark.parametrize("options", [{}, {"average": 0.5}])
+def test_no_average_is_kept(options):
+    with pytest.raises(ValueError, match="no average is kept: set average=0.999"), fo.SGD(
+        **options
+    ).averaged({"W": np.ones(2)}):
+        pass
+
+
+def test_a_container_that_refuses_a_number():
+    """Then nothing is exchanged, and no number is another."""
+
+    class Refusing(UserDict):
+        refuses = False
+
+        def __setitem__(self, key, value):
+            if self.refuses and key == "y":
+                raise ZeroDivisionError
+            super().__setitem__(key, value)
+
+    params = Refusing({"x": 1.0, "y": 2.0, "W": np.ones(2)})
+    opt = fo.SGD(average=0.5)
+    opt.update(params, {"x": 1.0, "y": 1.0, "W": np.ones(2)})
+    kept = {"x": params["x"], "W": params["W"].copy()}
+    params.refuses = True
+    with pytest.raises(ZeroDivisionError), opt.averaged(params):
+        pass
+    assert params["x"] == kept["x"]
+    np.testing.assert_array_equal(params["W"], kept["W"])
+
+
+def test_an_update_of_another_thread_waits_for_nobody():
+    params = {"W": np.ones(5)}
+    opt, found = trained(params), []
+
+    def update():
+        try:
+            opt.update(params, {"W": np.ones(5)})
+        except RuntimeError as problem:
+            found.append(str(problem))
+
+    with opt.averaged(params):
+        thread = threading.Thread(target=update)
+        thread.start()
+        thread.join()
+    assert "hold their averages" in found[0]
+
+
+# ---------------------------------------------------------------- the mean, and where it begins
+
+
+def oracle(average, start, params, grads):
+    """Averages by NumPy of SGD with lr = 0.1: None before the first update that averages."""
+    p, a = {key: x.copy() for key, x in params.items()}, None
+    for step, g in enumerate(grads):
+        before = copies(p)
+        for key in p:
+            p[key] -= p[key].dtype.type(0.1) * g[key]
+        n = step - start
+        if n < 0:
+            continue
+        a = before if a is None else a
+        decay = n / (n + 1) if average == "mean" else average
+        for key in p:
+            a[key] += p[key].dtype.type(1 - decay) * (p[key] - a[key])
+    return p, a
+
+
+@every_dtype
+@pytest.mark.parametrize("start", [0, 1, 3])
+@pytest.mark.parametrize("average", ["mean", 0.75])
+def test_averages_from_an_update_on(average, start, dtype):
+    rng = np.random.default_rng(3)
+    params = arrays(rng, SHAPES, dtype)
+    grads = [arrays(rng, SHAPES, dtype) for _ in range(6)]
+    opt, ours = fo.SGD(lr=0.1, average=average, average_from=start), copies(params)
+    for k, g in enumerate(grads):
+        opt.update(ours, g)
+        expected, averages = oracle(average, start, params, grads[: k + 1])
+        assert_same_arrays(ours, expected, "params")
+        assert_same_arrays(dict(opt.average_of), averages or {}, "averages")
+
+
+def test_the_mean_is_the_mean():
+    opt, params, seen = fo.SGD(lr=1.0, average="mean", average_from=2), {"W": np.zeros(3)}, []
+    for step in range(40):
+        opt.update(params, {"W": np.array([1.0, -2.0, step])})
+        seen.append(params["W"].copy())
+    np.testing.assert_allclose(opt.average_of["W"], np.mean(seen[2:], axis=0), rtol=1e-14)
+
+
+def test_a_mean_goes_on_after_saving(tmp_path):
+    def steps(opt, params, n):
+        for _ in range(n):
+            opt.update(params, {"W": params["W"] * 0.5 + 1})
+
+    one, other = {"W": np.ones(5)}, {"W": np.ones(5)}
+    whole, first = (fo.Adam(average="mean", average_from=2) for _ in "12")
+    steps(whole, one, 9)
+    steps(first, other, 4)
+    first.save(tmp_path / "state")
+    second = fo.Adam()
+    second.load(tmp_path / "state")
+    assert (second.average, second.average_from) == ("mean", 2)
+    steps(second, other, 5)
+    assert_same_arrays(whole.average_of, second.average_of, "averages")
+
+
+def test_what_average_and_average_from_may_be():
+    with pytest.raises(ValueError, match=r"average must be in \[0, 1\) or 'mean', got 'median'"):
+        fo.SGD(average="median")
+    with pytest.raises(ValueError, match="average_from must be a whole number of at least 0, got"):
+        fo.SGD(average="mean", average_from=-1)
+    for value in (1.5, True, "2"):
+        with pytest.raises(TypeError, match="average_from must be a whole number of at least 0"):
+            fo.SGD(average="mean", average_from=value)
+    params = {"W": np.ones(2)}
+    with pytest.raises(ValueError, match="average_from needs average: set it to 'mean'"):
+        fo.SGD(average_from=3).update(params, {"W": np.ones(2)})
+    np.testing.assert_array_equal(params["W"], np.ones(2))
+
+
+def test_a_schedule_and_a_group_may_begin_later_too():
+    opt = fo.SGD(
+        lr=1.0, average=lambda step: 0.5 if step < 2 else 0.25, average_from=1,
+        groups=[fo.Group("b", average="mean"), fo.Group("c", average=None, average_from=0)],
+    )
+    params = {key: np.zeros(1) for key in "abc"}
+    for _ in range(3):
+        opt.update(params, {key: np.ones(1) for key in "abc"})
+    assert (opt.average_of["a"][0], opt.average_of["b"][0]) == (-1.5 + 0.75 * -1.5, -2.5)
+    assert "c" not in opt.average_of
+    assert (opt.current("average"), opt.current("average", 0)) == (0.25, 2 / 3)

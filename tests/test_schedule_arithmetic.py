@@ -1,0 +1,142 @@
+"""Arithmetic with schedules gives schedules, and ``opt.lr *= 0.5`` works with one in place."""
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import fastoptim as fo
+from fastoptim import schedules as s
+
+WITH = "what a schedule is combined with must be a number or a schedule, got"
+UP, DOWN = s.linear(0.1, 0.7, 9), s.cosine_decay(0.9, 8, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("made", "by_hand"),
+    [
+        (UP * 0.3, lambda a, b: a * 0.3),
+        (0.3 * UP, lambda a, b: 0.3 * a),
+        (UP / 3, lambda a, b: a / 3),
+        (UP + 0.3, lambda a, b: a + 0.3),
+        (0.3 + UP, lambda a, b: 0.3 + a),
+        (UP - 0.3, lambda a, b: a - 0.3),
+        (1 - UP, lambda a, b: 1 - a),
+        ((UP + 0.3) * 0.7 - 0.1, lambda a, b: (a + 0.3) * 0.7 - 0.1),
+        (UP + DOWN, lambda a, b: a + b),
+        (UP - DOWN, lambda a, b: a - b),
+        (UP * DOWN, lambda a, b: a * b),
+        ((UP + DOWN) / 2, lambda a, b: (a + b) / 2),
+        (UP * (1 - DOWN) + 0.1, lambda a, b: a * (1 - b) + 0.1),
+        (UP * (lambda step: np.float32(step)), lambda a, b: None),
+        ((lambda step: step) * UP, lambda a, b: None),
+    ],
+    ids=repr,
+)
+def test_the_number_is_that_of_the_numbers(made, by_hand):
+    for step in range(12):
+        expected = by_hand(UP(step), DOWN(step))
+        assert made(step) == (UP(step) * step if expected is None else expected)
+        assert type(made(step)) is float
+
+
+@pytest.mark.parametrize(
+    "number", [2, np.float32(2), np.float64(2), np.int64(2), np.array(2.0), np.array(2, "f4")],
+    ids=repr,
+)
+def test_any_number_on_either_side(number):
+    for made, same in (
+        (UP * number, UP * 2.0), (number * UP, 2.0 * UP), (UP + number, UP + 2.0),
+        (number + UP, 2.0 + UP), (UP - number, UP - 2.0), (number - UP, 2.0 - UP),
+        (UP / number, UP / 2.0),
+    ):
+        assert made == same
+        assert repr(made) == repr(same)
+
+
+def test_repr_is_the_expression():
+    assert repr(1 - s.constant(0.5) * 0.25) == "(1.0 - (constant(value=0.5) * 0.25))"
+    made = 2 * UP - (UP / 4 + DOWN) * UP
+    assert eval(repr(made), vars(s)) == made
+
+
+def test_factors_of_factors_become_one():
+    assert UP * 0.5 * 0.3 == UP * (0.5 * 0.3)
+    assert UP / 2 / 5 == UP / 10
+    assert UP * 3 / 4 == UP * 0.75
+    assert UP / 4 * 3 == UP * 0.75
+    rate = UP
+    for _ in range(5000):
+        rate *= 0.999
+        rate /= 0.998
+    assert rate(9) == pytest.approx(0.7 * float((Fraction(999, 998)) ** 5000), rel=1e-11)
+    assert repr(rate).count("(") == 2
+
+
+def test_factors_whose_product_is_no_number_stay_two():
+    large = s.constant(1e-300) * 1e200 * 1e200
+    assert large(0) == 1e-300 * 1e200 * 1e200
+    small = s.constant(1e300) * 1e-200 * 1e-200
+    assert small(0) == 1e300 * 1e-200 * 1e-200
+    assert (UP * 0 * 3)(5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: UP * "2", TypeError, f"{WITH} '2' (str)"),
+        (lambda: "2" + UP, TypeError, f"{WITH} '2' (str)"),
+        (lambda: UP * True, TypeError, f"{WITH} True (bool)"),
+        (lambda: None - UP, TypeError, f"{WITH} None (NoneType)"),
+        (lambda: UP * np.ones(2), TypeError, f"{WITH} array("),
+        (lambda: np.ones(2) + UP, TypeError, f"{WITH} array("),
+        (lambda: UP / DOWN, TypeError, "a schedule is divided by numbers alone, got cosine_decay("),
+        (lambda: 1 / UP, TypeError, "unsupported operand type(s) for /: 'int' and 'linear'"),
+        (lambda: UP / 0, ValueError, "a schedule cannot be divided by 0"),
+        (lambda: UP * float("nan"), ValueError, "right must be in (-inf, inf), got nan"),
+        (lambda: float("inf") * UP, ValueError, "left must be in (-inf, inf), got inf"),
+    ],
+)
+def test_what_cannot_be_combined(make, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        make()
+
+
+def places(opt):
+    """Where the learning rates of an optimizer with one group are."""
+    return opt, opt.groups[0]
+
+
+@pytest.mark.parametrize(
+    "start", [0.5, s.linear(0.5, 0.25, 4), s.warmup(s.plateau(0.5), 2)], ids=repr
+)
+def test_a_learning_rate_is_changed_in_place(start):
+    opt = fo.SGD(lr=start, groups=[fo.Group("b", lr=start)])
+    params = {"a": np.ones(3), "b": np.ones(3)}
+    by_hand = {"a": np.ones(3), "b": np.ones(3)}
+    g = np.array([1.0, 2.0, 3.0])
+    factors = [1.0, 0.3, 0.3]
+    for step in range(3):
+        if step == 1:
+            for place in places(opt):
+                place.lr *= 0.3
+        opt.update(params, {"a": g, "b": g})
+        lr = start(step) if callable(start) else start
+        for p in by_hand.values():
+            p -= lr * factors[step] * g
+    for key, p in params.items():
+        assert np.array_equal(p, by_hand[key])
+    opt.lr /= 2
+    opt.lr += 0.125
+    assert (opt.lr if isinstance(start, float) else opt.lr(2)) == (lr * 0.3 / 2 + 0.125)
+
+
+def test_a_changed_rate_is_checked_as_any():
+    opt = fo.Adam(lr=0.1)
+    with pytest.raises(ValueError, match=r"lr must be in \[0, inf\), got -0.1"):
+        opt.lr *= -1
+    assert opt.lr == 0.1
+    opt = fo.Heun(lr=s.constant(0.5))
+    opt.lr *= 0.5
+    assert opt.step_size == 0.25
