@@ -17,6 +17,7 @@ import gallery_page  # noqa: E402
 import links  # noqa: E402
 import markers  # noqa: E402
 import mathml  # noqa: E402
+import pasted  # noqa: E402
 import rule_pages  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
@@ -45,7 +46,7 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
-copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_text = r">>> |\.\.\. ?|\$ "
 copybutton_prompt_is_regexp = True
 
 html_title = "fastoptim"
@@ -72,6 +73,7 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", markers.replace)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", initials)
+    app.connect("autodoc-process-docstring", blocks)
 
 
 def write(app: Sphinx) -> None:
@@ -99,3 +101,8 @@ def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
 def initials(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Keep "T. Dozat, …" from being taken for the twentieth of a list."""
     lines[:] = [re.sub(r"^(\s*)(?=[A-Z]\. )", r"\1\\", line) for line in lines]
+
+
+def blocks(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let examples be pasted into Python's prompt."""
+    lines[:] = pasted.ended("\n".join([*lines, ""])).split("\n")[:-1]

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import equivalents
 import gallery_page
 import links
+import pasted
 import rule_pages
 
 import fastoptim
@@ -24,6 +25,7 @@ MARKER = re.compile(r"^<!-- ([a-z ]+?)(?:: (.+))? -->$", re.MULTILINE)
 
 # doctest wants an empty line after what is printed; a reader does not
 LAST_LINE = re.compile(r"(^```python\n(?:(?!```).*\n)*?)\n(?=```$)", re.MULTILINE)
+FENCED = re.compile(r"^```python\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def replace(app: object, page: str, source: list[str]) -> None:
@@ -33,6 +35,7 @@ def replace(app: object, page: str, source: list[str]) -> None:
         return      # links.py has made it of a file that is not for the site alone
     text = links.rewrite(source[0], path.parent, path)
     text = MARKER.sub(lambda found: made(*found.groups("")) + "\n", text)
+    text = FENCED.sub(lambda found: pasted.ended(found[0]), text)
     source[0] = LAST_LINE.sub(r"\1", text)
 
 

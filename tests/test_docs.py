@@ -1,6 +1,7 @@
 """Every example in the docstrings and on the pages runs and prints what it says."""
 
 import doctest
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -54,6 +55,17 @@ def test_pages(path, tmp_path, monkeypatch):
 
 def test_pages_have_examples():
     assert sum(len(EXAMPLE.findall(text)) for text in PAGES.values()) >= 170
+
+
+def test_the_page_on_pictures_has_every_function_with_its_arguments():
+    from fastoptim import plot
+
+    empty = inspect.Parameter.empty
+    for name in plot.__all__:
+        signature = inspect.signature(getattr(plot, name))
+        bare = [p.replace(annotation=empty) for p in signature.parameters.values()]
+        call = f"{name}{inspect.Signature(bare)}".replace("'", '"')
+        assert f"\n| `{call}` |" in PAGES["docs/plots.md"]
 
 
 def test_excerpts_are_lines_of_what_is_built():

@@ -13,9 +13,13 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 
+def fenced(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 def blocks(path):
     """The Python blocks of a page: programs, and examples with prompts."""
-    found = re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = fenced(path.read_text("utf-8"))
     return [b for b in found if ">>>" not in b], [b for b in found if ">>>" in b]
 
 
@@ -110,6 +114,20 @@ def test_every_page_has_a_place_for_its_table():
     for stem, path in pages.items():
         markers = re.findall(r"^<!-- equivalents: (.*) -->$", path.read_text("utf-8"), re.M)
         assert markers == [names[stem]]
+
+
+FIRST, *ANSWERS = re.split(r"^## ", (DOCS / "how-do-i.md").read_text("utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=[text.partition("\n")[0] for text in ANSWERS])
+def test_an_answer_runs_without_the_others(answer, tmp_path, monkeypatch):
+    """Who looks up one answer has the page's two imports, and no more."""
+    if "sklearn" in answer:
+        pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    text = "\n\n".join(block for part in (FIRST, answer) for block in fenced(part))
+    examples = doctest.DocTestParser().get_doctest(text, {}, "how-do-i", None, 0)
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 def slug(heading):

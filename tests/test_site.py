@@ -1,6 +1,8 @@
 """The documentation site: what its pages are made of. `make docs` builds and checks it."""
 
 import ast
+import codeop
+import doctest
 import importlib
 import inspect
 import re
@@ -24,6 +26,7 @@ import check  # noqa: E402
 import equivalents  # noqa: E402
 import links  # noqa: E402
 import markers  # noqa: E402
+import pasted  # noqa: E402
 import rule_pages  # noqa: E402
 
 sys.path.remove(str(DOCS))
@@ -244,6 +247,60 @@ def test_the_empty_line_before_a_fence_is_doctests():
     assert replaced(text) == "```python\n>>> 1\n1\n```\n\n```text\na\n\n```\n"
 
 
+PASTED = [
+    (">>> for i in a:\n...     b\n>>> c\n", ">>> for i in a:\n...     b\n...\n>>> c\n"),
+    (">>> @d\n... def f(): b\n0\n>>> c\n", ">>> @d\n... def f(): b\n...\n0\n>>> c\n"),
+    (">>> with a as b:\n...     c\n\n>>> d\n", ">>> with a as b:\n...     c\n...\n\n>>> d\n"),
+    (">>> for i in a:\n...     b\n", None), (">>> a = f(\n...     b\n... )\n>>> c\n", None),
+    (">>> a = [1,\n...      2]\n>>> with_c\n", None), (">>> if a: b\n...\n>>> c\n", None),
+]
+
+
+@pytest.mark.parametrize(("code", "expected"), PASTED)
+def test_a_block_ends_where_an_interpreter_wants_it(code, expected):
+    """Pasted into Python's own prompt, a loop ends at an empty line."""
+    assert pasted.ended(code) == (expected or code)
+    assert replaced(f"```python\n{code}```\n") == f"```python\n{expected or code}```\n"
+
+
+def copied(text):
+    """What the copy button takes of a block."""
+    prompt = re.compile(r">>> |\.\.\. ?")
+    lines = (line for line in text.splitlines() if prompt.match(line))
+    return "".join(f"{prompt.sub('', line, count=1)}\n" for line in lines) + "\n"
+
+
+def typed(text):
+    """The statements that Python's prompt makes of lines; what it does not take is an error."""
+    compiler, buffer, found = codeop.CommandCompiler(), [], []
+    for line in text.splitlines():
+        buffer.append(line)
+        source = "\n".join(buffer)
+        if source.strip() and compiler(source):
+            found.append(source)
+        elif source.strip():
+            continue
+        buffer = []
+    return found, buffer
+
+
+PAGES = [
+    path for path in [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("coming-from/*.md"))]
+    if path.name != "gallery.md"        # it needs its pictures, and has no examples with prompts
+]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
+def test_what_is_copied_from_a_page_is_what_its_examples_are(path):
+    page = path.relative_to(DOCS).with_suffix("").as_posix()
+    text = replaced(path.read_text("utf-8"), page)
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        examples = doctest.DocTestParser().get_examples(block)
+        statements, rest = typed(copied(block))
+        assert len(statements) == len(examples)
+        assert not rest
+
+
 @pytest.mark.parametrize(
     ("link", "expected"),
     [
@@ -297,6 +354,13 @@ def test_what_a_site_may_have():
     )
     style = {"a.css": "url(a.png)"}
     assert list(check.faults({"a.html": text}, style, ("Adam", "schedules"))) == []
+
+
+def test_every_public_name_has_its_directive():
+    """So that `make docs` is not the first to miss one; the rules have pages of their own."""
+    page = (DOCS / "api.md").read_text("utf-8")
+    described = re.findall(r"^\.\. (?:auto\w+|py:data):: fastoptim\.(\w+)", page, re.MULTILINE)
+    assert set(fo.__all__) <= {*described, *(cls.__name__ for cls in RULES)}
 
 
 def test_other_faults_of_a_site():

@@ -1,20 +1,24 @@
 """All rules on one function, side by side: still and moving, for the pictures ``rules_*``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastoptim import plot
+import fastoptim
+from fastoptim import plot, tracing
+from fastoptim.optimizer.base import Optimizer
 from fastoptim.plot.given import losses_at, points
 from fastoptim.plot.paths import contours
 from fastoptim.plot.style import style
+from fastoptim.problems import Problem
 from fastoptim.tracing import Trace
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
+Rules = Mapping[str, Iterable[Any]]
 Groups = Mapping[str, Mapping[str, Trace]]
 Window = tuple[tuple[float, float], tuple[float, float]]
 
@@ -22,6 +26,43 @@ FRAMES = 40
 STILL = 8  # frames at the end in which nothing moves, before it begins again
 TAIL = 4  # frames
 LAST = 10  # heights
+RATES = [float(f"{digit}e{power}") for power in range(-7, 6) for digit in (1, 2, 5)]
+
+
+def follow(problem: Problem, rules: Rules, steps: int) -> Groups:
+    """Return the paths of the rules of each group; a rule that no group has is in one more."""
+    groups = {title: list(group) for title, group in rules.items()}
+    named = {type(rule) for group in groups.values() for rule in group}
+    if more := [best(cls, problem, steps) for cls in optimizers() if cls not in named]:
+        groups["others"] = more
+    return {
+        title: {
+            f"{type(rule).__name__}, lr = {rule.lr:g}": tracing.trace(
+                rule, problem.start(), problem, steps
+            )
+            for rule in group
+        }
+        for title, group in groups.items()
+    }
+
+
+def optimizers() -> Iterator[type[Any]]:
+    """Yield every rule of the library."""
+    for public in (getattr(fastoptim, name) for name in fastoptim.__all__):
+        if isinstance(public, type) and issubclass(public, Optimizer) and public is not Optimizer:
+            yield public
+
+
+def best(cls: type[Any], problem: Problem, steps: int) -> Any:
+    """Return a rule with the rate whose last heights are lowest, of those that never climb."""
+    found = {}
+    for lr in RATES:
+        with np.errstate(all="ignore"):
+            path = tracing.trace(cls(lr), problem.start(), problem, steps)
+        assert path.losses is not None
+        if (path.losses <= path.losses[0]).all():
+            found[lr] = highest(path)
+    return cls(min(found, key=found.__getitem__))
 
 
 def highest(trace: Trace) -> float:
@@ -37,11 +78,13 @@ def still(fn: Any, groups: Groups, window: Window) -> "Figure":
     """Return a figure with a panel for each path, and a row of them for each group."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 9.6), layout="constrained")
+    figure = Figure(figsize=(10, 2.4 * len(groups)), layout="constrained")
     columns = max(map(len, groups.values()))
     panels = figure.subplots(len(groups), columns, sharex=True, sharey=True)
     for row, group in zip(panels, groups.values(), strict=True):
-        for ax, (label, trace) in zip(row, group.items(), strict=True):
+        for ax in row[len(group):]:
+            ax.remove()
+        for ax, (label, trace) in zip(row, group.items(), strict=False):
             plot.paths(fn, trace, ax=ax, window=window, grid=50, legend=False)
             height = highest(trace)
             shown = f"{height:,.0f}" if height >= 100 else f"{height:.2g}"
@@ -51,7 +94,7 @@ def still(fn: Any, groups: Groups, window: Window) -> "Figure":
 
 
 def moving(fn: Any, groups: Groups, window: Window, legend: str) -> "FuncAnimation":
-    """Return paths as moving points with short tails, in a panel for each of four groups.
+    """Return paths as moving points with short tails, in a panel for each group.
 
     Where points of a panel coincide, the later one is smaller and lies on top. A point outside the
     window is not seen. `legend` is a place where no path comes, such as "upper left".
@@ -59,18 +102,21 @@ def moving(fn: Any, groups: Groups, window: Window, legend: str) -> "FuncAnimati
     from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6.8), dpi=80, layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    rows = -(-len(groups) // 2)
+    figure = Figure(figsize=(9, 3.4 * rows), dpi=80, layout="constrained")
+    panels = figure.subplots(rows, 2, sharex=True, sharey=True)
+    for ax in panels.flat[len(groups):]:
+        ax.remove()
     traces = [trace for group in groups.values() for trace in group.values()]
     x, y = (np.linspace(*limits, 100) for limits in window)
     over = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     z = losses_at(fn, over, traces[0]).reshape(len(y), len(x))
     lines = []
-    for ax, (title, group) in zip(panels.flat, groups.items(), strict=True):
+    for ax, (title, group) in zip(panels.flat, groups.items(), strict=False):
         contours(ax, x, y, z)
         ax.plot(*np.transpose(fn.minima), "*", color="white", markeredgecolor="black", ms=13)
         for k, (label, trace) in enumerate(group.items()):
-            look = style(k) | {"linestyle": "-", "markersize": 16 - 3.5 * k}
+            look = style(k) | {"linestyle": "-", "markersize": max(4, 16 - 3.5 * k)}
             (line,) = ax.plot([], [], label=label, markevery=[-1], zorder=4 + k, **look)
             lines.append((line, points(trace)))
         ax.set_title(title)

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 import fastoptim as fo
 from fastoptim.demo import mlp
 from fastoptim.demo.data import SEED, Curve, digits, new_network
-from fastoptim.demo.train import SETTINGS
+from fastoptim.demo.train import SETTINGS, rule_names
 from fastoptim.plot.style import COLOURS, plain
 
 RULES = [
@@ -35,9 +35,13 @@ RULES = [
 ]
 
 
+def rule(name):
+    return getattr(fo, name)(**SETTINGS.get(name, {}))
+
+
 def train(name, data, epochs, seed=SEED):
     """Return both losses after every epoch."""
-    opt, params, curve = getattr(fo, name)(**SETTINGS[name]), new_network(), Curve()
+    opt, params, curve = rule(name), new_network(), Curve()
     rng = np.random.default_rng(seed)  # of the order of the mini-batches
     for _ in range(epochs):
         for x, t in data.batches(rng):
@@ -48,16 +52,20 @@ def train(name, data, epochs, seed=SEED):
 
 def draw(epochs=30):
     data = digits()
-    curves = {name: train(name, data, epochs) for name in RULES}
-    figure = Figure(figsize=(10, 9), layout="constrained")
-    panels = figure.subplots(4, 4, sharex=True, sharey=True)
+    names = dict.fromkeys([*RULES, *rule_names()])  # a rule that is new comes last
+    curves = {name: train(name, data, epochs) for name in names}
+    rows = -(-len(names) // 4)
+    figure = Figure(figsize=(10, 2.25 * rows), layout="constrained")
+    panels = figure.subplots(rows, 4, sharex=True, sharey=True)
+    for ax in panels.flat[len(names):]:
+        ax.remove()
     epoch = np.arange(1, epochs + 1)
-    for ax, (name, curve) in zip(panels.flat, curves.items(), strict=True):
+    for ax, (name, curve) in zip(panels.flat, curves.items(), strict=False):
         for other in curves.values():
             ax.plot(epoch, other.training, color="#d0d0d0", linewidth=0.8)
         ax.plot(epoch, curve.training, color=COLOURS[0], label="training")
         ax.plot(epoch, curve.validation, color=COLOURS[1], linestyle="--", label="validation")
-        ax.set_title(f"{name}, lr = {SETTINGS[name]['lr']:g}", fontsize="medium")
+        ax.set_title(f"{name}, lr = {rule(name).lr:g}", fontsize="medium")
         ax.set_yscale("log")
         plain(ax)
     for ax in panels[-1]:

@@ -19,16 +19,16 @@ Lion and AdamW have no weight decay here, as it pulls to 0, where the minimum is
 """
 
 import fastoptim as fo
-from fastoptim.gallery.side_by_side import highest, moving, still
+from fastoptim.gallery.side_by_side import follow, highest, moving, still
 from fastoptim.problems import bowl
 
 WINDOW = (-8, 4.5), (-2.2, 2.4)
 
 
-def follow():
+def paths():
     # Of 1, 2 and 5 times powers of ten, each rate is the one with which the highest of the last ten
     # heights is lowest; those with which some height is above that of the start are left out.
-    groups = {
+    rules = {
         "velocity": [fo.SGD(0.5), fo.Momentum(0.05), fo.HeavyBall(0.05), fo.Nesterov(0.5)],
         "sign of the gradient; sum of its squares": [
             fo.Lion(0.5, weight_decay=0.0), fo.Rprop(2), fo.AdaGrad(2), fo.FTRL(2),
@@ -40,19 +40,11 @@ def follow():
             fo.Adam(0.5), fo.AdamW(0.5, weight_decay=0.0), fo.AdaMax(2), fo.NAdam(1),
         ],
     }
-    return {
-        title: {
-            f"{type(rule).__name__}, lr = {rule.lr:g}": fo.trace(
-                rule, bowl.start(), bowl, steps=50
-            )
-            for rule in rules
-        }
-        for title, rules in groups.items()
-    }
+    return follow(bowl, rules, steps=50)
 
 
 def draw():
-    groups = follow()
+    groups = paths()
     traces = {k.partition(",")[0]: trace for g in groups.values() for k, trace in g.items()}
     numbers = {name: highest(trace) for name, trace in traces.items()}
     for name in ("SGD", "AdaGrad", "Adam", "FTRL"):
@@ -62,4 +54,4 @@ def draw():
 
 
 def animate():
-    return moving(bowl, follow(), WINDOW, legend="upper right")
+    return moving(bowl, paths(), WINDOW, legend="upper right")

@@ -18,16 +18,16 @@ Lion and AdamW have no weight decay here, as it pulls to 0, away from the minimu
 """
 
 import fastoptim as fo
-from fastoptim.gallery.side_by_side import highest, moving, still
+from fastoptim.gallery.side_by_side import follow, highest, moving, still
 from fastoptim.problems import rosenbrock
 
 WINDOW = (-1.5, 1.5), (-0.4, 1.7)
 
 
-def follow():
+def paths():
     # Of 1, 2 and 5 times powers of ten, each rate is the one with which the highest of the last ten
     # heights is lowest; those with which some height is above that of the start are left out.
-    groups = {
+    rules = {
         "velocity": [
             fo.SGD(0.001), fo.Momentum(0.001), fo.HeavyBall(0.001), fo.Nesterov(0.0005),
         ],
@@ -41,19 +41,11 @@ def follow():
             fo.Adam(0.2), fo.AdamW(0.2, weight_decay=0.0), fo.AdaMax(0.2), fo.NAdam(0.05),
         ],
     }
-    return {
-        title: {
-            f"{type(rule).__name__}, lr = {rule.lr:g}": fo.trace(
-                rule, rosenbrock.start(), rosenbrock, steps=500
-            )
-            for rule in rules
-        }
-        for title, rules in groups.items()
-    }
+    return follow(rosenbrock, rules, steps=500)
 
 
 def draw():
-    groups = follow()
+    groups = paths()
     traces = {k.partition(",")[0]: trace for g in groups.values() for k, trace in g.items()}
     numbers = {name: highest(trace) for name, trace in traces.items()}
     numbers["start"] = traces["SGD"].losses[0]
@@ -61,4 +53,4 @@ def draw():
 
 
 def animate():
-    return moving(rosenbrock, follow(), WINDOW, legend="upper center")
+    return moving(rosenbrock, paths(), WINDOW, legend="upper center")

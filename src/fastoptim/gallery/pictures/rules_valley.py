@@ -22,16 +22,16 @@ pulls to 0, where the minimum is; AdamW without it is Adam.
 import numpy as np
 
 import fastoptim as fo
-from fastoptim.gallery.side_by_side import highest, moving, still
+from fastoptim.gallery.side_by_side import follow, highest, moving, still
 from fastoptim.problems import valley
 
 WINDOW = (-110, 200), (-100, 105)
 
 
-def follow():
+def paths():
     # Of 1, 2 and 5 times powers of ten, each rate is the one with which the highest of the last ten
     # heights is lowest; those with which some height is above that of the start are left out.
-    groups = {
+    rules = {
         "velocity": [fo.SGD(0.01), fo.Momentum(0.002), fo.HeavyBall(0.002), fo.Nesterov(0.01)],
         "sign of the gradient; sum of its squares": [
             fo.Lion(5, weight_decay=0.0), fo.Rprop(10), fo.AdaGrad(100), fo.FTRL(100),
@@ -43,15 +43,7 @@ def follow():
             fo.Adam(10), fo.AdamW(10, weight_decay=0.0), fo.AdaMax(20), fo.NAdam(50),
         ],
     }
-    return {
-        title: {
-            f"{type(rule).__name__}, lr = {rule.lr:g}": fo.trace(
-                rule, valley.start(), valley, steps=100
-            )
-            for rule in rules
-        }
-        for title, rules in groups.items()
-    }
+    return follow(valley, rules, steps=100)
 
 
 def round_bowl(params):
@@ -61,7 +53,7 @@ def round_bowl(params):
 
 
 def draw():
-    groups = follow()
+    groups = paths()
     traces = {k.partition(",")[0]: trace for g in groups.values() for k, trace in g.items()}
     numbers = {name: highest(trace) for name, trace in traces.items()}
     numbers["SGD_x"] = traces["SGD"].positions["x"][-1]
@@ -76,4 +68,4 @@ def draw():
 
 
 def animate():
-    return moving(valley, follow(), WINDOW, legend="upper left")
+    return moving(valley, paths(), WINDOW, legend="upper left")
