@@ -270,7 +270,7 @@ BAD = [
     (["--function", "cube"], "There are valley, bowl, rosenbrock, two-minima\n"),
     (["--function", "all"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--function", "valley,bowl"], "must be one of valley, bowl, rosenbrock, two-minima"),
-    (["--start", "1"], "valley has 2 parameters (x, y), got a start of 1"),
+    (["--start", "1"], "valley has 2 parameters (x, y), got 1 number to start from"),
     (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameter (w), got a"),
     (["--start", "1,two"], "must be a number, got 'two'"),
     (["--start", "1,inf"], "must be a number, got 'inf'"),

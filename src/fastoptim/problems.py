@@ -48,7 +48,7 @@ class Problem:
         if at and len(at) != len(self.first):
             raise ValueError(
                 f"{self.name} has {len(self.first)} parameter{'s' * (len(self.first) > 1)} "
-                f"({', '.join(self.first)}), got a start of {len(at)}"
+                f"({', '.join(self.first)}), got {len(at)} number{'s' * (len(at) > 1)} to start from"
             )
         values = at or self.first.values()
         return {k: np.array(x, float) for k, x in zip(self.first, values, strict=True)}
