@@ -499,5 +499,5 @@ def test_problems_take_every_dtype_and_whole_numbers(problem, dtype):
 
 
 def test_a_start_of_another_length():
-    with pytest.raises(ValueError, match=r"valley has 2 parameters \(x, y\), got 3 numbers to start from"):
+    with pytest.raises(ValueError, match=r"valley has 2 parameters \(x, y\), got 3 numbers"):
         fo.problems.valley.start(1, 2, 3)

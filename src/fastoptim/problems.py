@@ -46,9 +46,10 @@ class Problem:
         {'x': array(0.), 'y': array(2.)}
         """
         if at and len(at) != len(self.first):
+            n, m = len(self.first), len(at)
             raise ValueError(
-                f"{self.name} has {len(self.first)} parameter{'s' * (len(self.first) > 1)} "
-                f"({', '.join(self.first)}), got {len(at)} number{'s' * (len(at) > 1)} to start from"
+                f"{self.name} has {n} parameter{'s' * (n > 1)} ({', '.join(self.first)}), "
+                f"got {m} number{'s' * (m > 1)} to start from"
             )
         values = at or self.first.values()
         return {k: np.array(x, float) for k, x in zip(self.first, values, strict=True)}
