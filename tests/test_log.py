@@ -183,3 +183,17 @@ def test_after_a_reset_shapes_and_groups_may_be_others():
     opt.groups = []
     opt.update({"W": ones(3)}, {"W": ones(3)})
     assert opt.v["W"].shape == (3,)
+
+
+@pytest.mark.parametrize("option", ["clip_norm", "clip_norm_per_key", "norm"])
+@pytest.mark.parametrize("seed", range(10))     # another order has the same norm now and then
+def test_the_norm_of_rows_is_that_of_the_same_rows_in_any_order(option, seed):
+    rng = np.random.default_rng(seed)
+    values, order = rng.standard_normal((300, 7)), rng.permutation(300)
+    found = []
+    for index, v in ((np.arange(300), values), (order, values[order])):
+        opt, params = fo.SGD(lr=1.0, **{option: option == "norm" or 1.0}), {"E": np.zeros((300, 7))}
+        opt.update(params, {"E": fo.Rows(index, v, unique=True)})
+        found.append((opt.grad_norm, params["E"]))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1], strict=True)

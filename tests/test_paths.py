@@ -271,7 +271,7 @@ BAD = [
     (["--function", "all"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--function", "valley,bowl"], "must be one of valley, bowl, rosenbrock, two-minima"),
     (["--start", "1"], "valley has 2 parameters (x, y), got 1 number to start from"),
-    (["--function", "two-minima", "--start", "-1,2"], "two-minima has 1 parameter (w), got 2 numbers"),
+    (["--function", "two-minima", "--start", "-1,2"], "1 parameter (w), got 2 numbers"),
     (["--start", "1,two"], "must be a number, got 'two'"),
     (["--start", "1,inf"], "must be a number, got 'inf'"),
     (["--start", "-1,"], "must be a number, got ''"),

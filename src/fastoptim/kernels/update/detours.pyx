@@ -169,7 +169,7 @@ cdef class TouchedRows(Detour):
         cdef Span *span
         self.numbers.take(
             f"grads[{record.key!r}]", given.index, given.n_rows, given.unique,
-            call.plan.clips,            # the norm is that of the same rows in any order
+            call.plan.measures,         # the norm is that of the same rows in any order
         )
         n = self.numbers.count * length
         self.param, self.grad, self.given = param, given.values, given
