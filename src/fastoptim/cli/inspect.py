@@ -96,11 +96,11 @@ def lines(tree: Any) -> Iterator[str]:
     if isinstance(tree, Stored):
         yield from titled("", tree)
         return
-    if isinstance(tree, dict) and "pending" in tree:
+    if isinstance(tree, dict) and {"pending", "every", "optimizer"} <= set(tree):
         yield f"SoftBatch of every={tree['every']}, reduce={tree['reduce']}: {tree['pending']} wait"
         yield from arrays({"sums": tree["sums"], "rows": tree["rows"]})
         tree = tree["optimizer"]
-    if not isinstance(tree, dict) or "rule" not in tree:
+    if not isinstance(tree, dict) or not {"rule", "fastoptim"} <= set(tree):
         yield from values(tree)
         for path, one in objects(tree, ""):
             yield from titled(path, one)

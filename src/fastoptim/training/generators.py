@@ -39,7 +39,7 @@ def seed_of(bits: np.random.BitGenerator) -> dict[str, Any] | None:
     seed: Any = bits.seed_seq
     if type(seed) is not np.random.SeedSequence:
         return None
-    entropy = seed.entropy
+    entropy: Any = seed.entropy
     if entropy is not None and not isinstance(entropy, (int, np.integer)):
         entropy = [int(x) for x in np.asarray(entropy).ravel()]
     return {

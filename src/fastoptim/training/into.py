@@ -199,9 +199,12 @@ class Into:
 
     def differ(self, ours: str, there: Any, place: str) -> NoReturn:
         """Refuse something of another kind."""
-        theirs = KINDS.get(there.kind, there.kind) if isinstance(there, Stored) else (
-            "an array" if isinstance(there, np.ndarray) else f"a {type(there).__name__}"
-        )
+        if isinstance(there, Stored):
+            theirs = KINDS.get(there.kind, there.kind)
+        elif isinstance(there, PLAIN):
+            theirs = "a plain value"
+        else:
+            theirs = "an array" if isinstance(there, np.ndarray) else f"a {type(there).__name__}"
         raise TypeError(f"{self.builder.name}: {place} is {theirs} in the file, and {ours} in into")
 
     def replace_all(self) -> None:
