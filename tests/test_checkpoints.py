@@ -66,10 +66,10 @@ def test_other_files_are_left_alone(tmp_path):
         (tmp_path / name).write_text("mine")
     (tmp_path / "step-00000000.safetensors").mkdir()
     files = fo.Checkpoints(tmp_path, keep=1)
-    for step in range(3):
+    for step in range(1, 4):
         files.save(step, step)
-    assert names(files) == ["00000002"]
-    left = {*others, "step-00000000.safetensors", "step-00000002.safetensors"}
+    assert names(files) == ["00000003"]
+    left = {*others, "step-00000000.safetensors", "step-00000003.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 
@@ -116,7 +116,8 @@ def test_training_goes_on_to_the_bit(tmp_path, in_place):
 
 DAMAGE = {
     "a bit": lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
-    "cut": lambda data: data[:-5], "empty": lambda data: b"", "zeros": lambda data: bytes(len(data)),
+    "cut": lambda data: data[:-5], "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)),
 }
 
 

@@ -568,7 +568,7 @@ NOT_INTO = {
     "length": ({"list": [np.ones(2)]}, ValueError, "the file has 2 items, into 1"),
     "read-only": ({"list": [read_only(np.ones(2)), ""]}, ValueError, "of into is read-only"),
     "tuple": ({"list": (np.ones(2), "")}, TypeError, "a plain value in a tuple, which cannot be"),
-    "array": ({"epoch": np.ones(2)}, TypeError, "is a plain value in the file, and an array in into"),
+    "array": ({"epoch": np.ones(2)}, TypeError, "is a plain value in the file, and an array in"),
     "number": ({"list": [1, ""]}, TypeError, "is an array in the file, and a plain value in into"),
     "dict": ({"list": {}}, TypeError, "is a list in the file, and a dict in into"),
     "list": ({"params": []}, TypeError, "is a dict in the file, and a list in into"),
