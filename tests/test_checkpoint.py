@@ -447,6 +447,7 @@ def resigned(path, text):
         '{"dict":[[1]]}',
         '{"dict":[[[1],2]]}', '{"float":[]}', '{"int":3}', '{"tuple":3}',
         '{"array":["float32",[2],"C"]}', '{"array":["object",[2],"C"]}', '{"array":3}',
+        '{"object":["schedule",1]}',
         "[" * 100_000,
     ],
     ids=lambda text: text[:20],

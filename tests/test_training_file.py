@@ -344,6 +344,26 @@ def test_an_optimizer_in_the_middle_of_a_step(path):
     assert not path.exists()
 
 
+def test_no_update_while_it_is_written(path, monkeypatch):
+    """Not even from a thread that comes in between: the file would be of two moments."""
+    opt, soft, params = fo.SGD(), fo.SoftBatch(fo.SGD(), 2), {"x": np.ones(2)}
+    write, refused = of_file.write, []
+
+    def meanwhile(*args):
+        for one in (opt, soft, soft.opt):
+            with pytest.raises(RuntimeError) as info:
+                one.update(params, {"x": np.ones(2)})
+            refused.append(info.value)
+        write(*args)
+
+    monkeypatch.setattr(of_file, "write", meanwhile)
+    fo.save(path, {"list": [opt], "tuple": (1, {"soft": soft})})
+    assert len(refused) == 3
+    assert params["x"].all()
+    soft.update(params, {"x": np.ones(2)})
+    opt.update(params, {"x": np.ones(2)})
+
+
 def test_averaged_weights_are_not_saved(path):
     opt, params = fo.SGD(average=0.5), {"x": np.ones(2)}
     opt.update(params, {"x": np.ones(2)})
@@ -700,6 +720,9 @@ def test_pickled_by_the_state_of_its_parts():
     assert one.groups[1].lr == LINEAR
     assert (group.pattern, dict(group.hyperparameters)) == (predicate, {"lr": 0.5})
     assert same_state(two.state_dict(), soft.state_dict())
+    adam = fo.Adam()
+    adam.update({"x": np.ones(3)}, {"x": np.array([1.5, 2.5, 3.5])})
+    assert pickle.dumps(fo.SoftBatch(adam)).count(adam.m["x"].tobytes()) == 1
     one.groups[0].lr = 0.25  # bound to its optimizer
     assert (one.current("lr", 0), opt.current("lr", 0)) == (0.25, 0.5)
     with pytest.raises((pickle.PicklingError, AttributeError)):

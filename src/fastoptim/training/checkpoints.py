@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from warnings import warn
 
 from fastoptim.checkpoint import file as checkpoint
-from fastoptim.checkpoint.files import flush_folder
 from fastoptim.checkpoint.header import OtherFormat
 from fastoptim.schedules.plateau import number_of
 from fastoptim.training.build import Builder, Classes
@@ -135,7 +134,6 @@ class Checkpoints:
         for one in self._saved():
             if one.path not in kept and (best is None or one.path != best.path):
                 one.path.unlink(missing_ok=True)
-        flush_folder(str(self._folder))
         return True
 
     def resume(self, *, into: Any = None, classes: Classes = ()) -> Any:

@@ -146,7 +146,6 @@ class Into:
         """Return the calls that restore an optimizer and undo that, which both take a source."""
         known = self.builder.known(content["schedules"])
         of_groups = tuple(self.builder.known(one) for one in content["groups"])
-        opt.engine.still(int)  # refuses in the middle of an update
         restore, lost = state.checked(opt, content["state"], known, of_groups)
         self.lost += lost
         *_, changes = restore.args
