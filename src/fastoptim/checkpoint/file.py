@@ -160,15 +160,16 @@ def read(path: Path, *, objects: bool = True) -> Any:
     with naming(name), open(name, "rb", buffering=0) as file:
         header = Header(file, name, name, library)
         number = header.metadata["format_version"]
-        if number in HAVE_OBJECTS and not objects:
-            raise ValueError(
-                f"{name} holds optimizers, schedules or random generators, not arrays and plain "
-                f"values alone; read it with fastoptim.load(path)"
-            )
         try:
-            return (read_packed if number in ARE_PACKED else read_separate)(file, header)
+            tree = (read_packed if number in ARE_PACKED else read_separate)(file, header)
         except ValueError as error:
             raise damaged(name, str(error)) from error
+    if number in HAVE_OBJECTS and not objects:  # last: one bit makes a format 1 a format 3
+        raise ValueError(
+            f"{name} holds optimizers, schedules or random generators, not arrays and plain "
+            f"values alone; read it with fastoptim.load(path)"
+        )
+    return tree
 
 
 def has_objects(header: Header) -> bool:
