@@ -403,13 +403,13 @@ def change_header(path, *place, value):
     write_header(path, header)
 
 
-@pytest.mark.parametrize("number", ["0", "3", "", "x"])
+@pytest.mark.parametrize("number", ["0", "5", "", "x"])
 def test_another_format_version(path, number):
     checkpoint.save(path, small())
     change_header(path, "__metadata__", "format_version", value=number)
     message = refused(path)
     assert f"format {number!r}, written by fastoptim {fo.__version__!r}" in message
-    assert "reads formats '1' and '2': use the version that wrote it, or a newer" in message
+    assert "reads formats '1' to '4': use the version that wrote it, or a newer" in message
 
 
 def test_one_format_for_the_other(path, layout):
@@ -447,6 +447,7 @@ def resigned(path, text):
         '{"dict":[[1]]}',
         '{"dict":[[[1],2]]}', '{"float":[]}', '{"int":3}', '{"tuple":3}',
         '{"array":["float32",[2],"C"]}', '{"array":["object",[2],"C"]}', '{"array":3}',
+        '{"object":["schedule",1]}',
         "[" * 100_000,
     ],
     ids=lambda text: text[:20],

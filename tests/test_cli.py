@@ -250,6 +250,65 @@ def test_inspect_a_method_and_a_tree_of_arrays(tmp_path, capsys):
     assert "params/0  float64  2         5\n" in run(capsys, "inspect", tmp_path / "tree")[1]
 
 
+def whole_training(path):
+    soft, params = fo.SoftBatch(fo.SGD(), every=3), {"W": np.ones(2)}
+    soft.update(params, {"W": np.array([3.0, 4.0])})
+    opt = fo.Adam(lr=fo.schedules.linear(0.1, 0.0, 9), groups=[fo.Group("W", lr=lambda step: 0.5)])
+    opt.update(params, {"W": np.ones(2)})
+    fo.save(path, {
+        "params": params, "opt": opt, "epoch": 3, "text": "x" * 99, "history": [1.0, 2.0],
+        "more": [fo.RK45(), soft], "rng": np.random.default_rng(0),
+        "rate": fo.schedules.constant(0.5),
+    })
+
+
+def test_inspect_a_whole_training(tmp_path, capsys):
+    whole_training(tmp_path / "t")
+    status, out, err = run(capsys, "inspect", tmp_path / "t")
+    assert (status, err) == (0, "")
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert lines[1:5] == [
+        "epoch = 3", "text = '" + "x" * 68 + "…",
+        f"opt: Adam, written by fastoptim {fo.__version__}",
+        "  iter = 1, skipped = 0, clipped = 0",
+    ]
+    assert lines[5].startswith("  hyperparameters: lr=linear(start=0.1, stop=0.0, steps=9), beta")
+    assert lines[6].startswith("  group 'W': lr=<function whole_training.<locals>.<lambda>")
+    assert lines[8].split()[:5] == ["W", "float64", "2", "1", "0.141421"]
+    assert lines[9] == f"more/0: RK45, written by fastoptim {fo.__version__}"
+    assert lines[12:15] == [
+        "more/1: SoftBatch of every=3, reduce=mean: 1 wait", "  array   dtype    shape  norm",
+        "  sums/W  float64  2         5",
+    ]
+    assert lines[-4:-2] == [
+        "rng: numpy.random.Generator of PCG64", "rate: constant(value=0.5)",
+    ]
+    assert lines[-1].split()[:3] == ["params/W", "float64", "2"]
+
+
+def test_inspect_a_whole_training_for_a_machine(tmp_path, capsys):
+    whole_training(tmp_path / "t")
+    status, out, _ = run(capsys, "inspect", tmp_path / "t", "--json")
+    found = json.loads(out, parse_constant=pytest.fail)["content"]
+    assert status == 0
+    assert found["opt"]["optimizer"]["rule"] == "Adam"
+    assert found["more"][1]["softbatch"]["sums"]["W"]["norm"] == 5
+    assert found["more"][1]["softbatch"]["optimizer"]["rule"] == "SGD"
+    assert (found["rng"], found["rate"]) == (
+        {"generator": "PCG64"}, {"schedule": "constant(value=0.5)"}
+    )
+    assert (found["epoch"], found["history"]) == (3, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", ["rule", "pending"])
+def test_inspect_a_tree_with_a_name_of_a_state(tmp_path, capsys, name):
+    checkpoint.save(tmp_path / "t", {name: 1, "x": np.ones(4)})
+    status, out, _ = run(capsys, "inspect", tmp_path / "t")
+    assert status == 0
+    assert f"\n{name} = 1\n" in out
+    assert "\nx      float64  4         2\n" in out
+
+
 def test_inspect_a_damaged_file(saved, capsys):
     path, _ = saved
     content = bytearray(path.read_bytes())

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import pickle
 import re
 
 import numpy as np
@@ -282,5 +281,3 @@ def test_attributes_stay_and_optimizers_are_not_shared():
     assert opt.lr == 0.5
     with pytest.raises(TypeError, match=r"use copy.deepcopy"):
         copy.copy(opt)
-    with pytest.raises(TypeError, match=r"use opt.save\(path\)"):
-        pickle.dumps(opt)

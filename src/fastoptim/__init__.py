@@ -39,6 +39,7 @@ from fastoptim.runtime import get_include, get_num_threads, set_num_threads, sho
 from fastoptim.sharing import share_threads
 from fastoptim.softbatch.batch import SoftBatch
 from fastoptim.tracing import Trace, trace
+from fastoptim.training import Checkpoints, load, save
 
 __version__ = _version("fastoptim")
 
@@ -53,6 +54,7 @@ __all__ = [
     "AdaMax",
     "Adam",
     "AdamW",
+    "Checkpoints",
     "Grads",
     "Group",
     "HeavyBall",
@@ -72,9 +74,11 @@ __all__ = [
     "Trace",
     "get_include",
     "get_num_threads",
+    "load",
     "plot",
     "problems",
     "rule",
+    "save",
     "schedules",
     "set_num_threads",
     "share_threads",

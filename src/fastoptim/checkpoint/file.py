@@ -5,7 +5,8 @@ all. How the arrays belong together is a text, the tree (`fastoptim.checkpoint.t
 the arrays are the tensors "0", "1", …, and the tree is in the metadata. A header has a limit, and
 takes long to read, so a tree whose header would be long is written in format 2: the tensor "tree"
 is the text, the tensors "float32" and "float64" are the arrays of either dtype, one behind the
-other in the order of the text. What safetensors leaves open is closed here:
+other in the order of the text. Formats 3 and 4 are the same for trees in which a plain tree stands
+for an object (`fastoptim.training`). What safetensors leaves open is closed here:
 
 - only contiguous little-endian data reaches it, since it writes anything else as it lies in memory;
 - no name of the user's becomes the name of a tensor, so that none can be a reserved one;
@@ -28,8 +29,16 @@ from numpy.typing import NDArray
 
 from fastoptim.checkpoint.digest import bytes_of, digest_of, from_file, from_memory, hashes_of
 from fastoptim.checkpoint.files import naming, replace_file
-from fastoptim.checkpoint.header import PACKED, TENSOR_TYPES, TREE, Header, damaged, new_metadata
-from fastoptim.checkpoint.tree import from_json, to_json
+from fastoptim.checkpoint.header import (
+    ARE_PACKED,
+    HAVE_OBJECTS,
+    TENSOR_TYPES,
+    TREE,
+    Header,
+    damaged,
+    new_metadata,
+)
+from fastoptim.checkpoint.tree import EXPECTED, OBJECT, Describe, from_json, to_json
 
 Path = str | os.PathLike[str]
 
@@ -76,10 +85,17 @@ def save(path: Path, tree: object) -> None:
     {'step': 3, ('W', 1): array([1., 1.])}
     >>> folder.cleanup()
     """
+    write(path, tree)
+
+
+def write(
+    path: Path, tree: object, describe: Describe | None = None, expected: str = EXPECTED
+) -> None:
+    """Write a tree to a file; `describe` says what stands for objects, `expected` what may be."""
     library = safetensors()
-    text, arrays = to_json(tree)
+    text, arrays = to_json(tree, describe, expected)
     packed = 2 * len(text) + 200 * len(arrays) > LONG_HEADER  # 2: every quote gets a backslash
-    metadata = new_metadata(packed)
+    metadata = new_metadata(packed, OBJECT in text)
     if packed:
         tensors = packed_tensors(text, arrays)
     else:
@@ -90,7 +106,7 @@ def save(path: Path, tree: object) -> None:
     hashes = hashes_of(sizes, from_memory([bytes_of(a) for a in tensors.values()]))
     metadata["digest"] = digest_of(metadata, hashes)
 
-    def write(temporary: str) -> None:
+    def write_tensors(temporary: str) -> None:
         try:
             library.numpy.save_file(tensors, temporary, metadata=metadata)
         except library.SafetensorError as error:
@@ -105,7 +121,7 @@ def save(path: Path, tree: object) -> None:
                 "before: save again while nothing writes to the arrays"
             )
 
-    replace_file(name, write, check)
+    replace_file(name, write_tensors, check)
 
 
 def load(path: Path) -> Any:
@@ -126,26 +142,43 @@ def load(path: Path) -> Any:
     Raises
     ------
     ValueError
-        The file is no checkpoint, is truncated, too long or damaged, or is of a format that this
-        version does not know. The message names the file and says what to do.
+        The file is no checkpoint, is truncated, too long or damaged, is of a format that this
+        version does not know, or holds objects, for which there is `fastoptim.load`. The message
+        names the file and says what to do.
     OSError
         The file does not exist, cannot be read, ….
     ImportError
         safetensors or xxhash is not installed.
     """
+    return read(path, objects=False)
+
+
+def read(path: Path, *, objects: bool = True) -> Any:
+    """Return the tree that a file holds, with `Stored` in the place of objects, if they may be."""
     library = safetensors()
     name = os.fsdecode(os.fspath(path))
     with naming(name), open(name, "rb", buffering=0) as file:
         header = Header(file, name, name, library)
-        read = read_packed if header.metadata["format_version"] == PACKED else read_separate
+        number = header.metadata["format_version"]
         try:
-            return read(file, header)
+            tree = (read_packed if number in ARE_PACKED else read_separate)(file, header)
         except ValueError as error:
             raise damaged(name, str(error)) from error
+    if number in HAVE_OBJECTS and not objects:  # last: one bit makes a format 1 a format 3
+        raise ValueError(
+            f"{name} holds optimizers, schedules or random generators, not arrays and plain "
+            f"values alone; read it with fastoptim.load(path)"
+        )
+    return tree
+
+
+def has_objects(header: Header) -> bool:
+    """Whether something may stand for an object in a file's tree."""
+    return header.metadata["format_version"] in HAVE_OBJECTS
 
 
 def read_separate(file: io.FileIO, header: Header) -> Any:
-    """Return the tree of a file of format 1."""
+    """Return the tree of a file of format 1 or 3."""
     arrays: list[NDArray[Any]] = []
 
     def make(dtype: str, shape: tuple[int, ...], order: str) -> NDArray[Any]:
@@ -156,7 +189,7 @@ def read_separate(file: io.FileIO, header: Header) -> Any:
         arrays.append(np.empty(shape, dtype, "C" if order == "C" else "F"))
         return arrays[-1]
 
-    tree = from_json(header.metadata["tree"], make)
+    tree = from_json(header.metadata["tree"], make, has_objects(header))
     if len(arrays) != len(header.tensors):
         raise ValueError("an array belongs nowhere")
     fill(file, header, arrays)
@@ -164,7 +197,7 @@ def read_separate(file: io.FileIO, header: Header) -> Any:
 
 
 def read_packed(file: io.FileIO, header: Header) -> Any:
-    """Return the tree of a file of format 2."""
+    """Return the tree of a file of format 2 or 4."""
     packs = {
         name: np.empty(shape, "uint8" if name == TREE else name)
         for name, (_, shape) in header.tensors.items()
@@ -178,7 +211,7 @@ def read_packed(file: io.FileIO, header: Header) -> Any:
         used[dtype] += math.prod(shape)
         return packs[dtype][start : used[dtype]].reshape(shape, order="C" if order == "C" else "F")
 
-    tree = from_json(text, make)
+    tree = from_json(text, make, has_objects(header))
     if any(used[dtype] != len(pack) for dtype, pack in packs.items()):
         raise ValueError("an array belongs nowhere")
     return tree
@@ -196,7 +229,7 @@ def fill(file: io.FileIO, header: Header, arrays: list[NDArray[Any]]) -> None:
 
 
 def packed_tensors(text: str, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a file of format 2."""
+    """Return the tensors of a file of format 2 or 4."""
     tensors: dict[str, NDArray[Any]] = {TREE: np.frombuffer(text.encode("ascii"), np.uint8)}
     for name in TENSOR_TYPES:
         dtype = np.dtype(name).newbyteorder("<")

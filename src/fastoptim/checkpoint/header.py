@@ -9,20 +9,31 @@ from fastoptim.checkpoint.files import pread
 from fastoptim.checkpoint.tree import parse
 
 FORMAT = "fastoptim checkpoint"
-SEPARATE, PACKED = "1", "2"  # versions of the format
+# Versions of the format: tensors of their own, or packed; 3 and 4 are the same for trees in which
+# something stands for an object (an optimizer, say).
+SEPARATE, PACKED, SEPARATE_OBJECTS, PACKED_OBJECTS = "1", "2", "3", "4"
+ARE_PACKED, HAVE_OBJECTS = {PACKED, PACKED_OBJECTS}, {SEPARATE_OBJECTS, PACKED_OBJECTS}
 LONGEST_HEADER = 100_000_000  # safetensors' own limit
+OF_ALL = {"format", "format_version", "library_version", "digest"}
 METADATA = {
-    SEPARATE: {"format", "format_version", "library_version", "tree", "digest"},
-    PACKED: {"format", "format_version", "library_version", "digest"},
+    SEPARATE: OF_ALL | {"tree"}, PACKED: OF_ALL,
+    SEPARATE_OBJECTS: OF_ALL | {"tree"}, PACKED_OBJECTS: OF_ALL,
 }
 TENSOR_TYPES = {"float32": "F32", "float64": "F64"}
 TREE = "tree"  # a tensor of format 2
 ANOTHER_COPY = "load another copy, or an older checkpoint"
 
 
-def new_metadata(packed: bool) -> dict[str, str]:
+class OtherFormat(ValueError):
+    """A file is no worse for it: this version cannot read it, and another one can."""
+
+
+def new_metadata(packed: bool, objects: bool) -> dict[str, str]:
     """Return who writes a file, and in which format."""
-    number = PACKED if packed else SEPARATE
+    if objects:
+        number = PACKED_OBJECTS if packed else SEPARATE_OBJECTS
+    else:
+        number = PACKED if packed else SEPARATE
     return {"format": FORMAT, "format_version": number, "library_version": version("fastoptim")}
 
 
@@ -71,12 +82,12 @@ class Header:
         if not ours:
             raise no_checkpoint(name)
         number = metadata.get("format_version")
-        if number not in (SEPARATE, PACKED):
-            raise ValueError(
+        if number not in METADATA:
+            raise OtherFormat(
                 f"{name} is a checkpoint of format {number!r}, written by "
                 f"fastoptim {metadata.get('library_version')!r}; fastoptim {version('fastoptim')} "
-                f"reads formats {SEPARATE!r} and {PACKED!r}: use the version that wrote it, or a "
-                f"newer one"
+                f"reads formats {SEPARATE!r} to {PACKED_OBJECTS!r}: use the version that wrote it, "
+                f"or a newer one"
             )
         if set(metadata) != METADATA[number]:
             raise damaged(name, "its metadata is not that of a checkpoint")
@@ -89,7 +100,7 @@ class Header:
             )
         try:
             names = [str(i) for i in range(len(parsed))]
-            if number == PACKED:
+            if number in ARE_PACKED:
                 names = [TREE, *(dtype for dtype in TENSOR_TYPES if dtype in parsed)]
             entries = {name: parsed[name] for name in names}
             self.offsets = [8 + length + entry["data_offsets"][0] for entry in entries.values()]
@@ -99,7 +110,7 @@ class Header:
         except (KeyError, TypeError) as error:
             raise damaged(name, "its arrays are not those of a checkpoint") from error
         expected = {TREE: "U8"} | TENSOR_TYPES
-        wrong = number == PACKED and any(
+        wrong = number in ARE_PACKED and any(
             (dtype, len(shape)) != (expected[name], 1)
             for name, (dtype, shape) in self.tensors.items()
         )

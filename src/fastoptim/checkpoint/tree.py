@@ -2,9 +2,11 @@
 
 What JSON has stands for itself; everything else is an object with one key that says what it is:
 ``{"dict": [[key, value], …]}``, ``{"tuple": […]}``, ``{"array": [dtype, shape, order]}``,
-``{"float": "nan"}``, ``{"int": "0x…"}``. So any text may be a key, and nothing is guessed back.
+``{"float": "nan"}``, ``{"int": "0x…"}``, ``{"object": [kind, content]}``. So any text may be a key,
+and nothing is guessed back.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -16,6 +18,19 @@ from numpy.typing import NDArray
 
 MakeArray = Callable[[str, tuple[int, ...], str], NDArray[Any]]
 
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored:
+    """What stands in a tree for an object of another kind: the kind's name, and a plain tree."""
+
+    kind: str
+    content: Any
+
+
+# Returns what stands for an object, None if it knows nothing that does; the text is the place.
+Describe = Callable[[Any, Callable[[], str]], Stored | None]
+OBJECT = '{"object":'  # never within a text of the tree, whose quotes have backslashes
+
 DEPTH = 100  # of nesting; far below where Python's own recursion ends, and a cycle gets there too
 SINGLE, DOUBLE = np.dtype("<f4"), np.dtype("<f8")  # as stored
 ARRAYS = (np.ndarray, np.memmap, np.matrix)  # not the masked array, whose mask would be lost
@@ -23,11 +38,16 @@ KEY = "a str, int, float, bool, None or a tuple of these"
 EXPECTED = "a dict, list, tuple, str, int, float, bool, None or an array of float32 or float64"
 
 
-def to_json(tree: object) -> tuple[str, list[NDArray[Any]]]:
-    """Return a tree as ASCII text, and its arrays in the order in which the text names them."""
+def to_json(
+    tree: object, describe: Describe | None = None, expected: str = EXPECTED
+) -> tuple[str, list[NDArray[Any]]]:
+    """Return a tree as ASCII text, and its arrays in the order in which the text names them.
+
+    What the tree may hold besides, `describe` makes plain, and `expected` is what messages say.
+    """
     arrays: list[NDArray[Any]] = []
     text: list[str] = []
-    _write(tree, None, 0, text.append, arrays)
+    _write(tree, None, 0, text.append, arrays, describe, expected)
     return "".join(text), arrays
 
 
@@ -41,7 +61,8 @@ def _text(place: Place) -> str:
 
 
 def _write(
-    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]]
+    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]],
+    describe: Describe | None, expected: str,
 ) -> None:
     """Write JSON piece by piece.
 
@@ -64,10 +85,10 @@ def _write(
     elif kind is float:
         put(repr(x) if math.isfinite(x) else f'{{"float":"{x!r}"}}')
     elif kind is list:
-        _write_items(x, place, depth, put, arrays)
+        _write_items(x, place, depth, put, arrays, describe, expected)
     elif kind is tuple:
         put('{"tuple":')
-        _write_items(x, place, depth, put, arrays)
+        _write_items(x, place, depth, put, arrays, describe, expected)
         put("}")
     elif kind is dict:
         between = '{"dict":[['
@@ -76,24 +97,30 @@ def _write(
             between = "],["
             _write_key(key, (place, key), put)
             put(",")
-            _write(value, (place, key), depth + 1, put, arrays)
+            _write(value, (place, key), depth + 1, put, arrays, describe, expected)
         put("]]}" if x else '{"dict":[]}')
     elif kind in ARRAYS:
         _write_array(x, place, put, arrays)
     else:
-        raise TypeError(
-            f"{_text(place)} must be {EXPECTED}, got {kind.__module__}.{kind.__qualname__}"
-        )
+        stored = describe(x, lambda: _text(place)) if describe else None
+        if stored is None:
+            raise TypeError(
+                f"{_text(place)} must be {expected}, got {kind.__module__}.{kind.__qualname__}"
+            )
+        put(f"{OBJECT}[{quoted(stored.kind)},")
+        _write(stored.content, place, depth + 1, put, arrays, describe, expected)
+        put("]}")
 
 
 def _write_items(
-    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]]
+    x: Any, place: Place, depth: int, put: Callable[[str], None], arrays: list[NDArray[Any]],
+    describe: Describe | None, expected: str,
 ) -> None:
     put("[")
     for i, item in enumerate(x):
         if i:
             put(",")
-        _write(item, (place, i), depth + 1, put, arrays)
+        _write(item, (place, i), depth + 1, put, arrays, describe, expected)
     put("]")
 
 
@@ -106,7 +133,7 @@ def _write_key(key: Any, place: Place, put: Callable[[str], None]) -> None:
             f"the key of {_text(place)} must be {KEY}, "
             f"got {type(key).__module__}.{type(key).__qualname__}"
         )
-    _write(key, place, 0, put, [])
+    _write(key, place, 0, put, [], None, KEY)
 
 
 def may_be_key(key: object) -> bool:
@@ -146,9 +173,10 @@ def _write_array(
     put(f'{{"array":["{name}",{list(x.shape)},"{order}"]}}'.replace(" ", ""))
 
 
-def from_json(text: str, make: MakeArray) -> Any:
+def from_json(text: str, make: MakeArray, objects: bool = False) -> Any:
     """Return the tree of a text; make(dtype, shape, order) is asked for its arrays, in order.
 
+    An object, where there may be any, is what stands for it, since its arrays are not read yet.
     Anything that `to_json` does not write is a ValueError.
     """
     def decode(pairs: list[tuple[str, Any]]) -> Any:
@@ -165,6 +193,9 @@ def from_json(text: str, make: MakeArray) -> Any:
             return float(value)
         if kind == "int":
             return int(value, 16)
+        if kind == "object" and objects:
+            name, content = value
+            return Stored(name, content)
         raise ValueError(f"not a tree: {kind!r} is nothing that is stored")
 
     try:

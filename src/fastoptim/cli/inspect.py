@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastoptim.checkpoint import file as checkpoint
+from fastoptim.checkpoint.tree import Stored
 from fastoptim.cli.refused import need
+from fastoptim.training import schedules
 
 COUNTERS = ("iter", "skipped", "clipped", "time", "step_size", "rejected")
 
@@ -22,7 +24,7 @@ def add(commands: Any) -> None:
         "inspect",
         help="list what a checkpoint holds, and whether its digest holds",
         description="Lists rule, hyperparameters, keys, shapes and Euclidean norms of a checkpoint "
-        "of an optimizer or a SoftBatch. Exit status 1 if the file is damaged.",
+        "of an optimizer, a SoftBatch or a whole training. Exit status 1 if the file is damaged.",
     )
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the file")
     command.add_argument("--json", action="store_true", help="the same for a machine to read")
@@ -34,17 +36,38 @@ def run(arguments: Namespace) -> int:
     need("checkpoint", "safetensors", "xxhash")
     path = arguments.checkpoint
     try:
-        tree = without_arrays(checkpoint.load(path))
+        tree = without_arrays(plain(checkpoint.read(path)))
     except ValueError as problem:  # truncated, damaged, of another format
         if arguments.json:
             print(json.dumps({"digest holds": False, "problem": str(problem)}, indent=2))
         print(f"fastoptim inspect: {problem}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps({"digest holds": True, "content": tree}, indent=2))
+        content = {"digest holds": True, "content": tree}
+        print(json.dumps(content, indent=2, default=lambda one: {one.kind: one.content}))
     else:
         print(f"{path}: {path.stat().st_size:,} bytes, the digest holds", *lines(tree), sep="\n")
     return 0
+
+
+def plain(tree: Any) -> Any:
+    """Return a tree whose objects are as their own files would have them."""
+    if isinstance(tree, dict):
+        return {key: plain(x) for key, x in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [plain(x) for x in tree]
+    if not isinstance(tree, Stored):
+        return tree
+    kind, content = tree.kind, tree.content
+    if kind == "softbatch":
+        content = {**content["waiting"], "optimizer": content["optimizer"]["state"]}
+    elif kind in ("optimizer", "method"):
+        content = content["state"]
+    elif kind == "schedule":
+        content = schedules.text(content)
+    elif kind == "generator":
+        content = content["state"]["bit_generator"]
+    return Stored(kind, content)
 
 
 def without_arrays(tree: Any) -> Any:
@@ -54,6 +77,8 @@ def without_arrays(tree: Any) -> Any:
             norm = float(np.linalg.norm(tree.astype(np.float64).ravel()))
         # JSON has neither NaN nor infinity
         return {"dtype": tree.dtype.name, "shape": list(tree.shape), "norm": as_json(norm)}
+    if isinstance(tree, Stored):
+        return Stored(tree.kind, without_arrays(tree.content))
     if isinstance(tree, Mapping):
         return {k if isinstance(k, str) else repr(k): without_arrays(x) for k, x in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -68,11 +93,17 @@ def as_json(x: float) -> float | str:
 
 def lines(tree: Any) -> Iterator[str]:
     """Yield what is in a checkpoint: of a SoftBatch, of an optimizer, or of anything else."""
-    if isinstance(tree, dict) and "pending" in tree:
+    if isinstance(tree, Stored):
+        yield from titled("", tree)
+        return
+    if isinstance(tree, dict) and {"pending", "every", "optimizer"} <= set(tree):
         yield f"SoftBatch of every={tree['every']}, reduce={tree['reduce']}: {tree['pending']} wait"
         yield from arrays({"sums": tree["sums"], "rows": tree["rows"]})
         tree = tree["optimizer"]
-    if not isinstance(tree, dict) or "rule" not in tree:
+    if not isinstance(tree, dict) or not {"rule", "fastoptim"} <= set(tree):
+        yield from values(tree)
+        for path, one in objects(tree, ""):
+            yield from titled(path, one)
         yield from arrays(tree)
         return
     yield f"{tree['rule']}, written by fastoptim {tree['fastoptim']}"
@@ -91,6 +122,36 @@ def lines(tree: Any) -> Iterator[str]:
                 for key, one in of_keys.items()
             ],
         )
+
+
+def values(tree: Any) -> Iterator[str]:
+    """Yield the numbers and texts of the outermost dict, which are few; not what is in lists."""
+    for name, x in tree.items() if isinstance(tree, dict) else ():
+        if x is None or isinstance(x, (bool, int, float, str)):
+            text = repr(x)
+            yield f"{name} = {text if len(text) <= 70 else text[:69] + '…'}"
+
+
+def objects(tree: Any, path: str) -> Iterator[tuple[str, Stored]]:
+    """Yield every object of a tree with its path."""
+    if isinstance(tree, Stored):
+        yield path, tree
+    elif isinstance(tree, (dict, list)):
+        for key, x in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from objects(x, f"{path}/{key}" if path else str(key))
+
+
+def titled(path: str, one: Stored) -> Iterator[str]:
+    """Yield what is known of an object, the first line behind its path, the others indented."""
+    if one.kind == "generator":
+        found = iter([f"numpy.random.Generator of {one.content}"])
+    elif isinstance(one.content, dict):
+        found = lines(one.content)
+    else:
+        found = iter([str(one.content)])
+    yield f"{path}: {next(found)}" if path else next(found)
+    for line in found:
+        yield f"  {line}"
 
 
 def settings(what: str, tree: dict[str, Any]) -> str:

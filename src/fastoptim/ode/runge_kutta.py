@@ -29,7 +29,7 @@ from fastoptim.kernels.ode.workspace import MovingParams
 from fastoptim.ode import state as ode_state
 from fastoptim.ode.state import Progress
 from fastoptim.ode.tableaus import Tableau
-from fastoptim.optimizer import plateaus
+from fastoptim.optimizer import pickling, plateaus
 from fastoptim.optimizer.hyperparameters import Check, Checked, Interval, checks_of, evaluate, hyper
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.types import Number, Params
@@ -230,7 +230,7 @@ class RungeKutta(Checked):
         ode_state.load(self, checkpoint.load(path))
 
     def __reduce__(self) -> Any:
-        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+        return pickling.of_method(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         values = {name: vars(self)[name] for name in checks_of(type(self))}

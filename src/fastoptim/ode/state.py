@@ -9,6 +9,7 @@ from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.hyperparameters import Interval, OrNone, checks_of
 from fastoptim.optimizer.state import (
     FORMAT,
+    NONE,
     check_is_of,
     check_names,
     merged,
@@ -71,12 +72,23 @@ def of(opt: "RungeKutta") -> dict[str, Any]:
 
 def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
     """Check a saved state as a whole, then take it over."""
+    changes, lost = checked(opt, saved)
+    for line in lost:  # before anything is replaced: a warning may be an error
+        warnings.warn(line, UserWarning, stacklevel=3)
+    # the loop is C's: no interrupt comes between two of the dicts
+    deque(map(dict.update, *zip(*changes, strict=True)), maxlen=0)
+
+
+def checked(
+    opt: "RungeKutta", saved: Mapping[str, Any], schedules: Mapping[str, Any] = NONE
+) -> tuple[list[tuple[dict[str, Any], Any]], list[str]]:
+    """Check a saved state as a whole; return the dicts to update, and what to warn of."""
     check_idle(opt)
     check_is_of(opt, saved)
     checks = checks_of(type(opt))
     present = {name: vars(opt)[name] for name in checks}
     check_names(saved, present)
-    values, seen, lost = merged(saved, present, checks, "")
+    values, seen, lost = merged(saved, present, checks, "", schedules)
     observed = plateaus.changes(seen)
     check_schedule(values["lr"], values.get("rtol"), values.get("atol"))
     progress = Progress(
@@ -85,8 +97,4 @@ def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
         STEP("step_size", part(saved, "step_size")),
         whole(saved, "rejected"),
     )
-    for line in lost:  # before anything is replaced: a warning may be an error
-        warnings.warn(line, UserWarning, stacklevel=3)
-    changes = [(vars(opt), {**values, "progress": progress}), *observed]
-    # the loop is C's: no interrupt comes between two of the dicts
-    deque(map(dict.update, *zip(*changes, strict=True)), maxlen=0)
+    return [(vars(opt), {**values, "progress": progress}), *observed], lost

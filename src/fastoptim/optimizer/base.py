@@ -14,7 +14,7 @@ from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.optimizer import groups as grouping
-from fastoptim.optimizer import plateaus, state
+from fastoptim.optimizer import pickling, plateaus, state
 from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
@@ -508,7 +508,7 @@ class Optimizer(Checked):
         state.load(self, checkpoint.load(path))
 
     def __reduce__(self) -> Any:
-        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+        return pickling.of_optimizer(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         values = {name: vars(self)[name] for name in checks_of(type(self))}

@@ -89,6 +89,9 @@ class Group:
         """The pattern as it was given, or the predicate's name."""
         return self.pattern if isinstance(self.pattern, str) else self.label
 
+    def __reduce__(self) -> Any:
+        return unpickled, (type(self), self.pattern, dict(self._given))
+
     def __repr__(self) -> str:
         inside = "".join(f", {name}={value!r}" for name, value in self.hyperparameters.items())
         return f"Group({self.label}{inside})"
@@ -131,6 +134,11 @@ class Group:
         if (key, p) not in self._asked:
             self._asked[key, p] = answer(self.pattern, key, p)
         return self._asked[key, p]
+
+
+def unpickled(cls: type[Group], pattern: str | Predicate, values: dict[str, Any]) -> Group:
+    """Return a group that was pickled; an optimizer binds it anew."""
+    return cls(pattern, **values)
 
 
 def index_of(groups: Iterable[Group], key: object, p: ParamInfo) -> int:

@@ -3,6 +3,7 @@
 import copy as copying
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 FORMAT = 1
+NONE: Mapping[str, Any] = {}
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {"average_from", "clip_norm_per_key", "norm"}
 
@@ -61,22 +63,44 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None) -> None:
     """Check a saved state as a whole, then take it over; the source is told in the same step."""
+    restore, lost = checked(opt, saved)
+    for line in lost:       # first: a filter may make a warning an error
+        warnings.warn(line, UserWarning, stacklevel=3)
+    restore(source)
+
+
+# What takes a state over: called with a source, or None, it runs no instruction of Python, so no
+# interrupt comes within.
+Restore = partial[None]
+
+
+def checked(
+    opt: "Optimizer", saved: Mapping[str, Any], schedules: Mapping[str, Any] = NONE,
+    of_the_groups: tuple[Mapping[str, Any], ...] = (),
+) -> tuple[Restore, list[str]]:
+    """Check a saved state as a whole; return what takes it over, and what to warn of.
+
+    The schedules, and those of each group, take the places at which this optimizer has numbers.
+    """
     check_is_of(opt, saved)
     checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
     clipped = whole({"clipped": 0, **saved}, "clipped")
     present = {name: vars(opt)[name] for name in checks if name != "groups"}
     check_names(saved, present)
-    values, seen, lost = merged(saved, present, checks, "")
+    values, seen, lost = merged(saved, present, checks, "", schedules)
     check_groups(opt, saved)
     of_groups = []
-    for group, theirs in zip(opt.groups, saved["groups"], strict=True):
+    given = of_the_groups or (NONE,) * len(opt.groups)
+    for group, theirs, known in zip(opt.groups, saved["groups"], given, strict=True):
         if set(part(theirs, "hyperparameters", Mapping)) != set(group.hyperparameters):
             raise ValueError(
                 f"the state's group {group.label} sets {sorted(theirs['hyperparameters'])}, "
                 f"this optimizer's {sorted(group.hyperparameters)}"
             )
-        inside, also, gone = merged(theirs, group.hyperparameters, checks, f"{group.title}: ")
+        inside, also, gone = merged(
+            theirs, group.hyperparameters, checks, f"{group.title}: ", known
+        )
         of_groups.append(inside)
         seen += also
         lost += gone
@@ -85,13 +109,10 @@ def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = Non
     check_present(opt, records)
     if any(callable(group.pattern) for group in opt.groups):
         check_members(opt, saved["parameters"])
-    for line in lost:       # first: a filter may make a warning an error
-        warnings.warn(line, UserWarning, stacklevel=3)
-
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
     changes += observed
-    opt.engine.restore(records, iter_, skipped, clipped, changes, source)
+    return partial(opt.engine.restore, records, iter_, skipped, clipped, changes), lost
 
 
 def check_is_of(opt: object, saved: Any) -> None:
@@ -186,12 +207,13 @@ def whole(saved: Mapping[str, Any], name: str) -> int:
 
 
 def merged(
-    saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str
+    saved: Mapping[str, Any], present: Mapping[str, Any], checks: Mapping[str, Check], where: str,
+    schedules: Mapping[str, Any] = NONE,
 ) -> tuple[dict[str, Any], plateaus.Seen, list[str]]:
     """Return hyperparameters to go on with, what plateaus have observed, and what to warn of.
 
-    A schedule is code and is not saved. A schedule of this optimizer stays. If only the saved
-    optimizer had one, a warning says so.
+    A schedule is code and is not in a state. A schedule of this optimizer stays. If only the saved
+    optimizer had one, and it is not among `schedules`, a warning says so.
     """
     values: dict[str, Any] = {}
     seen: plateaus.Seen = []
@@ -205,6 +227,8 @@ def merged(
             of_name, gone = plateaus.taken(where, here, saved, name)
             seen += of_name
             lost += gone
+        elif name in schedules and may_be_schedule(checks[name]):
+            values[name] = schedules[name]
         elif plateaus.saved_in(saved, name):
             values[name] = here
             lost += plateaus.taken(where, here, saved, name)[1]

@@ -188,6 +188,13 @@ class SoftBatch:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave; all is checked before anything is replaced."""
+        loaded = self._checked(saved)
+        self._adder.restore(
+            loaded, lambda adder: state.load(self.opt, state.part(saved, "optimizer"), adder)
+        )
+
+    def _checked(self, saved: Mapping[str, Any]) -> Batch:
+        """Return what waited when a state was saved, or say what is wrong with it."""
         if not isinstance(saved, Mapping):
             raise TypeError(f"a state is a dict as state_dict gives it, got {type(saved).__name__}")
         for name in ("every", "reduce"):
@@ -213,10 +220,7 @@ class SoftBatch:
                     f"the sum of {key!r} is {a.dtype} {a.shape}, its parameter "
                     f"{of_key['dtype']} {tuple(of_key['shape'])}"
                 )
-        loaded = Batch(pending, {key: a.copy() for key, a in sums.items()}, of_rows)
-        self._adder.restore(
-            loaded, lambda adder: state.load(self.opt, state.part(saved, "optimizer"), adder)
-        )
+        return Batch(pending, {key: a.copy() for key, a in sums.items()}, of_rows)
 
     @staticmethod
     def _record_of(key: object, saved: Mapping[str, Any]) -> Any:
@@ -232,6 +236,11 @@ class SoftBatch:
         """Read a file that `save` wrote; see the optimizer's `load`."""
         self.load_state_dict(checkpoint.load(path))
 
+    def __reduce__(self) -> Any:
+        waiting = self._adder.still(partial(self._state, copy=True))
+        del waiting["optimizer"]  # which is pickled beside it, and so once if others have it, too
+        return unpickled, (type(self), self.opt, waiting)
+
     def __copy__(self) -> Self:
         raise TypeError("a shallow copy would share what waits; use copy.deepcopy")
 
@@ -243,14 +252,25 @@ class SoftBatch:
     def _twin(self, memo: dict[int, Any]) -> Self:
         """Return a copy. Its first flush needs params, since the parameters may be copies, too."""
         twin = type(self)(self.opt.__deepcopy__(memo), self.every, self.reduce)
+        twin._adder.start(self._waiting())
+        return twin
+
+    def _waiting(self) -> Batch:
+        """Return a copy of what waits."""
         sums, rows = {}, {}
         for one in self._adder.batch.waiting.values():
             if one.dense:
                 sums[one.key] = one.array.copy()
             elif one.rows is not None:
                 rows[one.key] = RowSum.of_state(one.key, one.rows.state())
-        twin._adder.start(Batch(self.pending, sums, rows))
-        return twin
+        return Batch(self.pending, sums, rows)
+
+
+def unpickled(cls: type[SoftBatch], opt: Optimizer, waiting: dict[str, Any]) -> SoftBatch:
+    """Return a SoftBatch that was pickled."""
+    soft = cls(opt, waiting["every"], waiting["reduce"])
+    soft._adder.start(Batch(waiting["pending"], waiting["sums"], part_rows(waiting)))
+    return soft
 
 
 def part_rows(saved: Mapping[str, Any]) -> dict[Any, RowSum]:
