@@ -110,8 +110,8 @@ def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop
     Parameters
     ----------
     opt : optimizer
-        A rule, a Runge–Kutta method or a `SoftBatch`, of whose steps each adds to the batch. It
-        goes on from the state it is in, and keeps the state it comes to.
+        A rule, a Runge–Kutta method, a `SAM`, or a `SoftBatch`, of whose steps each adds to the
+        batch. It goes on from the state it is in, and keeps the state it comes to.
     params : dict or list
         As for `opt.step`; they are moved.
     fn : callable

@@ -76,7 +76,9 @@ class SoftBatch:
                 f"give SoftBatch one of the rules"
             )
         if not isinstance(opt, Optimizer):
-            raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+            name = type(opt).__name__
+            around = "; SAM goes around: SAM(SoftBatch(opt), rho)" if name == "SAM" else ""
+            raise TypeError(f"opt must be an optimizer of fastoptim, got {name}{around}")
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)):
             raise TypeError(f"every must be a whole number of at least 1, got {every!r}")
         if every < 1:
