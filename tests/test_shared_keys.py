@@ -11,7 +11,7 @@ import fastoptim as fo
 
 COMES_BACK = (
     r"params\['W'\] is an array that had this key before, and another array, which is still there, "
-    r"has had it since.*keys of their own, such as 'layer1\.W', or each dict an optimizer of its own"
+    r"has had it since.*keys of their own, such as 'layer1\.W', or each dict an optimizer"
 )
 ONE_BY_ONE = (
     r"update is called with params\['b'\] and params\['W'\] in turn, one key at a time.*pass all "
@@ -87,7 +87,7 @@ def test_an_error_of_a_warning_comes_each_time_and_changes_nothing():
 
 def replaced_and_freed():
     opt, params = fo.Momentum(), layer()
-    for _ in range(50):                             # often at the address of the one before the last
+    for _ in range(50):                             # often at an address that was used before
         opt.update(params, grads_of(params))
         params = {key: p.copy() for key, p in params.items()}
 

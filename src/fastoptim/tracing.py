@@ -14,6 +14,7 @@ from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.types import Params
+from fastoptim.porting.answers import shown
 from fastoptim.rows import Rows
 
 Numbers = NDArray[np.float64]
@@ -172,13 +173,13 @@ def check(opt: Any, fn: object, steps: object, stop: object) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be a function of params, got {type(fn).__name__}")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-        raise TypeError(f"steps must be a whole number of at least 0, got {steps!r}")
+        raise TypeError(f"steps must be a whole number of at least 0, got {shown(steps)}")
     if steps < 0:
         raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
     if stop is None or callable(stop):
         return
     if isinstance(stop, bool) or not isinstance(stop, (int, float, np.integer, np.floating)):
-        raise TypeError(f"stop must be a number, a callable or None, got {stop!r}")
+        raise TypeError(f"stop must be a number, a callable or None, got {shown(stop)}")
     if not 0 < stop < np.inf:
         raise ValueError(f"stop must be in (0, inf), got {stop}")
 
