@@ -90,7 +90,22 @@ def interval(name: str, text: str) -> Interval:
     return Interval(text.strip())
 
 
-def check_function(fn: object) -> None:
+def defaults_of(fn: object) -> dict[str, Any]:
+    """Return the hyperparameters of a rule without parentheses: its arguments after p and g."""
+    assert isinstance(fn, FunctionType)
+    found = {}
+    for name, parameter in list(own_signature(fn).parameters.items())[2:]:
+        if parameter.default is parameter.empty and name != "lr":
+            raise TypeError(
+                f"{fn.__name__} gives {name} no default. Without parentheses, rule makes a rule "
+                f"without state, whose numbers have theirs in the def, such as {name}=0.9; state "
+                f"is named in parentheses, such as @rule(state=({name!r},), lr=0.01)"
+            )
+        found[name] = 0.01 if parameter.default is parameter.empty else parameter.default
+    return found
+
+
+def check_function(fn: object, with_defaults: bool = False) -> None:
     """Refuse anything but a plain function with a name."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
         raise TypeError(f"a rule is made of a function with a name, by def; got {shown(fn)}")
@@ -101,7 +116,7 @@ def check_function(fn: object) -> None:
             raise TypeError(f"{fn.__name__} must name each of its arguments, and takes *{name}")
         if parameter.kind is parameter.KEYWORD_ONLY:
             raise TypeError(f"{fn.__name__} must take {name} by position")
-        if parameter.default is not parameter.empty:
+        if parameter.default is not parameter.empty and not with_defaults:
             raise TypeError(
                 f"{fn.__name__} gives {name} a default; defaults are given to rule({name}=…)"
             )
