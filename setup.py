@@ -6,6 +6,7 @@ FASTOPTIM_NO_ISA=1 leaves the AVX2 and AVX-512 variants out, FASTOPTIM_DEBUG=1 c
 
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -69,6 +70,7 @@ class Build(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
+        self.check_compiler()
         openmp = self.probe_openmp()
         variants = {f"fastoptim.kernels.rules_{isa}": flags for isa, flags in self.probe_isa()}
         wanted = []
@@ -93,6 +95,30 @@ class Build(build_ext):
             wanted.append(extension)
         self.extensions[:] = wanted
         super().build_extensions()
+
+    def check_compiler(self):
+        """End in one line that says what to install, if nothing can be compiled."""
+        compiled = "error: fastoptim is compiled when it is installed, and"
+        if self.accepts([]):
+            with_python = "#include <Python.h>\nint main(void) { return 0; }\n"
+            if not self.accepts([], source=with_python):
+                raise SystemExit(
+                    f"{compiled} Python.h is missing: install Python's headers (Debian, Ubuntu: "
+                    f"apt install python3-dev; Fedora: dnf install python3-devel)"
+                )
+            return
+        command = (getattr(self.compiler, "compiler", None) or [None])[0]
+        if command is not None and shutil.which(command):
+            raise SystemExit(
+                f"{compiled} the C compiler {command!r} does not compile an empty program; its own "
+                f"message is above. Look at CC and CFLAGS"
+            )
+        missing = "" if command is None else f" ({command!r} is not there)"
+        raise SystemExit(
+            f"{compiled} there is no C compiler{missing}: install one (Debian, Ubuntu: apt install "
+            f"gcc python3-dev; Fedora: dnf install gcc python3-devel; macOS: xcode-select "
+            f"--install; Windows: the Build Tools for Visual Studio), or name yours in CC"
+        )
 
     @staticmethod
     def described(flags, openmp, variants):
@@ -163,8 +189,8 @@ modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
     "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
     "update/row_numbers", "update/detours", "update/intake", "update/coefficients",
-    "update/memory", "update/survey", "update/numbers", "update/engine", "update/batch",
-    "update/addition", "update/adder", "update/averaged",
+    "update/memory", "update/habits", "update/survey", "update/numbers", "update/engine",
+    "update/batch", "update/addition", "update/adder", "update/averaged",
     "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",
 ]
 setup(

@@ -1,5 +1,6 @@
-"""What setup.py makes of the compiler's flags in the environment."""
+"""What setup.py makes of the compiler and its flags in the environment."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,39 @@ def test_a_module_that_was_built_to_be_fast_leaves_the_importing_thread_as_it_wa
     looked = run_python("-c", LOOK, cwd=tmp_path)
     assert looked.returncode == 0, looked.stderr
     assert looked.stdout == "True\n"
+
+
+COMPILERS = {
+    "none of that name": (
+        {"CC": "/nonexistent"},
+        r"there is no C compiler \('/nonexistent' is not there\): install one",
+    ),
+    "nothing on the path": (
+        {"PATH": "/nonexistent", "CC": "gcc"},
+        r"no C compiler \('gcc' is not there\).*apt install gcc",
+    ),
+    "one that fails": ({"CC": "false"}, "the C compiler 'false' does not compile an empty program"),
+}
+
+
+@pytest.mark.parametrize(("environment", "text"), COMPILERS.values(), ids=COMPILERS)
+def test_without_a_compiler_the_last_line_says_what_to_install(environment, text, tmp_path):
+    (tmp_path / "tiny.c").write_text(MODULE)
+    built = run_python("-c", BUILD, ROOT / "setup.py", cwd=tmp_path, **environment)
+    assert built.returncode == 1
+    last = built.stderr.splitlines()[-1]
+    assert last.startswith("error: fastoptim is compiled when it is installed, and ")
+    assert re.search(text, last)
+    assert "Traceback" not in built.stderr
+
+
+def test_without_pythons_headers_the_last_line_says_what_to_install(tmp_path):
+    """A compiler that compiles an empty program, and none that reads Python.h."""
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nfor f in "$@"; do case "$f" in *.c)\n'
+                        '! grep -q Python.h "$f" || exit 1;; esac; done\nexec gcc "$@"\n')
+    compiler.chmod(0o755)
+    (tmp_path / "tiny.c").write_text(MODULE)
+    built = run_python("-c", BUILD, ROOT / "setup.py", cwd=tmp_path, CC=str(compiler))
+    assert built.returncode == 1
+    assert re.search("Python.h is missing: install Python's headers", built.stderr.splitlines()[-1])

@@ -845,3 +845,58 @@ def test_functions_of_numba_are_followed():
     params = {"x": np.zeros(2)}
     Half(lr=1.0).update(params, {"x": np.ones(2)})
     assert params["x"].tolist() == [-0.25, -0.25]
+
+
+@fo.rule
+def Bare(p, g, lr):
+    return p - lr * g
+
+
+@fo.rule
+def Leaky(p, g, lr=0.5, slope=(0.1, "[0, 1]")):
+    """Less of what is negative."""
+    return p - lr * np.where(g > 0, g, slope * g)
+
+
+def test_without_parentheses_the_numbers_are_those_of_the_def():
+    params, grads = {"x": np.array([1.0, 2.0])}, {"x": np.array([2.0, -2.0])}
+    opt = Bare()
+    assert repr(opt) == "Bare(lr=0.01)"
+    opt.update(params, grads)
+    assert params["x"].tolist() == [1.0 - 0.01 * 2.0, 2.0 + 0.01 * 2.0]
+    opt = Leaky(slope=0.25)
+    assert repr(opt) == "Leaky(lr=0.5, slope=0.25)"
+    params = {"x": np.array([1.0, 2.0])}
+    opt.update(params, grads)
+    assert params["x"].tolist() == [0.0, 2.25]
+    assert Leaky.__doc__.startswith("Less of what is negative.")
+    with pytest.raises(ValueError, match=r"slope must be in \[0, 1\], got 2"):
+        opt.slope = 2
+
+
+def one_of_state(p, g, m, lr):
+    return p - lr * m, m
+
+
+def of_text(p, g, lr="x"):
+    return p - lr * g
+
+
+def not_first(g, p, lr=0.1):
+    return p - lr * g
+
+
+WITHOUT = [
+    (one_of_state, {}, TypeError, r"gives m no default.*@rule\(state=\('m',\), lr=0.01\)"),
+    (of_text, {}, TypeError, "lr must be a number"),
+    (not_first, {}, TypeError, "must take the parameter p first"),
+    (0.1, {}, TypeError, "a rule is made of a function with a name, by def; got 0.1"),
+    (Bare, {}, TypeError, "a rule is made of a function with a name"),
+    (of_text, {"lr": 0.1}, TypeError, r"arguments beside it; write rule\(lr=0.01\)\(function\)"),
+]
+
+
+@pytest.mark.parametrize(("fn", "arguments", "error", "text"), WITHOUT)
+def test_without_parentheses_refused(fn, arguments, error, text):
+    with pytest.raises(error, match=text):
+        fo.rule(fn, **arguments)

@@ -36,6 +36,7 @@ from fastoptim.rules import (
     Rprop,
 )
 from fastoptim.runtime import get_include, get_num_threads, set_num_threads, show_runtime
+from fastoptim.sam import SAM
 from fastoptim.sharing import share_threads
 from fastoptim.softbatch.batch import SoftBatch
 from fastoptim.tracing import Trace, trace
@@ -47,6 +48,7 @@ __all__ = [
     "FTRL",
     "RK23",
     "RK45",
+    "SAM",
     "SGD",
     "AdaBelief",
     "AdaDelta",

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim.porting.answers import shown
+
 
 class Rows:
     """The gradient of some rows of a parameter: the others have none.
@@ -71,7 +73,7 @@ class Rows:
                 f"(shape {values.shape})"
             )
         if not isinstance(unique, (bool, np.bool)):
-            raise TypeError(f"unique must be True or False, got {unique!r}")
+            raise TypeError(f"unique must be True or False, got {shown(unique)}")
         self._values, self._unique = values, bool(unique)
 
     @property

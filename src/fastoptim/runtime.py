@@ -11,6 +11,7 @@ import numpy as np
 from fastoptim import sharing
 from fastoptim.kernels import ISA, available_isas, table, threads
 from fastoptim.kernels.cpu import built_with
+from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
@@ -42,7 +43,7 @@ def set_num_threads(n: int | None, fixed: bool = False) -> None:
     >>> fo.set_num_threads(None)
     """
     if not isinstance(fixed, (bool, np.bool)):
-        raise TypeError(f"fixed must be True or False, got {fixed!r}")
+        raise TypeError(f"fixed must be True or False, got {shown(fixed)}")
     threads.set_num_threads(n, bool(fixed))
     if n is not None and n > 1 and not threads.openmp_version():
         warnings.warn(

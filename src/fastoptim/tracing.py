@@ -14,6 +14,7 @@ from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.types import Params
+from fastoptim.porting.answers import shown
 from fastoptim.rows import Rows
 
 Numbers = NDArray[np.float64]
@@ -110,8 +111,8 @@ def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop
     Parameters
     ----------
     opt : optimizer
-        A rule, a Runge–Kutta method or a `SoftBatch`, of whose steps each adds to the batch. It
-        goes on from the state it is in, and keeps the state it comes to.
+        A rule, a Runge–Kutta method, a `SAM`, or a `SoftBatch`, of whose steps each adds to the
+        batch. It goes on from the state it is in, and keeps the state it comes to.
     params : dict or list
         As for `opt.step`; they are moved.
     fn : callable
@@ -173,13 +174,13 @@ def check(opt: Any, fn: object, steps: object, stop: object) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be a function of params, got {type(fn).__name__}")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-        raise TypeError(f"steps must be a whole number of at least 0, got {steps!r}")
+        raise TypeError(f"steps must be a whole number of at least 0, got {shown(steps)}")
     if steps < 0:
         raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
     if stop is None or callable(stop):
         return
     if isinstance(stop, bool) or not isinstance(stop, (int, float, np.integer, np.floating)):
-        raise TypeError(f"stop must be a number, a callable or None, got {stop!r}")
+        raise TypeError(f"stop must be a number, a callable or None, got {shown(stop)}")
     if not 0 < stop < np.inf:
         raise ValueError(f"stop must be in (0, inf), got {stop}")
 

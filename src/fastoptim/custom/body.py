@@ -31,6 +31,7 @@ import numpy as np
 from fastoptim.custom import functions as known
 from fastoptim.custom.source import definition_of, own_signature
 from fastoptim.custom.symbols import Condition, Const, Element, Known, Missing, Number, Value
+from fastoptim.porting.answers import shown
 
 # Python's operators by syntax: the sign, and the function for what is known at definition.
 BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
@@ -243,7 +244,7 @@ class Body:
         if isinstance(x, (np.generic, np.ndarray)):
             x = x.item()
         if not isinstance(x, (bool, int, float)):
-            raise self.error(TypeError, f"{x!r} is no real number")
+            raise self.error(TypeError, f"{shown(x)} is no real number")
         return Const(x)
 
     # ---------------------------------------------------------------- statements

@@ -12,6 +12,7 @@ from fastoptim.custom.source import own_signature
 from fastoptim.kernels.api import MOST_SLOTS
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.hyperparameters import Flag, Interval, hyper
+from fastoptim.porting.answers import shown
 
 ENDS = re.compile(r"[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]")
 
@@ -46,12 +47,12 @@ def check_name(name: object, what: str) -> str:
 def checked_state(state: object) -> dict[str, str | None]:
     """Return the state's names, and the hyperparameter that each starts at."""
     if isinstance(state, str) or not isinstance(state, (Sequence, Mapping)):
-        raise TypeError(f"state must be a tuple of names, such as ('m', 'v'), got {state!r}")
+        raise TypeError(f"state must be a tuple of names, such as ('m', 'v'), got {shown(state)}")
     starts = dict(state) if isinstance(state, Mapping) else dict.fromkeys(state)
     for slot in starts:
         check_name(slot, "a state array")
     if len(starts) != len(state):
-        raise ValueError(f"state names an array twice: {state!r}")
+        raise ValueError(f"state names an array twice: {shown(state)}")
     if len(starts) > MOST_SLOTS:
         raise ValueError(f"a rule has at most {MOST_SLOTS} state arrays, got {len(starts)}")
     return starts
@@ -69,7 +70,7 @@ def checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
             if len(value) != 2 or not isinstance(value[1], str):
                 raise TypeError(
                     f"{name} must be a number, or a number and an interval such as "
-                    f"(0.9, '[0, 1)'), got {value!r}"
+                    f"(0.9, '[0, 1)'), got {shown(value)}"
                 )
             default, text = value
         check = interval(name, text)
@@ -89,10 +90,25 @@ def interval(name: str, text: str) -> Interval:
     return Interval(text.strip())
 
 
-def check_function(fn: object) -> None:
+def defaults_of(fn: object) -> dict[str, Any]:
+    """Return the hyperparameters of a rule without parentheses: its arguments after p and g."""
+    assert isinstance(fn, FunctionType)
+    found = {}
+    for name, parameter in list(own_signature(fn).parameters.items())[2:]:
+        if parameter.default is parameter.empty and name != "lr":
+            raise TypeError(
+                f"{fn.__name__} gives {name} no default. Without parentheses, rule makes a rule "
+                f"without state, whose numbers have theirs in the def, such as {name}=0.9; state "
+                f"is named in parentheses, such as @rule(state=({name!r},), lr=0.01)"
+            )
+        found[name] = 0.01 if parameter.default is parameter.empty else parameter.default
+    return found
+
+
+def check_function(fn: object, with_defaults: bool = False) -> None:
     """Refuse anything but a plain function with a name."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
-        raise TypeError(f"a rule is made of a function with a name, by def; got {fn!r}")
+        raise TypeError(f"a rule is made of a function with a name, by def; got {shown(fn)}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
         raise TypeError(f"{fn.__name__} must be a plain function, without async, await and yield")
     for name, parameter in own_signature(fn).parameters.items():
@@ -100,7 +116,7 @@ def check_function(fn: object) -> None:
             raise TypeError(f"{fn.__name__} must name each of its arguments, and takes *{name}")
         if parameter.kind is parameter.KEYWORD_ONLY:
             raise TypeError(f"{fn.__name__} must take {name} by position")
-        if parameter.default is not parameter.empty:
+        if parameter.default is not parameter.empty and not with_defaults:
             raise TypeError(
                 f"{fn.__name__} gives {name} a default; defaults are given to rule({name}=…)"
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fastoptim.optimizer.hyperparameters import real_number
+from fastoptim.porting.answers import shown
 
 Pick = Callable[[Mapping[str, Any], Any], Sequence[Any]]
 
@@ -25,7 +26,7 @@ class FurtherNumbers:
     def __init__(self, function: Callable[..., Any], fields: Mapping[str, Any]) -> None:
         if not callable(function):
             raise TypeError(
-                f"coefficients must be a function of t and hyperparameters, got {function!r}"
+                f"coefficients must be a function of t and hyperparameters, got {shown(function)}"
             )
         self.function = function
         parameters = inspect.signature(function).parameters
@@ -63,7 +64,7 @@ class FurtherNumbers:
         if type(result) is not dict and not isinstance(result, Mapping):
             raise TypeError(
                 f"coefficients must return a dict of names and numbers, such as "
-                f"{{'lr_t': …}}; got {result!r}"
+                f"{{'lr_t': …}}; got {shown(result)}"
             )
         if self.names and result.keys() != self.names.keys():
             raise ValueError(

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from fastoptim.custom import numba_loop
 from fastoptim.custom.body import Body
@@ -15,6 +15,7 @@ from fastoptim.custom.checks import (
     checked_arguments,
     checked_hyperparameters,
     checked_state,
+    defaults_of,
 )
 from fastoptim.custom.further_numbers import FurtherNumbers, picker
 from fastoptim.optimizer.base import Optimizer, Slot
@@ -52,12 +53,21 @@ class Rule(Optimizer):
         return self._numbers(*self._pick(values, self._further and self._further(t, values)))
 
 
+@overload
+def rule(fn: Callable[..., Any], /) -> type[Rule]: ...
+@overload
 def rule(
     *,
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
     **hyperparameters: float | tuple[float, str],
-) -> Callable[[Callable[..., Any]], type[Rule]]:
+) -> Callable[[Callable[..., Any]], type[Rule]]: ...
+def rule(
+    fn: Callable[..., Any] | None = None, /, *,
+    state: Sequence[str] | Mapping[str, str | None] = (),
+    coefficients: Callable[..., Mapping[str, Any]] | None = None,
+    **hyperparameters: float | tuple[float, str],
+) -> Callable[[Callable[..., Any]], type[Rule]] | type[Rule]:
     r"""Make an optimizer class of a function that says what happens to one element.
 
     The function is called as f(p, g, \*state, \*numbers) and returns the new p, followed by the new
@@ -71,6 +81,10 @@ def rule(
 
     Parameters
     ----------
+    fn : callable, optional
+        The function itself, where ``@fo.rule`` stands without parentheses: a rule without state,
+        whose hyperparameters have their defaults in the ``def``, as in
+        ``def Mine(p, g, lr=0.01, beta=(0.9, "[0, 1)"))``. lr may go without; it is then 0.01.
     state : tuple of str, or dict of str to str or None, default ()
         Names of up to six state arrays, each shaped like the parameter. They start at zero; in a
         dict each name has the hyperparameter that it starts at, or None.
@@ -86,8 +100,8 @@ def rule(
     Returns
     -------
     callable
-        A decorator for the function, which returns the class. Its attribute ``body`` is the
-        function.
+        A decorator for the function, which returns the class; given `fn`, the class. Its attribute
+        ``body`` is the function.
 
     Raises
     ------
@@ -136,7 +150,21 @@ def rule(
     75.000
     64.510
     55.040
+
+    >>> @fo.rule
+    ... def Signs(p, g, lr=0.1):
+    ...     return p - lr * np.sign(g)
+    >>> Signs()
+    Signs(lr=0.1)
     """
+    if fn is not None:
+        if state or coefficients is not None or hyperparameters:
+            raise TypeError(
+                "rule is given a function, and arguments beside it; write rule(lr=0.01)(function), "
+                "or @rule(lr=0.01) above its def"
+            )
+        check_function(fn, True)
+        return made(fn, {}, checked_hyperparameters(defaults_of(fn)), None)
     starts = checked_state(state)
     fields = checked_hyperparameters(hyperparameters)
     for slot, start in starts.items():
@@ -147,33 +175,43 @@ def rule(
     further = None if coefficients is None else FurtherNumbers(coefficients, fields)
 
     def decorate(fn: Callable[..., Any]) -> type[Rule]:
-        numba_loop.numba()
         check_function(fn)
-        assert isinstance(fn, FunctionType)
-        arguments = checked_arguments(fn, starts, fields, further)
-        body = Body(fn, len(starts))
-        namespace: dict[str, Any] = {
-            "kernels": {fn.__name__: tuple(starts)},
-            "body": staticmethod(fn),
-            "_compiled": numba_loop.capsule(fn.__name__, body, len(starts)),
-            "_numbers": staticmethod(numba_loop.numbers_of(body)),
-            "_arguments": arguments,
-            "_pick": staticmethod(picker(arguments, further.names if further else ())),
-            "_further": further,
-            "__doc__": documentation(fn, fields, starts),
-            **{slot: Slot(start) for slot, start in starts.items()},
-        }
-        of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
-        if "lr" not in fields:
-            field = hyper(False, Coupled(fn.__name__), kw_only=True)
-            of_class.append(("decoupled", bool, field))
-        cls = dataclasses.make_dataclass(
-            fn.__name__, of_class, bases=(Rule,), namespace=namespace, eq=False, repr=False
-        )
-        cls.__module__, cls.__qualname__ = fn.__module__, fn.__qualname__
-        return cls
+        return made(fn, starts, fields, further)
 
     return decorate
+
+
+def made(
+    fn: Callable[..., Any],
+    starts: Mapping[str, str | None],
+    fields: Mapping[str, Any],
+    further: FurtherNumbers | None,
+) -> type[Rule]:
+    """Return the class of a function, of its state, hyperparameters and further numbers."""
+    numba_loop.numba()
+    assert isinstance(fn, FunctionType)
+    arguments = checked_arguments(fn, starts, fields, further)
+    body = Body(fn, len(starts))
+    namespace: dict[str, Any] = {
+        "kernels": {fn.__name__: tuple(starts)},
+        "body": staticmethod(fn),
+        "_compiled": numba_loop.capsule(fn.__name__, body, len(starts)),
+        "_numbers": staticmethod(numba_loop.numbers_of(body)),
+        "_arguments": arguments,
+        "_pick": staticmethod(picker(arguments, further.names if further else ())),
+        "_further": further,
+        "__doc__": documentation(fn, fields, starts),
+        **{slot: Slot(start) for slot, start in starts.items()},
+    }
+    of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
+    if "lr" not in fields:
+        field = hyper(False, Coupled(fn.__name__), kw_only=True)
+        of_class.append(("decoupled", bool, field))
+    cls = dataclasses.make_dataclass(
+        fn.__name__, of_class, bases=(Rule,), namespace=namespace, eq=False, repr=False
+    )
+    cls.__module__, cls.__qualname__ = fn.__module__, fn.__qualname__
+    return cls
 
 
 def documentation(

@@ -14,6 +14,7 @@ from fastoptim.kernels import one_array
 from fastoptim.kernels.instruction_sets import PASSES as PASSES
 from fastoptim.kernels.instruction_sets import RULES, available_isas, chosen_isa, use
 from fastoptim.kernels.update.row_numbers import coalesced_rows
+from fastoptim.porting.answers import shown
 
 __all__ = ["ISA", "RULES", "available_isas", "capsule", "step"]
 
@@ -53,7 +54,7 @@ def capsule(name: str) -> object:
 def named(rule: object) -> object:
     """Return the capsule of a rule's name, or list the names."""
     if not isinstance(rule, str) or rule not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {shown(rule)}")
     return RULES[rule]
 
 

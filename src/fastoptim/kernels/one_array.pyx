@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastoptim.kernels.update.checks.arrays import is_masked, plain
+from fastoptim.porting.answers import shown
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -79,7 +80,7 @@ def step(capsule, param, grad, state, coefficients):
     if not isinstance(state, (list, tuple)):
         raise TypeError(f"state must be a tuple of arrays, got {type(state).__name__}")
     if not isinstance(coefficients, (list, tuple, np.ndarray)):
-        raise TypeError(f"coefficients must be a tuple of floats, got {coefficients!r}")
+        raise TypeError(f"coefficients must be a tuple of floats, got {shown(coefficients)}")
     # Tuples first: a number's __float__ may run any code, which may change a list.
     state, coefficients = tuple(state), as_floats(coefficients)
     if len(state) != rule.slots:
@@ -107,7 +108,7 @@ cdef tuple as_floats(object numbers):
             floats.append(<double> number)
         except TypeError as error:
             raise TypeError(
-                f"coefficients[{len(floats)}] must be a number, got {number!r}"
+                f"coefficients[{len(floats)}] must be a number, got {shown(number)}"
             ) from error
     return tuple(floats)
 

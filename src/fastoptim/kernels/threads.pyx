@@ -15,6 +15,7 @@ import os
 import numpy as np
 
 from fastoptim.kernels.processors import processors, quota
+from fastoptim.porting.answers import shown
 
 cdef extern from "platform.h":
     const int FO_OPENMP
@@ -78,9 +79,9 @@ def set_num_threads(n, bint exactly=False, *, str name="n"):
     if n is not None:
         limit = min(MOST_THREADS, fo_thread_limit()) if FO_OPENMP else MOST_THREADS
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-            raise TypeError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
+            raise TypeError(f"{name} must be a whole number in [1, {limit}], got {shown(n)}")
         if not 1 <= n <= limit:
-            raise ValueError(f"{name} must be a whole number in [1, {limit}], got {n!r}")
+            raise ValueError(f"{name} must be a whole number in [1, {limit}], got {shown(n)}")
         wanted = n
     chosen = wanted
     fixed = exactly

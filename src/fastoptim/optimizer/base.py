@@ -86,10 +86,11 @@ class Groups:
     def __call__(self, name: str, value: object) -> tuple[Group, ...]:
         """Return groups as a tuple, or say what is not a group."""
         if isinstance(value, Group) or not isinstance(value, Sequence):
-            raise TypeError(f"{name} must be a list of fastoptim.Group, got {value!r}")
+            raise TypeError(f"{name} must be a list of fastoptim.Group, got {answers.shown(value)}")
         for one in value:
             if not isinstance(one, Group):
-                raise TypeError(f"{name} must be a list of fastoptim.Group, got {one!r} in it")
+                shown = answers.shown(one)
+                raise TypeError(f"{name} must be a list of fastoptim.Group, got {shown} in it")
         return tuple(value)
 
 

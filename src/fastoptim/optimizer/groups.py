@@ -65,7 +65,7 @@ class Group:
         elif not isinstance(pattern, str):
             raise TypeError(
                 f"pattern must be a text such as '*.bias', or a predicate such as lambda key, p: "
-                f"p.ndim < 2, got {pattern!r}"
+                f"p.ndim < 2, got {answers.shown(pattern)}"
             )
         if not hyperparameters:
             raise TypeError(f"Group({name_of(pattern)}) gives no hyperparameter")
@@ -168,7 +168,7 @@ def place_of(groups: Sequence[Group], group: "int | Group | None") -> int:
                 return k + 1
         raise ValueError(f"{group!r} is none of this optimizer's groups; give one of opt.groups")
     if isinstance(group, bool) or not isinstance(group, int):
-        raise TypeError(f"group must be one of opt.groups or its index, got {group!r}")
+        raise TypeError(f"group must be one of opt.groups or its index, got {answers.shown(group)}")
     if not 0 <= group < len(groups):
         raise ValueError(f"this optimizer has {len(groups)} groups, counted from 0, got {group}")
     return group + 1

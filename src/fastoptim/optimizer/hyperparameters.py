@@ -218,7 +218,7 @@ def checked_number(name: str, check: Check, schedule: Any, value: Any, step: int
             value = np.asarray(value)
         return check(name, value)
     except (TypeError, ValueError) as problem:
-        problem.add_note(f"{name} is a schedule: {schedule!r} gave {value!r} at step {step}")
+        problem.add_note(f"{name} is a schedule: {schedule!r} gave {shown(value)} at step {step}")
         raise
 
 

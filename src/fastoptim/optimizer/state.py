@@ -14,6 +14,7 @@ from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.groups import index_of
 from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
@@ -202,7 +203,7 @@ def whole(saved: Mapping[str, Any], name: str) -> int:
     """Return a count of a state."""
     n = part(saved, name)
     if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**62:
-        raise ValueError(f"{name} must be a whole number of at least 0, got {n!r}")
+        raise ValueError(f"{name} must be a whole number of at least 0, got {shown(n)}")
     return n
 
 
@@ -252,7 +253,7 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     name = f"the state of {key!r}"
     shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
     if dtype not in ("float32", "float64"):
-        raise ValueError(f"{name} has dtype {dtype!r}, not float32 or float64")
+        raise ValueError(f"{name} has dtype {shown(dtype)}, not float32 or float64")
     if part(saved, "order") not in ("C", "F"):
         raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
     known = {slot for slots in type(opt).kernels.values() for slot in slots}

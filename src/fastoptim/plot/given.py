@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.optimizer.objective import loss_and_grads
+from fastoptim.porting.answers import shown
 from fastoptim.tracing import Trace, in_form
 
 Traces = Trace | Sequence[Trace] | Mapping[str, Trace]
@@ -115,7 +116,7 @@ def params_at(point: Points, like: Trace) -> Any:
 def checked_grid(grid: object) -> int:
     """Return how many points an axis has."""
     if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)):
-        raise TypeError(f"grid must be a whole number of at least 2, got {grid!r}")
+        raise TypeError(f"grid must be a whole number of at least 2, got {shown(grid)}")
     if grid < 2:
         raise ValueError(f"grid must be a whole number of at least 2, got {grid}")
     return int(grid)
@@ -127,12 +128,12 @@ def window_of(window: Any, names: Sequence[str]) -> list[tuple[float, float]]:
     try:
         limits = np.array(window, float).reshape(-1, 2)
     except (TypeError, ValueError):
-        raise ValueError(f"{wanted}, got {window!r}") from None
+        raise ValueError(f"{wanted}, got {shown(window)}") from None
     if (
         len(limits) != len(names) or not np.isfinite(limits).all()
         or not (limits[:, 0] < limits[:, 1]).all()
     ):
-        raise ValueError(f"{wanted}, got {window!r}")
+        raise ValueError(f"{wanted}, got {shown(window)}")
     return [(float(low), float(high)) for low, high in limits]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastoptim.plot import style
 from fastoptim.plot.given import labelled
+from fastoptim.porting.answers import shown
 from fastoptim.tracing import Trace
 
 if TYPE_CHECKING:
@@ -110,5 +111,7 @@ def numbers(label: str, run: Any) -> Any:
     except (TypeError, ValueError):
         line = None
     if line is None or line.ndim != 1:
-        raise ValueError(f"runs[{label!r}] must be a Trace or a sequence of numbers, got {run!r}")
+        raise ValueError(
+            f"runs[{label!r}] must be a Trace or a sequence of numbers, got {shown(run)}"
+        )
     return np.where(np.isfinite(line), line, np.nan)

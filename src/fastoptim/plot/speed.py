@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastoptim.bench import files
 from fastoptim.bench.names import LIMIT, LISTING, NO_UPDATE, OURS, SHARED, WITH_OUT
 from fastoptim.plot import style
+from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def speed(
     fastoptim.bench.files.NoBench: bench is no bench.json: it lacks "format": "fastoptim bench"
     """
     if what not in WHAT:
-        raise ValueError(f"what must be one of {', '.join(WHAT)}, got {what!r}")
+        raise ValueError(f"what must be one of {', '.join(WHAT)}, got {shown(what)}")
     run = files.checked(bench) if isinstance(bench, dict) else files.read(bench)
     if not run["updates" if what in ("sizes", "cases") else what]:
         raise ValueError(f"this run has no figures of {what}; measure them with --cases")

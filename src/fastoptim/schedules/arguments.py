@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastoptim.optimizer.hyperparameters import Interval
+from fastoptim.porting.answers import shown
 
 FINITE = Interval("(-inf, inf)")
 POSITIVE = Interval("(0, inf)")
@@ -16,7 +17,7 @@ def whole(name: str, value: object, interval: Interval = COUNT) -> int:
     """Return a whole number, of steps unless told, as an int, or say why it is not one."""
     x = interval(name, value)
     if not x.is_integer():
-        raise ValueError(f"{name} must be a whole number in {interval.text}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number in {interval.text}, got {shown(value)}")
     return int(x)
 
 
@@ -28,14 +29,15 @@ def count(name: str, value: object) -> int:
 def flag(name: str, value: object) -> bool:
     """Return True or False, or say that it is neither."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be True or False, got {shown(value)} ({kind})")
     return value
 
 
 def sequence(name: str, value: object, of: str = "numbers") -> tuple[Any, ...]:
     """Return the items of a list, tuple or array, or say that it is not a sequence."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of {of}, got {value!r}")
+        raise TypeError(f"{name} must be a sequence of {of}, got {shown(value)}")
     return tuple(value)
 
 

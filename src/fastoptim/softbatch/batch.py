@@ -19,6 +19,7 @@ from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.hyperparameters import Choice
 from fastoptim.optimizer.objective import Function
 from fastoptim.optimizer.types import Grads, Params
+from fastoptim.porting.answers import shown
 from fastoptim.softbatch.row_sum import RowSum
 
 T = TypeVar("T")
@@ -76,9 +77,11 @@ class SoftBatch:
                 f"give SoftBatch one of the rules"
             )
         if not isinstance(opt, Optimizer):
-            raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}")
+            name = type(opt).__name__
+            around = "; SAM goes around: SAM(SoftBatch(opt), rho)" if name == "SAM" else ""
+            raise TypeError(f"opt must be an optimizer of fastoptim, got {name}{around}")
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)):
-            raise TypeError(f"every must be a whole number of at least 1, got {every!r}")
+            raise TypeError(f"every must be a whole number of at least 1, got {shown(every)}")
         if every < 1:
             raise ValueError(f"every must be a whole number of at least 1, got {every}")
         self._opt = opt

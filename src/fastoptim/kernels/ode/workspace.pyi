@@ -22,8 +22,9 @@ class MovingParams:
     ) -> None: ...
     def move(
         self, capsule: object, g: Column, columns: tuple[Column, ...],
-        coefficients: tuple[float, ...] = (),
+        coefficients: tuple[float, ...] = (), rows: list[int] | None = None,
     ) -> None: ...
+    def norm(self, g: Column) -> float: ...
     def total(
         self, capsule: object, g: Column, columns: tuple[Column, ...],
         coefficients: tuple[float, ...],

@@ -22,6 +22,8 @@ own pass could restore the base point, but it would find a parameter that fn has
 velocity would be overwritten by then.
 """
 
+import numpy as np
+
 cimport cython
 
 from fastoptim.kernels.instruction_sets import PASSES
@@ -171,9 +173,9 @@ cdef class MovingParams:
         self.away = True
         self.params.show()
 
-    def move(self, object capsule, list g, tuple columns, tuple coefficients=()):
+    def move(self, object capsule, list g, tuple columns, tuple coefficients=(), list rows=None):
         """Write the next point to x in one pass; the caller's arrays hold it then."""
-        if not self.memory.passes.move(capsule, self.params.x, g, columns, coefficients):
+        if not self.memory.passes.move(capsule, self.params.x, g, columns, coefficients, rows):
             raise self.altered()
         self.params.show()
 
@@ -183,6 +185,10 @@ cdef class MovingParams:
         if self.memory.passes.altered >= 0:
             raise self.altered()
         return total
+
+    def norm(self, list g):
+        """Return the norm of gradients together, each in C order, so that no layout changes a bit."""
+        return self.memory.passes.norm(PASSES["survey"], [np.ascontiguousarray(a) for a in g])
 
     def back(self):
         """Go back to the base point in a session that has not failed."""

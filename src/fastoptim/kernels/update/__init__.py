@@ -10,6 +10,9 @@ params, grads
 │ │                         hold
 │ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
 │ │                         written memory
+│ ╎  habits.look            Warn, once each, of keys that stand for several arrays, and of one call
+│ ╎                         for each key
+│ ╎  memory.forget          Let the next check look at everything
 │ │  table.number_blocks    Number the blocks of all spans, and sum up the work
 │ ╎  survey.prepare         List the gradients, each in C order; make room for copies of those that
 │ ╎                         lie otherwise

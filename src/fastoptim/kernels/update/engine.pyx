@@ -14,6 +14,7 @@ from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update cimport coefficients
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours
+from fastoptim.kernels.update.habits cimport look
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
@@ -37,7 +38,12 @@ cdef class Stations:
         """Check all but the gradients' numbers; the call must have begun."""
         read(self.call, self.store, self.detours, params, grads)
         coefficients.fill(self.call)
-        self.memory.check(self.call, self.detours)
+        if self.memory.check(self.call, self.detours):
+            try:
+                look(self.call, self.store)
+            except BaseException:           # a warning made an error: it is one the next time, too
+                self.memory.forget()
+                raise
         self.call.table.number_blocks()
         if self.call.plan.surveys:
             self.survey.prepare(self.call)

@@ -20,7 +20,8 @@ cdef class Memory:
     cdef Extent *extents                    # of what is written, sorted; an end is the furthest up to there
     cdef Py_ssize_t n_extents, room
 
-    cdef int check(self, Call call, Detours detours) except -1
+    cdef bint check(self, Call call, Detours detours) except -1
+    cdef void forget(self) noexcept
     cdef int note(self, Call call) except -1
     cdef int list_written(self, Call call) except -1
     cdef int check_apart(self, Call call) except -1

@@ -93,13 +93,16 @@ cdef class Memory:
         PyMem_Free(self.read_before.words)
         PyMem_Free(self.extents)
 
-    cdef int check(self, Call call, Detours detours) except -1:
-        """Refuse two written arrays on one memory; copy gradients that lie on written memory."""
+    cdef bint check(self, Call call, Detours detours) except -1:
+        """Refuse two written arrays on one memory; copy gradients that lie on written memory.
+
+        Return whether anything written lies elsewhere than at the last check.
+        """
         cdef bint written_is_good
         self.note(call)
         written_is_good = are_equal(&self.written, &self.written_before)
         if written_is_good and are_equal(&self.read, &self.read_before):
-            return 0
+            return False
         self.read_before.n = 0
         if not written_is_good:
             self.written_before.n = 0
@@ -107,7 +110,11 @@ cdef class Memory:
             self.written, self.written_before = self.written_before, self.written
         if self.copy_what_is_written(call, detours) == 0:
             self.read, self.read_before = self.read_before, self.read
-        return 0
+        return not written_is_good
+
+    cdef void forget(self) noexcept:
+        """Let the next check look at everything."""
+        self.written_before.n = self.read_before.n = 0
 
     cdef int note(self, Call call) except -1:
         """Write down where this call's arrays lie."""

@@ -26,6 +26,9 @@ cdef class Record:
     cdef Py_ssize_t size, n_bytes
     cdef cnp.npy_intp[MOST_DIMS] dims
     cdef cnp.npy_intp[MOST_DIMS] strides
+    # Of habits.pyx: the array that had this key first and is still there, and the latest.
+    cdef object first, latest               # weak references to the owners of their memory, or None
+    cdef Py_ssize_t first_address, address
 
     cdef object new_array(self, int which)
 
@@ -74,6 +77,8 @@ cdef class Store:
     cdef object group_of                    # (key, array) → int, or None: all keys are in group 0
     cdef object check_keys                  # called with keys and arrays until the first update, or None
     cdef dict drafts                        # key → Record of a key that was checked, not updated
+    cdef bint told_of_names, told_of_calls  # of habits.pyx: what has been warned of
+    cdef Py_ssize_t turned_at               # iter when a call of one key followed one of another
     cdef list order                         # records as the latest call had them, one per span
 
     cdef Record find(self, object key)

@@ -110,6 +110,7 @@ cdef class Store:
         self.group_of, self.check_keys = group_of, check_keys
         self.records = {}
         self.order = []
+        self.turned_at = -2
 
     cdef Record find(self, object key):
         """Return the record of a key, None if there is none."""
