@@ -370,3 +370,26 @@ def test_a_path_has_the_losses_where_the_steps_began():
     losses = [gradient(path.at(k))[0] for k in range(4)]
     assert path.losses.tolist() == losses
     assert path.name == "SAM(SGD(lr=0.1), rho=0.2)"
+
+
+class Watched(fo.SAM):
+    """Keeps the norms that it divided by."""
+
+    norms = ()
+
+    def factor(self, radius, norm):
+        vars(self)["norms"] = (*self.norms, norm)
+        return super().factor(radius, norm)
+
+
+@every_dtype
+def test_the_norm_has_the_bits_of_clip_norms(dtype, threads):
+    rng, opt, plain, expected = np.random.default_rng(2), Watched(fo.SGD()), fo.SGD(norm=True), []
+    for _ in range(12):
+        grads = arrays(rng, {"W": (70, 61), "b": (1000,)}, dtype)
+        params = {key: np.zeros_like(g) for key, g in grads.items()}
+        opt.step(params, lambda p, grads=grads: grads)
+        plain.update(params, grads)
+        expected.append(global_norm(grads))
+        assert opt.norms[-1] == plain.grad_norm
+    assert list(opt.norms) == expected

@@ -77,9 +77,12 @@ class SoftBatch:
                 f"give SoftBatch one of the rules"
             )
         if not isinstance(opt, Optimizer):
-            name = type(opt).__name__
-            around = "; SAM goes around: SAM(SoftBatch(opt), rho)" if name == "SAM" else ""
-            raise TypeError(f"opt must be an optimizer of fastoptim, got {name}{around}")
+            raise TypeError(
+                f"opt must be an optimizer of fastoptim, got {type(opt).__name__}" + (
+                    "; SAM goes around: SAM(SoftBatch(opt), rho)"
+                    if type(opt).__name__ == "SAM" else ""
+                )
+            )
         if isinstance(every, bool) or not isinstance(every, (int, np.integer)):
             raise TypeError(f"every must be a whole number of at least 1, got {shown(every)}")
         if every < 1:
