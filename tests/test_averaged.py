@@ -6,7 +6,15 @@ from collections import UserDict
 
 import numpy as np
 import pytest
-from helpers import arrays, assert_same_arrays, copies, every_dtype, packed, strided
+from helpers import (
+    arrays,
+    assert_same_arrays,
+    bytes_at_peak,
+    copies,
+    every_dtype,
+    packed,
+    strided,
+)
 
 import fastoptim as fo
 
@@ -319,3 +327,15 @@ def test_a_schedule_and_a_group_may_begin_later_too():
     assert (opt.average_of["a"][0], opt.average_of["b"][0]) == (-1.5 + 0.75 * -1.5, -2.5)
     assert "c" not in opt.average_of
     assert (opt.current("average"), opt.current("average", 0)) == (0.25, 2 / 3)
+
+
+def test_to_exchange_needs_no_copies():
+    params = {"W": np.ones(1_000_000)}
+    opt = fo.SGD(average=0.5)
+    opt.update(params, {"W": np.ones(1_000_000)})
+
+    def there_and_back():
+        with opt.averaged(params):
+            pass
+
+    assert bytes_at_peak(there_and_back) < 100_000      # a copy has 8 MB

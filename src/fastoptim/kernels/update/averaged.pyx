@@ -10,7 +10,7 @@ cimport cython
 cimport numpy as cnp
 
 from fastoptim.kernels.driver cimport run
-from fastoptim.kernels.table cimport set_bare
+from fastoptim.kernels.table cimport Span, set_bare
 from fastoptim.kernels.update.engine cimport Engine, Stations
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
@@ -67,6 +67,7 @@ cdef class Averaged:
         cdef dict records = self.engine.store.records
         cdef Stations stations = Stations()
         cdef Record record
+        cdef Span *span
         cdef Py_ssize_t k
         self.numbers = []
         for key, record in records.items():
@@ -87,12 +88,17 @@ cdef class Averaged:
         stations.call.flush = False
         if arrays:
             read(stations.call, stations.store, stations.detours, arrays, averages)
-            stations.memory.check(stations.call, stations.detours)
         for k in range(len(self.plan.pipelines)):
             set_bare(&stations.call.stages[k], pass_of("swap"))
         for k in range(stations.call.table.count):
             record = stations.call.records[k]
-            stations.call.table.spans[k].s[0] = <Py_ssize_t> cnp.PyArray_DATA(record.average)
+            span = &stations.call.table.spans[k]
+            span.s[0] = <Py_ssize_t> cnp.PyArray_DATA(record.average)
+            span.average = 0
+            if not span.grid:       # no gradient is read, so that none need be copied
+                span.g = 0
+        if arrays:
+            stations.memory.check(stations.call, stations.detours)
         stations.call.table.number_blocks()
         self.stations = stations
         return 0
