@@ -54,6 +54,8 @@ cdef class Averaged:
         return self.params
 
     def __exit__(self, *problem):
+        if not self.inside:         # there is no table to walk
+            raise RuntimeError("this context has not been entered, or was left before")
         self.exchange()
         self.engine.averaged = self.inside = False
         self.stations.end()
@@ -76,6 +78,11 @@ cdef class Averaged:
             if key not in params:
                 raise KeyError(f"params has no key {key!r}, of which an average is kept")
             if is_scalar(params[key]):
+                if record.shape != ():
+                    raise ValueError(
+                        f"params[{key!r}] is a number, but its average has shape {record.shape}; pass "
+                        f"the array of the updates"
+                    )
                 self.numbers.append((key, params[key], type(params[key])(record.average[()])))
             else:
                 arrays[key], averages[key] = params[key], record.average
