@@ -339,3 +339,53 @@ def test_to_exchange_needs_no_copies():
             pass
 
     assert bytes_at_peak(there_and_back) < 100_000      # a copy has 8 MB
+
+
+@pytest.mark.parametrize("of", [{"average": None}, {"average": None, "lr": 1.0}])
+def test_a_group_without_an_average_needs_no_beginning(of):
+    opt = fo.SGD(lr=1.0, average="mean", average_from=2, groups=[fo.Group("b", **of)])
+    params = {key: np.zeros(1) for key in "ab"}
+    for _ in range(4):
+        opt.update(params, {key: -np.ones(1) for key in "ab"})
+    assert_same_arrays(dict(opt.average_of), {"a": np.array([3.5])}, "averages")
+
+
+@pytest.mark.parametrize("groups", [[], [fo.Group("W", lr=1.0)]])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_mean_that_is_set_late_must_say_so(groups, loaded):
+    """It would count weights of updates before it as if they had been those of today."""
+    opt, params, ones = fo.SGD(lr=1.0, groups=groups), {"W": np.zeros(1)}, {"W": -np.ones(1)}
+    for _ in range(10):
+        opt.update(params, ones)
+    if loaded:
+        saved, opt = opt.state_dict(), fo.SGD(groups=groups)
+        opt.load_state_dict(saved)
+    opt.average = "mean"
+    with pytest.raises(ValueError, match="10 were made without it; set average_from=10"):
+        opt.update(params, ones)
+    assert (opt.iter, params["W"][0]) == (10, 10.0)
+    opt.average_from = 10
+    for _ in range(3):
+        opt.update(params, ones)
+    opt.lr = 1.0        # a new plan: the mean that is there goes on
+    opt.update(params, ones)
+    np.testing.assert_allclose(opt.average_of["W"], [12.5], rtol=1e-15)
+
+
+def test_a_context_is_left_once():
+    params, opt = {"W": np.zeros(2)}, fo.SGD(lr=1.0, average=0.5)
+    opt.update(params, {"W": np.ones(2)})
+    context = opt.averaged(params)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="has not been entered, or was left before"):
+            context.__exit__(None, None, None)
+        with context:
+            pass
+    np.testing.assert_array_equal(params["W"], [-1.0, -1.0])
+
+
+def test_a_number_is_no_average_of_an_array():
+    params, opt = {"W": np.zeros(2)}, fo.SGD(lr=1.0, average=0.5)
+    opt.update(params, {"W": np.ones(2)})
+    with pytest.raises(ValueError, match=r"params\['W'\] is a number, but its average has shape"):
+        opt.averaged({"W": 1.0}).__enter__()

@@ -137,3 +137,30 @@ def test_what_a_schedule_raises_says_which_and_when():
         opt.update(params, {"x": np.ones(3)})
     assert f"alpha is a schedule: {broken!r} was asked at step 1" in raised.value.__notes__
     assert opt.iter == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("name", "of_a_group"),
+    [
+        ("clip_norm", False), ("clip_value", False), ("clip_value", True),
+        ("clip_norm_per_key", False), ("clip_norm_per_key", True),
+    ],
+)
+def test_a_schedule_may_turn_clipping_on_and_off(name, of_a_group, late):
+    clip = {name: lambda step: 0.5 if (step >= 2) == late else None}
+    opt = fo.SGD(lr=1.0, **({"groups": [fo.Group("x", **clip)]} if of_a_group else clip))
+    params, seen = {"x": np.zeros(1)}, []
+    for _ in range(4):
+        opt.update(params, {"x": -np.ones(1)})
+        seen.append(float(params["x"][0]))
+    assert seen == ([1.0, 2.0, 2.5, 3.0] if late else [0.5, 1.0, 2.0, 3.0])
+
+
+def test_a_group_s_schedule_may_not_add_a_second_way_of_clipping():
+    late = fo.Group("x", clip_value=lambda step: None if step < 1 else 0.5)
+    opt, params = fo.SGD(lr=1.0, clip_norm=1.0, groups=[late]), {"x": np.zeros(1)}
+    opt.update(params, {"x": np.ones(1)})
+    with pytest.raises(ValueError, match="clip_value and clip_norm, one of them set by a group"):
+        opt.update(params, {"x": np.ones(1)})
+    assert (opt.iter, params["x"][0]) == (1, -1.0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from fastoptim.kernels.update.pipeline import Pipeline, Plan
 from fastoptim.optimizer.hyperparameters import (
+    CLIPPING,
     Check,
     both_set,
     checked_number,
@@ -77,8 +78,14 @@ class LivePlan:
             for name, value in group.items():
                 self.follow(name, checks[name], value, [values])
         self.averages = [
-            (v, v["average"]) for v in places if v["average"] == "mean" or v["average_from"]
+            (v, v["average"])
+            for v, group in zip(places, groups, strict=True)
+            if v["average"] == "mean" or v["average_from"]
+            # without an average of its own a group has nothing to begin later
+            if v["average"] is not None or "average" not in group or "average_from" in group
         ]
+        for k, values in enumerate(places):
+            check_mean_begins(opt, k, values)
         self.set_numbers()
         self.make_pipelines()
 
@@ -115,7 +122,7 @@ class LivePlan:
         if self.averages:
             scheduled.add("average")
         pipelines = [pipeline_of(view) for view in self.views]
-        self.kernels = [view.kernel for view in self.views]
+        self.made_for = self.kinds()
         self.plan = Plan(
             pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
             norm=opt.norm,
@@ -124,7 +131,7 @@ class LivePlan:
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
         }
         self.remakes = bool(scheduled & {*starts, "clip_norm"})
-        self.may_choose = bool(scheduled) and len(opt.kernels) > 1
+        self.may_choose = bool(scheduled if len(opt.kernels) > 1 else scheduled & {*CLIPPING})
         pairs = [(one, vars(view)) for one, view in zip(pipelines, self.views, strict=True)]
         self.adjusted = pairs if scheduled & KEPT_BY_PIPELINES else []
         self.shrunk = [
@@ -134,13 +141,17 @@ class LivePlan:
             and values["decoupled"] and values["weight_decay"]
         ]
 
+    def kinds(self) -> list[tuple[object, ...]]:
+        """Return what pipelines are made for: each view's kernel, and which clipping is on."""
+        return [
+            (view.kernel, *(vars(view)[name] is None for name in CLIPPING)) for view in self.views
+        ]
+
     def prepared(self) -> Plan:
         """Return what the next update must know."""
         if self.changes:
             self.set_numbers()
-            if self.remakes or (
-                self.may_choose and self.kernels != [view.kernel for view in self.views]
-            ):
+            if self.remakes or (self.may_choose and self.made_for != self.kinds()):
                 self.make_pipelines()
             else:
                 for pipeline, values in self.adjusted:
@@ -157,6 +168,18 @@ def decay_at(n: int, decay: Any) -> float | None:
             raise ValueError("average_from needs average: set it to 'mean', or to a decay")
         return None
     return n / (n + 1) if decay == "mean" else decay
+
+
+def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
+    """Refuse a mean whose first weights are gone: it would count updates that it never saw."""
+    if values["average"] != "mean" or opt.iter <= values["average_from"]:
+        return
+    records = [one for one in opt.engine.store.records.values() if one.group == group]
+    if records and all(one.average is None for one in records):
+        raise ValueError(
+            f"average='mean' should begin after average_from={values['average_from']} updates, and "
+            f"{opt.iter} were made without it; set average_from={opt.iter} to begin with the next"
+        )
 
 
 def pipeline_of(view: "Optimizer") -> Pipeline:
