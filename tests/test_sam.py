@@ -393,3 +393,19 @@ def test_the_norm_has_the_bits_of_clip_norms(dtype, threads):
         expected.append(global_norm(grads))
         assert opt.norms[-1] == plain.grad_norm
     assert list(opt.norms) == expected
+
+
+@pytest.mark.parametrize("wrapped", [fo.SAM, fo.SoftBatch, lambda opt: fo.SAM(fo.SoftBatch(opt))])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_copy_of_both_shares_one_optimizer(wrapped, first):
+    """As the two do that are copied, whichever of them comes first."""
+    opt = fo.SGD()
+    both = copy.deepcopy([opt, wrapped(opt)][:: -1 if first else 1])
+    plain, inside = both[first], both[1 - first]
+    while not isinstance(inside, fo.SGD):
+        inside = inside.opt
+    assert inside is plain is not opt
+
+
+def test_no_parameters_are_none_to_shift():
+    assert fo.SAM(fo.SGD()).step({}, lambda params: (1.0, {})) == 1.0

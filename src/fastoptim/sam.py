@@ -10,6 +10,7 @@ fn finds it wherever it looks; whatever is raised, they hold p again. The optimi
 for the gradient, so what it does at a step (look-ahead, a soft batch) goes on around it.
 """
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -192,7 +193,7 @@ class SAM(Checked):
 
     def factor(self, radius: float, norm: float) -> float:
         """Return ρ/‖g‖, or 0 where that is no number of the parameters' dtypes."""
-        most = min(float(np.finfo(x.dtype).max) for x in self.moving.x)
+        most = min((float(np.finfo(x.dtype).max) for x in self.moving.x), default=0.0)
         factor = radius / norm if norm > 0.0 else math.inf
         return factor if factor <= most else 0.0
 
@@ -265,6 +266,6 @@ class SAM(Checked):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         rho = plateaus.copied({"rho": self.rho}, memo)["rho"]
-        twin = type(self)(self.opt.__deepcopy__(memo), rho)
+        twin = type(self)(copy.deepcopy(self.opt, memo), rho)
         memo[id(self)] = twin
         return twin
