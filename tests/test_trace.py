@@ -501,3 +501,20 @@ def test_problems_take_every_dtype_and_whole_numbers(problem, dtype):
 def test_a_start_of_another_length():
     with pytest.raises(ValueError, match=r"valley has 2 parameters \(x, y\), got 3 numbers"):
         fo.problems.valley.start(1, 2, 3)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_sam_around_a_deterministic_method_is_looked_at_where_each_step_begins(tolerance):
+    """Its steps begin with a gradient that is known, so the first call of fn is elsewhere."""
+    opt = fo.SAM(fo.RK23(lr=0.1, rtol=tolerance, deterministic=True))
+
+    def fn(params):
+        return float(params["x"] @ params["x"]), {"x": 2.0 * params["x"]}
+
+    opt.step({"x": np.array([4.0, 1.0])}, fn)       # a step before the path begins
+    path = fo.trace(opt, {"x": np.array([4.0, 1.0])}, fn, steps=4)
+    there = path.positions["x"]
+    np.testing.assert_allclose(path.losses, (there**2).sum(axis=1), rtol=1e-15)
+    norms = 2 * np.sqrt((there**2).sum(axis=1))
+    np.testing.assert_allclose(path.gradient_norms, norms, rtol=1e-15)
+    assert path.flow_time is not None and path.flow_time[-1] == opt.opt.time

@@ -16,6 +16,7 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.types import Params
 from fastoptim.porting.answers import shown
 from fastoptim.rows import Rows
+from fastoptim.sam import SAM
 
 Numbers = NDArray[np.float64]
 
@@ -74,7 +75,8 @@ class Trace:
     time : array of shape (steps + 1,)
         Seconds that the steps took until then; keeping the path is not counted.
     flow_time : array of shape (steps + 1,), or None
-        ``opt.time`` of a Runge–Kutta method: how far the differential equation was followed.
+        ``opt.time`` of a Runge–Kutta method, also inside a `SAM`: how far the differential equation
+        was followed.
     ended : {"steps", "gradient", "callable"}
         Why: all steps were made; `stop` was a number, and the gradients were below it; `stop` was a
         callable, and said so.
@@ -118,7 +120,7 @@ def trace(opt: Any, params: "Params", fn: Function, steps: int = 100, stop: Stop
     fn : callable
         As for `opt.step`; a loss must be a number. It is called once more at the end, for the last
         loss and gradient; and at the start of a deterministic method that begins with the gradient
-        of a step before.
+        of a step before (inside a `SAM`, at each of its steps).
     steps : int of at least 0, default 100
         The most steps.
     stop : float in (0, inf), callable or None, default None
@@ -195,6 +197,7 @@ class Path:
     def __init__(self, opt: Any, params: "Params", fn: Function, steps: int, stop: Stop) -> None:
         self.opt, self.params, self.fn, self.stop = opt, params, fn, stop
         self.name = repr(opt)
+        self.method = opt.opt if isinstance(opt, SAM) else opt
         first = as_dict("params", params)
         floats = frozenset(key for key, a in first.items() if isinstance(a, float))
         self.form = Form(isinstance(params, (list, tuple)), floats)
@@ -203,7 +206,7 @@ class Path:
         self.made = 0
         self.losses: list[float | None] = []
         self.norms: list[float] = []
-        self.time, self.flow_time = [0.0], [getattr(opt, "time", 0.0)]
+        self.time, self.flow_time = [0.0], [getattr(self.method, "time", 0.0)]
         self.looked = 0.0  # seconds of the present step that looking took
         self.last: Any = None  # what fn returned last, where the next step may begin with it
         self.keep()
@@ -220,17 +223,18 @@ class Path:
         seconds = perf_counter() - start - self.looked
         self.made += 1
         self.time.append(self.time[-1] + seconds)
-        self.flow_time.append(getattr(self.opt, "time", 0.0))
+        self.flow_time.append(getattr(self.method, "time", 0.0))
         self.keep()
 
     def looking(self, given: Any) -> Any:
         """Stand in for fn, and look at what the first call of a step returns."""
         start = perf_counter()
-        deterministic = getattr(self.opt, "deterministic", False)
+        deterministic = getattr(self.method, "deterministic", False)
         first = len(self.losses) == self.made
         # A deterministic method begins with the gradient that the step before ended with.
         kept = deterministic and first and not self.at_start(given)
-        if kept and self.last is None:  # that step was made before the path began
+        # That step was made before the path began, or ended at SAM's shifted point.
+        if kept and (self.last is None or self.method is not self.opt):
             copies = {key: a[self.made, ...].copy() for key, a in self.positions.items()}
             self.last = deepcopy(loss_and_grads(self.fn(in_form(self.form, copies))))
         self.looked += perf_counter() - start
@@ -285,7 +289,7 @@ class Path:
             np.array(self.losses, float) if known else None,
             np.array(self.norms),
             np.array(self.time),
-            np.array(self.flow_time) if isinstance(self.opt, RungeKutta) else None,
+            np.array(self.flow_time) if isinstance(self.method, RungeKutta) else None,
             ended,
             self.form,
         )
