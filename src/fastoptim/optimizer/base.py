@@ -139,7 +139,8 @@ class Optimizer(Checked):
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
         `average_of`; it starts at the weights before the first update that averages. "mean" is the
         mean of the weights after each update (Polyak averaging, SWA): d = n/(n+1) at the n-th,
-        n = 0, 1, …. `averaged` lets the parameters hold it.
+        n = 0, 1, …; n counts the optimizer's updates, not those of a key. `averaged` lets the
+        parameters hold it.
     average_from : int of at least 0, default 0
         How many updates are made before the first that averages.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
@@ -253,14 +254,15 @@ class Optimizer(Checked):
 
     @property
     def clipped(self) -> int:
-        """Number of updates at which the norm was larger than `clip_norm`."""
+        """Number of updates at which a norm was larger than `clip_norm` or `clip_norm_per_key`."""
         return self.engine.store.clipped
 
     @property
     def grad_norm(self) -> float | None:
         """The norm of all gradients together, before clipping, at the last update that computed it.
 
-        `clip_norm` computes it, and ``norm=True``. None if there was none yet.
+        `clip_norm` computes it, `clip_norm_per_key` and ``norm=True``. None if there was none yet;
+        it is not in a saved state, nor in a copy.
         """
         return self.engine.store.grad_norm
 
@@ -300,7 +302,11 @@ class Optimizer(Checked):
         return vars(self.views()[grouping.place_of(self.groups, group)])[name]
 
     def reset(self) -> None:
-        """Forget all state, averages and counters; hyperparameters and groups stay."""
+        """Forget all state, averages and counters; hyperparameters and groups stay.
+
+        Schedules stay, too, with what a `schedules.plateau` has observed; and what waits in a
+        `SoftBatch`, whose `discard` forgets it.
+        """
         self.engine.restore({}, 0, 0, 0)
 
     @property
