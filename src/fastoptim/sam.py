@@ -262,7 +262,7 @@ class SAM(Checked):
         self.load_state_dict(checkpoint.load(path))
 
     def __reduce__(self) -> Any:
-        raise TypeError("optimizers are not pickled; use opt.save(path) or opt.state_dict()")
+        return type(self), (self.opt, self.rho)  # all that is kept is theirs
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         rho = plateaus.copied({"rho": self.rho}, memo)["rho"]
