@@ -384,8 +384,20 @@ def test_a_context_is_left_once():
     np.testing.assert_array_equal(params["W"], [-1.0, -1.0])
 
 
-def test_a_number_is_no_average_of_an_array():
-    params, opt = {"W": np.zeros(2)}, fo.SGD(lr=1.0, average=0.5)
-    opt.update(params, {"W": np.ones(2)})
-    with pytest.raises(ValueError, match=r"params\['W'\] is a number, but its average has shape"):
-        opt.averaged({"W": 1.0}).__enter__()
+@pytest.mark.parametrize(("own", "given", "error", "text"), [
+    (np.zeros(2), 1.0, ValueError, r"params\['W'\] is a number, but its average has shape \(2,\)"),
+    (1.0, 3, TypeError, r"params\['W'\] is int64, but its average is float64"),
+    (np.float32(1.0), 1.0, TypeError, r"params\['W'\] is float64, but its average is float32"),
+])
+def test_a_number_takes_the_place_of_its_like_alone(own, given, error, text):
+    params, opt = {"W": own}, fo.SGD(lr=1.0, average=0.5)
+    opt.update(params, {"W": own * 0})
+    with pytest.raises(error, match=text):
+        opt.averaged({"W": given}).__enter__()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_schedule_gives_no_mean(start):
+    opt, params = fo.SGD(average=lambda step: "mean", average_from=start), {"W": np.zeros(2)}
+    with pytest.raises(TypeError, match="average must be a number or None, got 'mean'"):
+        opt.update(params, {"W": np.ones(2)})

@@ -25,8 +25,8 @@ class Group:
         of these. A key that is not a text is matched as ``str(key)``. Or a predicate: called as
         ``pattern(key, p)``, it returns True or False.
     **hyperparameters
-        Any of the optimizer's, by name, numbers or schedules. Not clip_norm, nonfinite and
-        denormals, which concern the whole update.
+        Any of the optimizer's, by name, numbers or schedules. Not clip_norm, norm,
+        nonfinite, denormals and lookahead, which concern the whole update.
 
     Notes
     -----

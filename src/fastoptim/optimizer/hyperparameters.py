@@ -216,6 +216,8 @@ def checked_number(name: str, check: Check, schedule: Any, value: Any, step: int
     try:
         if hasattr(value, "shape"):  # an array of another library, such as Optax' schedules give
             value = np.asarray(value)
+        if isinstance(value, str):  # average="mean" is given instead of a schedule
+            raise TypeError(f"{name} must be a number or None, got {shown(value)}")
         return check(name, value)
     except (TypeError, ValueError) as problem:
         problem.add_note(f"{name} is a schedule: {schedule!r} gave {shown(value)} at step {step}")

@@ -6,6 +6,8 @@ interrupt comes before it or after it, and after `__enter__` the interpreter loo
 is inside the `with`.
 """
 
+import numpy as np
+
 cimport cython
 cimport numpy as cnp
 
@@ -82,6 +84,11 @@ cdef class Averaged:
                     raise ValueError(
                         f"params[{key!r}] is a number, but its average has shape {record.shape}; pass "
                         f"the array of the updates"
+                    )
+                if np.asarray(params[key]).dtype != record.dtype:
+                    raise TypeError(
+                        f"params[{key!r}] is {np.asarray(params[key]).dtype}, but its average is "
+                        f"{record.dtype}; convert the parameter"
                     )
                 self.numbers.append((key, params[key], type(params[key])(record.average[()])))
             else:
