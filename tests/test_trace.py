@@ -517,4 +517,5 @@ def test_sam_around_a_deterministic_method_is_looked_at_where_each_step_begins(t
     np.testing.assert_allclose(path.losses, (there**2).sum(axis=1), rtol=1e-15)
     norms = 2 * np.sqrt((there**2).sum(axis=1))
     np.testing.assert_allclose(path.gradient_norms, norms, rtol=1e-15)
-    assert path.flow_time is not None and path.flow_time[-1] == opt.opt.time
+    assert path.flow_time is not None
+    assert path.flow_time[-1] == opt.opt.time
