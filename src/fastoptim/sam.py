@@ -14,6 +14,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -265,6 +266,6 @@ class SAM(Checked):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         rho = plateaus.copied({"rho": self.rho}, memo)["rho"]
-        twin = type(self)(self.opt.__deepcopy__(memo), rho)
+        twin = type(self)(deepcopy(self.opt, memo), rho)
         memo[id(self)] = twin
         return twin
