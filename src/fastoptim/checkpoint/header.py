@@ -82,6 +82,8 @@ class Header:
         if not ours:
             raise no_checkpoint(name)
         number = metadata.get("format_version")
+        if not isinstance(number, str):
+            raise no_checkpoint(name)
         if number not in METADATA:
             raise OtherFormat(
                 f"{name} is a checkpoint of format {number!r}, written by "
