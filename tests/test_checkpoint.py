@@ -560,6 +560,11 @@ def test_other_files(path, data):
     assert "is not a checkpoint of fastoptim" in refused(path)
 
 
+def test_a_pipe_is_not_waited_for(path):
+    os.mkfifo(path)
+    assert "is not a checkpoint of fastoptim" in refused(path)
+
+
 @pytest.mark.parametrize("number", [b"[]", b"{}", b"1", b"null"])
 def test_a_format_that_is_no_text(path, number):
     head = b'{"__metadata__":{"format":"fastoptim checkpoint","format_version":' + number + b"}}"
