@@ -529,6 +529,17 @@ def test_a_state_that_does_not_fit_itself(change, text):
     assert fresh.pending == 1
 
 
+@pytest.mark.parametrize("around", [lambda opt: fo.SoftBatch(opt, 2), fo.SAM])
+@pytest.mark.parametrize("first", [False, True])
+def test_what_one_copy_shares_stays_shared(around, first):
+    opt = fo.SGD()
+    tree = {"opt": opt} if first else {}
+    tree |= {"a": around(opt), "b": around(opt), "opt": opt}
+    twin = copy.deepcopy(tree)
+    assert twin["a"].opt is twin["b"].opt is twin["opt"]
+    assert twin["opt"] is not opt
+
+
 def test_a_copy_shares_nothing():
     params = {"E": np.zeros((3, 2)), "x": np.zeros(2)}
     soft = fo.SoftBatch(fo.SGD(lr=1.0), every=3)

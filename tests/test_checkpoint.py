@@ -560,6 +560,18 @@ def test_other_files(path, data):
     assert "is not a checkpoint of fastoptim" in refused(path)
 
 
+def test_a_pipe_is_not_waited_for(path):
+    os.mkfifo(path)
+    assert "is not a checkpoint of fastoptim" in refused(path)
+
+
+@pytest.mark.parametrize("number", [b"[]", b"{}", b"1", b"null"])
+def test_a_format_that_is_no_text(path, number):
+    head = b'{"__metadata__":{"format":"fastoptim checkpoint","format_version":' + number + b"}}"
+    path.write_bytes(struct.pack("<Q", len(head)) + head)
+    assert "is not a checkpoint of fastoptim" in refused(path)
+
+
 def test_a_safetensors_file_of_someone_else(path):
     from safetensors.numpy import save_file
 

@@ -12,6 +12,8 @@ from helpers import run_code
 
 import fastoptim as fo
 from fastoptim import checkpoint
+from fastoptim.checkpoint import file as of_file
+from fastoptim.checkpoint.tree import Stored
 from fastoptim.cli import completion, info
 from fastoptim.cli import main as cli
 from fastoptim.cli.refused import Refused
@@ -370,3 +372,49 @@ def test_completion_without_the_extra(monkeypatch, capsys):
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert err == "fastoptim: shtab is not installed: pip install 'fastoptim[completion]'\n"
+
+
+@pytest.mark.parametrize("tree", [
+    {"rule": "SGD", "fastoptim": "0.1"},
+    {"pending": 1, "every": 2, "optimizer": "Adam"},
+    {"sizes": {"dtype": "float32", "shape": None, "norm": None}},
+    {"n": 1 << 20_000, (1 << 20_000, 1): np.ones(1), 1 << 20_000: np.ones(1)},
+], ids=["rule", "pending", "summary", "long number"])
+def test_inspect_a_tree_that_looks_like_something_else(tmp_path, capsys, tree):
+    fo.save(tmp_path / "t", tree)
+    for how in ([], ["--json"]):
+        status, out, err = run(capsys, "inspect", tmp_path / "t", *how)
+        assert (status, err) == (0, "")
+        assert "digest holds" in out
+    assert next(iter(tree)) in out
+
+
+def test_inspect_keys_that_a_terminal_obeys_or_that_look_alike(tmp_path, capsys):
+    fo.save(tmp_path / "t", {1: np.ones(1), "1": np.ones(2), "\x1b[2J\na": np.ones(3)})
+    out = run(capsys, "inspect", tmp_path / "t")[1]
+    assert "\x1b" not in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["(1)", "1", r"\x1b[2J\na"]
+    found = json.loads(run(capsys, "inspect", tmp_path / "t", "--json")[1])["content"]
+    assert [one["shape"] for one in found.values()] == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize("kind", ["optimizer", "method", "softbatch", "schedule", "generator"])
+def test_inspect_objects_that_nobody_wrote(tmp_path, capsys, kind):
+    for content in (None, [], {}, {"schedule": [1], "arguments": {}}):
+        of_file.write(tmp_path / "t", {"o": object()}, lambda *_: Stored(kind, content))  # noqa: B023
+        status, out, err = run(capsys, "inspect", tmp_path / "t")
+        assert status in (0, 1)
+        assert bool(err) == (status == 1)
+        assert not (status and out)
+
+
+def test_inspect_sam(tmp_path, capsys):
+    opt = fo.SAM(fo.Momentum(0.125))
+    opt.step({"x": np.ones(2)}, lambda params: {"x": params["x"].copy()})
+    opt.save(tmp_path / "sam")
+    out = run(capsys, "inspect", tmp_path / "sam")[1]
+    assert "rho=0.05" in out
+    assert "\n\n" not in out
+    assert "Momentum, written by" in out
+    assert "lr=0.125" in out
+    assert "norm of v" in out

@@ -450,3 +450,14 @@ def test_an_interrupted_load(make, no_collection):
     trained.step({"x": np.ones(2)}, lambda p: p)
     saved = trained.state_dict()
     at_every_line(make, lambda opt: opt.load_state_dict(saved), lambda opt: (opt.iter, repr(opt)))
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_losses_below_0_want_no_share(mode):
+    """A share of a negative best counts standing still as an improvement; with rtol=0 none does."""
+    by_share = s.plateau(1.0, factor=0.5, patience=0, mode=mode)
+    by_amount = s.plateau(1.0, factor=0.5, patience=0, rtol=0.0, atol=0.01, mode=mode)
+    for _ in range(3):
+        by_share.observe(-10.0)
+        by_amount.observe(-10.0)
+    assert (by_share.value, by_amount.value) == (1.0, 0.25)

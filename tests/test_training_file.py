@@ -454,6 +454,7 @@ def changed(make, *place, value):
 
 
 MT = lambda: np.random.Generator(np.random.MT19937(0))  # noqa: E731
+SPAWNING = lambda: np.random.default_rng(0)  # noqa: E731
 PHILOX = lambda: np.random.Generator(np.random.Philox(0))  # noqa: E731
 FORGED = {
     "kind": (Stored("socket", 1), "it is a 'socket', which this version of fastoptim does not"),
@@ -474,6 +475,7 @@ FORGED = {
     "key": (changed(MT, "state", "state", "key", value=("uint32", [1])), "not as NumPy's MT19937"),
     "dtype": (changed(MT, "state", "state", "key", value=("O", [1])), "an array of 'O'"),
     "buffer": (changed(PHILOX, "state", "buffer_pos", value=5), "buffer_pos is 5"),
+    "pool": (changed(SPAWNING, "seed", "pool_size", value=10**5), "has pool_size=100000, at most"),
     "negative": (changed(PHILOX, "state", "buffer_pos", value=-1), "buffer_pos is -1"),
 }
 
@@ -623,6 +625,57 @@ def test_one_object_at_two_places(path):
     fo.save(path, [fo.SGD(), fo.SGD()])
     with pytest.raises(ValueError, match=r"the same SGD here and at tree\[0\]"):
         fo.load(path, into=[TWICE, TWICE])
+
+
+def test_one_array_at_two_places(path):
+    fo.save(path, {"a": np.ones(2), "b": np.full(2, 2.0)})
+    W = np.zeros(2)
+    with pytest.raises(ValueError, match=r"tree\['b'\] of into is the same array as tree\['a'\]"):
+        fo.load(path, into={"a": W, "b": W})
+    assert W.tolist() == [0.0, 0.0]
+    fo.save(path, {"a": np.ones((2, 3)), "b": np.ones((2, 3), order="F")})  # tied weights
+    W = np.zeros((2, 3))
+    fo.load(path, into={"a": W, "b": W})
+    assert (W == 1.0).all()
+
+
+@pytest.mark.parametrize("given", ["opt", "rate", "other", "opt rate", "rate opt", "soft"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_new_shares_a_plateau_that_is_there(path, given, order):
+    def make():
+        rate = S.plateau(0.5, factor=0.5, patience=0)
+        other = fo.RK23(lr=rate)
+        soft = fo.SoftBatch(fo.SGD(lr=1.0, groups=[fo.Group("b", lr=rate / 2)]), 2)
+        return {"opt": fo.SGD(lr=rate * 2), "rate": rate, "other": other, "soft": soft}
+
+    tree = make()
+    tree["rate"].observe(1.0)
+    tree["rate"].observe(1.0)
+    fo.save(path, dict([*tree.items()][::order]))
+    here = make()
+    then = fo.load(path, into={name: here[name] for name in given.split()})
+    for name in given.split():
+        assert then[name] is here[name]
+    assert list(then) == list(tree)[::order]
+    rate = then["rate"]
+    assert rate == tree["rate"]
+    assert then["opt"].lr.left is then["other"].lr is rate
+    assert then["soft"].opt.groups[0].lr.left is rate
+
+
+def test_a_file_that_is_nested_too_deeply(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(of_file, "to_json", lambda *given: ("[" * 800 + "]" * 800, []))
+        of_file.write(path, None)
+    with pytest.raises(ValueError, match="nested too deeply|maximum recursion depth"):
+        fo.load(path)
+
+
+def test_a_seed_with_a_large_pool_is_not_saved(path):
+    seed = np.random.SeedSequence(1, pool_size=2000)
+    with pytest.raises(ValueError, match=r"tree\['r'\] cannot be saved: .* pool_size=2000"):
+        fo.save(path, {"r": np.random.Generator(np.random.PCG64(seed))})
+    assert not path.exists()
 
 
 class Full(dict):

@@ -10,11 +10,11 @@ fn finds it wherever it looks; whatever is raised, they hold p again. The optimi
 for the gradient, so what it does at a step (look-ahead, a soft batch) goes on around it.
 """
 
-import copy
 import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -266,6 +266,6 @@ class SAM(Checked):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         rho = plateaus.copied({"rho": self.rho}, memo)["rho"]
-        twin = type(self)(copy.deepcopy(self.opt, memo), rho)
+        twin = type(self)(deepcopy(self.opt, memo), rho)
         memo[id(self)] = twin
         return twin

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.checkpoint.digest import bytes_of, digest_of, from_file, from_memory, hashes_of
-from fastoptim.checkpoint.files import naming, replace_file
+from fastoptim.checkpoint.files import at_once, naming, replace_file
 from fastoptim.checkpoint.header import (
     ARE_PACKED,
     HAVE_OBJECTS,
@@ -157,7 +157,7 @@ def read(path: Path, *, objects: bool = True) -> Any:
     """Return the tree that a file holds, with `Stored` in the place of objects, if they may be."""
     library = safetensors()
     name = os.fsdecode(os.fspath(path))
-    with naming(name), open(name, "rb", buffering=0) as file:
+    with naming(name), open(name, "rb", buffering=0, opener=at_once) as file:
         header = Header(file, name, name, library)
         number = header.metadata["format_version"]
         try:

@@ -52,6 +52,11 @@ def replace_file(
             remove_folder(private)
 
 
+def at_once(name: str, flags: int) -> int:
+    """Open a file for `open`; a pipe, too, which else waits until somebody writes to it."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
 def pread(file: io.FileIO, view: memoryview, offset: int) -> None:
     """Fill a buffer from a place in a file, as far as the file goes."""
     while view:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from importlib.metadata import version
 from typing import Any
 
@@ -61,7 +62,10 @@ class Header:
 
     def read(self, file: io.FileIO, name: str) -> None:
         """Read the header, and refuse what a checkpoint of this library has not."""
-        size = os.fstat(file.fileno()).st_size
+        there = os.fstat(file.fileno())
+        if not stat.S_ISREG(there.st_mode):
+            raise no_checkpoint(name)
+        size = there.st_size
         start = bytearray(8)
         pread(file, memoryview(start), 0)
         length = int.from_bytes(start, "little")
@@ -82,6 +86,8 @@ class Header:
         if not ours:
             raise no_checkpoint(name)
         number = metadata.get("format_version")
+        if not isinstance(number, str):
+            raise no_checkpoint(name)
         if number not in METADATA:
             raise OtherFormat(
                 f"{name} is a checkpoint of format {number!r}, written by "

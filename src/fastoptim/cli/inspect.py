@@ -15,6 +15,9 @@ from fastoptim.checkpoint.tree import Stored
 from fastoptim.cli.refused import need
 from fastoptim.training import schedules
 
+# What tells a state from a dict of the user's.
+OF_OPTIMIZER = {"format", "fastoptim", "rule", "hyperparameters", "schedules"}
+OF_SOFTBATCH = {"pending", "every", "reduce", "sums", "rows", "optimizer"}
 COUNTERS = ("iter", "skipped", "clipped", "time", "step_size", "rejected")
 
 
@@ -36,7 +39,14 @@ def run(arguments: Namespace) -> int:
     need("checkpoint", "safetensors", "xxhash")
     path = arguments.checkpoint
     try:
-        tree = without_arrays(plain(checkpoint.read(path)))
+        stored = checkpoint.read(path)
+        try:
+            tree = without_arrays(plain(stored))
+            listed = list(lines(tree))
+        except (TypeError, KeyError, AttributeError, RuntimeError) as error:  # or too deep
+            raise ValueError(
+                f"{path}: the digest holds, but no fastoptim writes such objects: {error!r}"
+            ) from error
     except ValueError as problem:  # truncated, damaged, of another format
         if arguments.json:
             print(json.dumps({"digest holds": False, "problem": str(problem)}, indent=2))
@@ -46,8 +56,19 @@ def run(arguments: Namespace) -> int:
         content = {"digest holds": True, "content": tree}
         print(json.dumps(content, indent=2, default=lambda one: {one.kind: one.content}))
     else:
-        print(f"{path}: {path.stat().st_size:,} bytes, the digest holds", *lines(tree), sep="\n")
+        print(f"{path}: {path.stat().st_size:,} bytes, the digest holds")
+        for line in listed:
+            print(printable(line))
     return 0
+
+
+def printable(line: str) -> str:
+    """Return a line without characters that move a terminal's cursor: keys may have any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+class Summary(dict[str, Any]):
+    """What is told of an array: a dict for JSON, and none that a user may have saved."""
 
 
 def plain(tree: Any) -> Any:
@@ -76,18 +97,33 @@ def without_arrays(tree: Any) -> Any:
         with np.errstate(over="ignore"):
             norm = float(np.linalg.norm(tree.astype(np.float64).ravel()))
         # JSON has neither NaN nor infinity
-        return {"dtype": tree.dtype.name, "shape": list(tree.shape), "norm": as_json(norm)}
+        return Summary(dtype=tree.dtype.name, shape=list(tree.shape), norm=as_json(norm))
     if isinstance(tree, Stored):
         return Stored(tree.kind, without_arrays(tree.content))
     if isinstance(tree, Mapping):
-        return {k if isinstance(k, str) else repr(k): without_arrays(x) for k, x in tree.items()}
+        return {name_of(k, tree): without_arrays(x) for k, x in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [without_arrays(x) for x in tree]
-    return as_json(tree) if isinstance(tree, float) else tree
+    return as_json(tree) if isinstance(tree, (int, float)) else tree
+
+
+def name_of(key: Any, others: Mapping[Any, Any]) -> str:
+    """Return a key as JSON has keys; that of a number or tuple is no other key's."""
+    if isinstance(key, str):
+        return key
+    try:
+        name = repr(key)
+    except ValueError:  # an int with more digits than Python prints
+        name = hex(key) if isinstance(key, int) else f"a tuple of {len(key)}"
+    while name in others:
+        name = f"({name})"
+    return name
 
 
 def as_json(x: float) -> float | str:
-    """Return a number, or the text of one that JSON has not."""
+    """Return a number, or the text of one that JSON has not, or that Python does not print."""
+    if isinstance(x, int):
+        return x if x.bit_length() < 2000 else hex(x)
     return x if isfinite(x) else str(x)
 
 
@@ -96,22 +132,26 @@ def lines(tree: Any) -> Iterator[str]:
     if isinstance(tree, Stored):
         yield from titled("", tree)
         return
-    if isinstance(tree, dict) and {"pending", "every", "optimizer"} <= set(tree):
+    if isinstance(tree, dict) and set(tree) >= OF_SOFTBATCH:
         yield f"SoftBatch of every={tree['every']}, reduce={tree['reduce']}: {tree['pending']} wait"
         yield from arrays({"sums": tree["sums"], "rows": tree["rows"]})
         tree = tree["optimizer"]
-    if not isinstance(tree, dict) or not {"rule", "fastoptim"} <= set(tree):
+    if not isinstance(tree, dict) or not set(tree) >= OF_OPTIMIZER:
         yield from values(tree)
         for path, one in objects(tree, ""):
             yield from titled(path, one)
         yield from arrays(tree)
         return
     yield f"{tree['rule']}, written by fastoptim {tree['fastoptim']}"
-    yield ", ".join(f"{name} = {tree[name]}" for name in COUNTERS if name in tree)
+    counters = [f"{name} = {tree[name]}" for name in COUNTERS if name in tree]
+    if counters:
+        yield ", ".join(counters)
     yield settings("hyperparameters", tree)
     for group in tree.get("groups", []):
         by = "of a predicate" if group["pattern"] is None else repr(group["pattern"])
         yield settings(f"group {by}", group)
+    if "optimizer" in tree:  # of SAM, which goes around it
+        yield from lines(tree["optimizer"])
     of_keys = tree.get("parameters", {})
     if of_keys:
         names = list(dict.fromkeys(name for one in of_keys.values() for name in slots(one)))
@@ -149,7 +189,8 @@ def titled(path: str, one: Stored) -> Iterator[str]:
         found = lines(one.content)
     else:
         found = iter([str(one.content)])
-    yield f"{path}: {next(found)}" if path else next(found)
+    first = next(found, "nothing")
+    yield f"{path}: {first}" if path else first
     for line in found:
         yield f"  {line}"
 
@@ -183,7 +224,7 @@ def arrays(tree: Any) -> Iterator[str]:
 
 def summaries(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the summary of every array of a tree with its path."""
-    if isinstance(tree, dict) and set(tree) == {"dtype", "shape", "norm"}:
+    if isinstance(tree, Summary):
         yield path, tree
     elif isinstance(tree, (dict, list)):
         for key, x in tree.items() if isinstance(tree, dict) else enumerate(tree):

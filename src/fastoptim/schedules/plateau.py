@@ -75,6 +75,11 @@ class plateau(Schedule):
     and of comparisons, and is saved with the optimizer. ``dataclasses.replace(rate, patience=3)``
     is another one with the same past.
 
+    **Losses below 0** (a log-likelihood, say) need ``rtol=0``, and `atol` for what is enough: there
+    (1 − rtol)·best is larger than best, so a loss that stays where it is counts as an improvement,
+    and the number never falls. With "max" the same holds for what is below 0. So it is in PyTorch
+    and Optax.
+
     PyTorch's ``ReduceLROnPlateau(mode, factor, patience, threshold=rtol, threshold_mode="rel",
     cooldown=cooldown, min_lr=stop)``, or ``threshold=atol`` with "abs" and ``rtol=0``. PyTorch
     leaves out a reduction of at most ``eps=1e-8``; here `stop` says how far it goes. Optax'

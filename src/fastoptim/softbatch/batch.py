@@ -3,8 +3,8 @@
 kernels/update/adder.pyx keeps the sums and says what a call does.
 """
 
-import copy as copying
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -258,7 +258,7 @@ class SoftBatch:
 
     def _twin(self, memo: dict[int, Any]) -> Self:
         """Return a copy. Its first flush needs params, since the parameters may be copies, too."""
-        twin = type(self)(copying.deepcopy(self.opt, memo), self.every, self.reduce)
+        twin = type(self)(deepcopy(self.opt, memo), self.every, self.reduce)
         twin._adder.start(self._waiting())
         return twin
 

@@ -131,9 +131,12 @@ def load(path: Path, *, into: Any = None, classes: Classes = ()) -> Any:
 
 def taken_over(stored: Any, builder: Builder, into: Any) -> Any:
     """Return the objects of a tree that has been read."""
-    if into is None:
-        return builder.made(stored)
     plan = Into(builder)
-    found = plan.taken(into, stored)
+    try:
+        if into is None:
+            return builder.made(stored)
+        found = plan.taken(into, stored)
+    except RecursionError as error:  # save refuses such a tree
+        raise ValueError(f"{builder.name} holds a tree that is nested too deeply") from error
     plan.replace_all()
     return found

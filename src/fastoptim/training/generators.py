@@ -11,6 +11,8 @@ CLASSES = {
     )
 }
 WORDS = ("uint32", "uint64")
+# NumPy mixes each word of a pool with each other one: a file that asks for 10⁹ would never load.
+LARGEST_POOL = 1024
 MOST = {"pos": 624, "buffer_pos": 4}  # NumPy takes any, and would read beyond its memory
 
 
@@ -39,6 +41,7 @@ def seed_of(bits: np.random.BitGenerator) -> dict[str, Any] | None:
     seed: Any = bits.seed_seq
     if type(seed) is not np.random.SeedSequence:
         return None
+    check_pool(seed.pool_size)
     entropy: Any = seed.entropy
     if entropy is not None and not isinstance(entropy, (int, np.integer)):
         entropy = [int(x) for x in np.asarray(entropy).ravel()]
@@ -50,6 +53,12 @@ def seed_of(bits: np.random.BitGenerator) -> dict[str, Any] | None:
     }
 
 
+def check_pool(size: Any) -> None:
+    """Refuse a seed whose pool takes long to mix."""
+    if size > LARGEST_POOL:
+        raise ValueError(f"its SeedSequence has pool_size={size}, at most {LARGEST_POOL} is stored")
+
+
 def made(content: Any) -> np.random.Generator:
     """Return a new generator that goes on where the stored one was."""
     try:
@@ -57,6 +66,8 @@ def made(content: Any) -> np.random.Generator:
         if name not in CLASSES:
             raise ValueError(f"NumPy has no bit generator {name!r}")
         seed = content["seed"]
+        if seed is not None:
+            check_pool(seed["pool_size"])
         bits = CLASSES[name](0 if seed is None else np.random.SeedSequence(**seed))
         state = state_of(content["state"])
         if form(state) != form(bits.state):

@@ -13,12 +13,14 @@ from typing import Any, NoReturn
 from warnings import warn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastoptim.checkpoint.tree import Stored
 from fastoptim.ode import state as ode_state
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import plateaus, state
 from fastoptim.optimizer.base import Optimizer
+from fastoptim.schedules.arithmetic import observers
 from fastoptim.schedules.plateau import plateau
 from fastoptim.softbatch.batch import SoftBatch
 from fastoptim.training import generators
@@ -42,6 +44,7 @@ class Into:
         self.arrays: list[Call] = []
         self.lost: list[str] = []
         self.places: dict[int, str] = {}
+        self.filled: dict[int, tuple[NDArray[Any], str]] = {}  # by identity: with what, and where
 
     def taken(self, here: Any, there: Any, place: str = "tree") -> Any:
         """Return what takes the place of `here`: itself, unless it is a plain value."""
@@ -81,15 +84,14 @@ class Into:
                 f"{self.builder.name}: {place}: {what} {(unknown or missing)[0]!r}; the file's "
                 f"keys are {list(there)[:8]}, those of into {list(here)[:8]}"
             )
-        found = {}
-        for key, theirs in there.items():
+        found = dict.fromkeys(there)  # the file's order
+        for key, ours in here.items():
             inside = f"{place}[{key!r}]"
-            if key not in here:
-                found[key] = self.builder.made(theirs, inside)
-                continue
-            found[key] = self.taken(here[key], theirs, inside)
-            if isinstance(here[key], PLAIN):
-                self.replace(here, key, theirs, inside)
+            found[key] = self.taken(ours, there[key], inside)
+            if isinstance(ours, PLAIN):
+                self.replace(here, key, there[key], inside)
+        for key in missing:  # last: what is new shares the plateaus that are here
+            found[key] = self.builder.made(there[key], f"{place}[{key!r}]")
         return found if place == "tree" else here
 
     def of_items(self, here: Any, there: Any, place: str) -> Any:
@@ -127,6 +129,12 @@ class Into:
             )
         if not here.flags.writeable:
             raise ValueError(f"{self.builder.name}: {place} of into is read-only")
+        first, other = self.filled.setdefault(id(here), (there, place))
+        if first is not there and first.tobytes() != there.tobytes():
+            raise ValueError(
+                f"{self.builder.name}: {place} of into is the same array as {other}, and the file "
+                f"has two that differ"
+            )
         self.arrays.append(partial(setitem, here, ..., there))
         return here
 
@@ -148,6 +156,9 @@ class Into:
         of_groups = tuple(self.builder.known(one) for one in content["groups"])
         restore, lost = state.checked(opt, content["state"], known, of_groups)
         self.lost += lost
+        self.stay(known, vars(opt))
+        for group, theirs in zip(opt.groups, of_groups, strict=True):
+            self.stay(theirs, group.hyperparameters)
         *_, changes = restore.args
         undo = partial(
             opt.engine.restore, opt.engine.records(), opt.iter, opt.skipped, opt.clipped,
@@ -160,6 +171,7 @@ class Into:
         known = self.builder.known(content["schedules"])
         changes, lost = ode_state.checked(here, content["state"], known)
         self.lost += lost
+        self.stay(known, vars(here))
         for kept, new in changes:
             self.update(kept, new)
 
@@ -177,7 +189,18 @@ class Into:
         there = self.builder.schedule(place, content)
         if not isinstance(there, plateau):
             raise ValueError(f"into has a plateau here, and the file {there!r}")
+        # as it is in the file: another plateau of into may stand for it by now
+        there = self.builder.schedules.plateaus[content.get("plateau")]
         self.update(vars(here), plateaus.seen_by(place, here, vars(there)))
+        self.builder.schedules.stay(there, here)
+
+    def stay(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        """Let the plateaus of hyperparameters that stay be those of what is made from now on."""
+        for name, schedule in there.items():
+            theirs, ours = observers(schedule), observers(here[name])
+            if len(theirs) == len(ours):
+                for pair in zip(theirs, ours, strict=True):
+                    self.builder.schedules.stay(*pair)
 
     def of_generator(self, here: np.random.Generator, content: Any, place: str) -> None:
         """Compare a random generator."""

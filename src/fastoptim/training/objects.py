@@ -110,7 +110,10 @@ class Writer:
 
 def generator(rng: np.random.Generator, place: str) -> Stored:
     """Return what stands for a random generator, or say why nothing does."""
-    content = generators.described(rng)
+    try:
+        content = generators.described(rng)
+    except ValueError as problem:
+        raise ValueError(f"{place} cannot be saved: {problem}") from None
     if content is None:
         raise TypeError(
             f"{place} has the bit generator {type(rng.bit_generator).__name__}, of which only its "

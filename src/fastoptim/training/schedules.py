@@ -61,7 +61,8 @@ class Reader:
     """Makes schedules of what a `Writer` gave."""
 
     def __init__(self) -> None:
-        self.plateaus: dict[Any, Any] = {}
+        self.plateaus: dict[Any, Any] = {}  # by number: as it is in the file
+        self.instead: dict[int, Any] = {}  # by identity: what is there already, and stands for it
 
     def made(self, plain: Any) -> Any:
         """Return a schedule, or an argument of one; `Code` if it is a function of the user's."""
@@ -84,7 +85,12 @@ class Reader:
         shared = self.plateaus.setdefault(plain.get("plateau"), schedule)
         if shared != schedule:
             raise ValueError("one plateau has two different pasts")
-        return shared
+        return self.instead.get(id(shared), shared)
+
+    def stay(self, there: Any, here: Any) -> None:
+        """Let a plateau that is here stand for one of the file in all that is made from now on."""
+        if any(one is there for one in self.plateaus.values()):
+            self.instead.setdefault(id(there), here)
 
 
 def text(plain: Any) -> str:
