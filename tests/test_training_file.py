@@ -364,6 +364,12 @@ def test_no_update_while_it_is_written(path, monkeypatch):
     opt.update(params, {"x": np.ones(2)})
 
 
+def test_more_optimizers_than_the_stack_has_room_for(path):
+    """Each inside the call of the one before it, 20,000 would end the process."""
+    fo.save(path, [fo.SGD() for _ in range(20_000)])
+    assert len(checkpoint.file.read(path)) == 20_000
+
+
 def test_averaged_weights_are_not_saved(path):
     opt, params = fo.SGD(average=0.5), {"x": np.ones(2)}
     opt.update(params, {"x": np.ones(2)})

@@ -1,13 +1,13 @@
 """What stands in a file for optimizers, soft batches, schedules and random generators."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastoptim import rules
 from fastoptim.checkpoint.tree import Stored
+from fastoptim.kernels.update.adder import still_all
 from fastoptim.ode import methods
 from fastoptim.ode import state as ode_state
 from fastoptim.ode.runge_kutta import RungeKutta
@@ -125,6 +125,7 @@ def generator(rng: np.random.Generator, place: str) -> Stored:
 def while_still(tree: object, function: Callable[[], None]) -> None:
     """Call a function while no optimizer of a tree can change."""
     seen: set[int] = set()
+    engines, adders = [], []
     waiting = [tree]
     while waiting:
         x = waiting.pop()
@@ -136,7 +137,7 @@ def while_still(tree: object, function: Callable[[], None]) -> None:
         elif isinstance(x, (list, tuple)):
             waiting += x
         elif isinstance(x, Optimizer):
-            function = partial(x.engine.still, function)
+            engines.append(x.engine)
         elif isinstance(x, SoftBatch):
-            function = partial(x._adder.still, function)
-    function()
+            adders.append(x._adder)
+    still_all(engines, adders, function)

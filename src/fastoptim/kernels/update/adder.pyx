@@ -258,3 +258,28 @@ cdef class Adder(Source):
 cdef int note_discarded(object problem, Py_ssize_t calls) except -1:
     problem.add_note(f"here grads is the sum of {calls} calls, each finite; it was discarded")
     return 0
+
+
+def still_all(list engines not None, list adders not None, function):
+    """Call a function while no optimizer and no soft batch of these can change.
+
+    A loop, not a `still` inside a `still`: thousands of those find no room on C's stack.
+    """
+    cdef list still_engines = [], still_adders = [], waited_for = []
+    cdef Adder adder
+    cdef Engine engine
+    try:
+        for adder in adders:
+            adder.begin()
+            still_adders.append(adder)
+            waited_for.append(adder.engine)
+        for engine in [*engines, *waited_for]:
+            engine.refuse_if_busy()
+            engine.readers += 1
+            still_engines.append(engine)
+        return function()
+    finally:
+        for engine in still_engines:
+            engine.readers -= 1
+        for adder in still_adders:
+            adder.end()
