@@ -216,7 +216,7 @@ def checked_number(name: str, check: Check, schedule: Any, value: Any, step: int
     try:
         if hasattr(value, "shape"):  # an array of another library, such as Optax' schedules give
             value = np.asarray(value)
-        if isinstance(value, str):  # average="mean" is given instead of a schedule
+        if isinstance(value, str) and isinstance(check, Decay):  # "mean" stands in its place
             raise TypeError(f"{name} must be a number or None, got {shown(value)}")
         return check(name, value)
     except (TypeError, ValueError) as problem:
