@@ -224,3 +224,13 @@ def test_a_copy_and_a_loaded_optimizer_begin_anew():
     other.load_state_dict(opt.state_dict())
     assert told(lambda: other.update(layers[0], grads_of(layers[0]))) == []
     assert len(told(lambda: update_all(other, layers[::-1], 1))) == 1
+
+
+def test_a_cycle_that_begins_after_the_first_array_was_freed():
+    opt = fo.Momentum()
+    opt.update({"W": np.zeros(8)}, {"W": np.ones(8)})           # freed at the end of this line
+    first, second = {"W": np.zeros(8)}, {"W": np.zeros(8)}
+    opt.update(first, {"W": np.ones(8)})
+    opt.update(second, {"W": np.ones(8)})
+    with pytest.warns(UserWarning, match=r"params\['W'\] is an array that had this key before"):
+        opt.update(first, {"W": np.ones(8)})
