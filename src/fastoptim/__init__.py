@@ -15,10 +15,13 @@ from fastoptim.custom.rule import rule
 from fastoptim.ode.methods import RK23, RK45, Heun
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
+from fastoptim.optimizer.tensor_options import MaxNorm, UnitNorm
 from fastoptim.optimizer.types import Grads, Params, Schedule
 from fastoptim.rows import Rows
 from fastoptim.rules import (
     FTRL,
+    LAMB,
+    LARS,
     SGD,
     AdaBelief,
     AdaDelta,
@@ -46,6 +49,8 @@ __version__ = _version("fastoptim")
 
 __all__ = [
     "FTRL",
+    "LAMB",
+    "LARS",
     "RK23",
     "RK45",
     "SAM",
@@ -62,6 +67,7 @@ __all__ = [
     "HeavyBall",
     "Heun",
     "Lion",
+    "MaxNorm",
     "Momentum",
     "NAdam",
     "Nesterov",
@@ -74,6 +80,7 @@ __all__ = [
     "Schedule",
     "SoftBatch",
     "Trace",
+    "UnitNorm",
     "get_include",
     "get_num_threads",
     "load",

@@ -12,10 +12,11 @@ from functools import lru_cache
 from typing import Any
 
 from fastoptim.optimizer.base import Optimizer, Slot
-from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, hyper
+from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, OrNone, hyper
 from fastoptim.optimizer.lookahead import AtPosition, FlagAndFunction, LookAhead
 from fastoptim.optimizer.objective import Function
-from fastoptim.optimizer.types import Number, Params
+from fastoptim.optimizer.tensor_options import NoTrustRatio, TrustRatio
+from fastoptim.optimizer.types import Number, NumberOrNone, Params
 
 RATE = Interval("[0, inf)")
 DECAY = Interval("[0, 1)")
@@ -143,6 +144,84 @@ class Momentum(Optimizer):
 
 # After the class: a dataclass would take it for the default.
 Momentum.lookahead = LookAhead()
+
+
+@dataclass(eq=False, repr=False)
+class LARS(Momentum):
+    r"""LARS: momentum with a learning rate for each tensor, in proportion to its norm.
+
+    .. math::
+
+        \eta' &= \eta\,\theta\,\frac{\lVert p\rVert}
+                 {\lVert g\rVert + \lambda\lVert p\rVert + \epsilon} \
+        v &\leftarrow \alpha v - \eta' (g + \lambda p) \
+        p &\leftarrow p + v
+
+    The norms are those of the whole tensor of a key, with its elements before the step. Where one of
+    them is 0, η' = η.
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    alpha : float in [0, 1], default 0.9
+        Share α of the velocity that is kept at each step.
+    trust : float in (0, inf) or None, default 0.001
+        θ, the trust coefficient. None, which is for groups of keys such as biases, leaves η as it
+        is.
+    eps : float in [0, inf), default 0.0
+        ε. If not 0, at least 1.4e-45.
+    form : {"published", "norm_of_sum"}, default "published"
+        "published" has the sum of the two norms below, as above; "norm_of_sum" ‖g + λp‖ + ε, as
+        Optax.
+    lookahead : bool, default False
+        As for `Momentum`.
+
+    Attributes
+    ----------
+    v : mapping of key to array
+        Velocity, shaped like the parameter.
+
+    Notes
+    -----
+    λ is `weight_decay`, coupled, 0 by default; the paper has 0.0005. The norms cost one pass that
+    reads parameters and gradients.
+
+    References
+    ----------
+    Y. You, I. Gitman and B. Ginsburg, "Large batch training of convolutional networks",
+    arXiv:1708.03888 (2017).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.LARS(lr=0.1, trust=0.5)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    51.804
+    28.163
+    """
+
+    trust: NumberOrNone = hyper(0.001, OrNone(POSITIVE))
+    eps: Number = hyper(0.0, EPS)
+    form: str = hyper("published", Choice(("published", "norm_of_sum")))
+
+    @property
+    def norms(self) -> str:  # type: ignore[override]
+        return "before decay" if self.form == "published" else "seen"
+
+    def coefficients(self, t: int, norm_p: float = 1.0, norm_g: float = 1.0) -> tuple[float, ...]:
+        lr = self.lr
+        if self.trust is not None and norm_p != 0.0 and norm_g != 0.0:
+            below = norm_g + self.eps
+            if self.form == "published" and not self.decoupled:
+                below = norm_g + self.weight_decay * norm_p + self.eps
+            lr *= self.trust * norm_p / below
+        return self.alpha, lr
 
 
 @dataclass(eq=False, repr=False)
@@ -543,6 +622,10 @@ class FTRL(Optimizer):
     """
 
     kernels = {"ftrl": ("h", "z")}
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
+    )
     lr: Number = hyper(0.001, POSITIVE)
     initial: Number = hyper(0.1, RATE)
     l1: Number = hyper(0.0, RATE)
@@ -890,6 +973,78 @@ class AdamW(Adam):
     eps_corrected: bool = hyper(True, Flag())
     weight_decay: Number = hyper(0.01, RATE)
     decoupled: bool = hyper(True, Flag())
+
+
+@dataclass(eq=False, repr=False)
+class LAMB(AdamW):
+    r"""LAMB: AdamW whose steps have the length of the parameter times the learning rate.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \
+        r &= \frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon} + \lambda p \
+        p &\leftarrow p - \eta\,\frac{\lVert p\rVert}{\lVert r\rVert}\,r
+
+    The norms are those of the whole tensor of a key; where one of them is 0 their ratio is 1.
+    LAMB(lr) is AdamW(lr, eps=1e-6, trust_ratio=True).
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of the two averages.
+    eps : float in [0, inf), default 1e-6
+        ε. If not 0, at least 1.4e-45.
+    weight_decay : float in [0, inf), default 0.01
+        λ, the paper's; Optax has 0.
+    trust_ratio : bool or (float, float), default True
+        Bounds, if given, of ‖p‖/‖r‖. The paper bounds ‖p‖ instead, and trains with 0 and 10. With
+        False, which is for groups of keys such as biases, it is AdamW.
+    amsgrad : bool, default False
+        As for `Adam`.
+    eps_corrected : bool, default True
+        As for `Adam`.
+    bias_correction : bool, default True
+        As for `Adam`.
+    eps_root : float in [0, inf), default 0.0
+        As for `Adam`.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their squares, shaped like the parameter.
+    v_max : mapping of key to array
+        The largest v so far; only with `amsgrad`.
+
+    Notes
+    -----
+    The step of a key is made first, and the parameter follows it. That costs memory for the steps
+    of the largest key, and a pass that reads steps and parameters.
+
+    References
+    ----------
+    Y. You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
+    arXiv:1904.00962 (2019), algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.LAMB(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    41.950
+    25.177
+    """
+
+    eps: Number = hyper(1e-6, EPS)
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(True, TrustRatio())
 
 
 @dataclass(eq=False, repr=False)

@@ -15,7 +15,30 @@ cdef struct RowSums:
     Py_ssize_t length
     Py_ssize_t is_double
 
+# A tensor in C order whose units' sums are wanted. A unit has `inner` elements next to each other, and
+# again after `count` units; see UnitStage.
+cdef struct Units:
+    Py_ssize_t p
+    Py_ssize_t g                # 0: p's own elements are summed
+    Py_ssize_t stages           # what makes the gradient
+    Py_ssize_t n
+    Py_ssize_t inner
+    Py_ssize_t count
+    Py_ssize_t pieces           # of its sums; see units.pxi
+    Py_ssize_t is_double
+
 cdef void run(Table table, bint flush, int team) noexcept nogil
+
+cdef void run_blocks(
+    Table table, bint flush, Py_ssize_t first, Py_ssize_t end, int team
+) noexcept nogil
+
+cdef void set_pieces(Units *units) noexcept nogil
+
+cdef void sum_units(
+    const Rule *of_run, const Rule *of_each, const Units *units, double factor, double *pieces,
+    double *sums, int team,
+) noexcept nogil
 
 cdef void survey(const Rule *rule, double factor, Table table, double *out, int team) noexcept nogil
 

@@ -307,14 +307,14 @@ include "option_stages.pxi"
 include "runge_kutta.pxi"
 
 
-cdef Rule[64] TABLE
+cdef Rule[96] TABLE
 cdef int rows = 0
 
 
 cdef int row(dict kernels, const char *name, int slots, int coefs, rule_f32 f32, rule_f64 f64) except -1:
     global rows
-    if rows == 64:
-        raise ValueError("TABLE has room for 64 rows; make it longer")
+    if rows == 96:
+        raise ValueError("TABLE has room for 96 rows; make it longer")
     TABLE[rows] = Rule(RULE_ABI, name, slots, coefs, f32, f64)
     kernels[name.decode()] = PyCapsule_New(&TABLE[rows], "fastoptim.Rule", NULL)
     rows += 1
@@ -350,13 +350,21 @@ row(RULES, b"adabelief",            2, 5, <rule_f32> adabelief[float], <rule_f64
 # The same for the functions that are not rules.
 PASSES = {}
 row(PASSES, b"scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
+row(PASSES, b"scale_each",      1, 1, <rule_f32> _scale_each[float], <rule_f64> _scale_each[double])
+row(PASSES, b"shift",           1, 1, <rule_f32> _shift[float], <rule_f64> _shift[double])
+row(PASSES, b"shift_each",      1, 1, <rule_f32> _shift_each[float], <rule_f64> _shift_each[double])
 row(PASSES, b"clip",            1, 1, <rule_f32> _clip[float], <rule_f64> _clip[double])
+row(PASSES, b"bound",           0, 2, <rule_f32> _bound[float], <rule_f64> _bound[double])
 row(PASSES, b"l2",              1, 1, <rule_f32> _l2[float], <rule_f64> _l2[double])
 row(PASSES, b"shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shrink[double])
+row(PASSES, b"follow",          0, 1, <rule_f32> _follow[float], <rule_f64> _follow[double])
 row(PASSES, b"average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
 row(PASSES, b"swap",            1, 0, <rule_f32> _swap[float], <rule_f64> _swap[double])
 row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
+row(PASSES, b"both_squares",    1, 0, <rule_f32> _both_squares[float], <rule_f64> _both_squares[double])
+row(PASSES, b"total",           1, 0, <rule_f32> _total[float], <rule_f64> _total[double])
+row(PASSES, b"squares",         1, 1, <rule_f32> _squares[float], <rule_f64> _squares[double])
 row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(PASSES, b"stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
 

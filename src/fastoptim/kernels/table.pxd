@@ -3,24 +3,44 @@
 from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
 
 cdef enum:
-    MOST_GRAD = 4       # stages that make the gradient
+    MOST_GRAD = 6       # stages that make the gradient
 
-# A loop of option_stages.pxi with its scalar, rounded once to either dtype.
+# A loop of option_stages.pxi with its scalars, rounded once to either dtype.
 cdef struct Stage:
     rule_f32 f32
     rule_f64 f64
-    float c32
-    double c64
+    float[2] c32
+    double[2] c64
+    Py_ssize_t each     # 0, or its UnitStage
+
+# A stage with a scalar for each unit of a tensor (a column, a row, all of it). Element i of the state,
+# or of the rows that a gradient has, is of unit i // inner % count. Example: a matrix of 3 rows and 4
+# columns in C order. Its columns are 4 units of inner 1, its rows 3 of inner 4, all of it is 1 of 12.
+cdef struct UnitStage:
+    rule_f32 f32        # for elements with a scalar each, where the stage's own have one together
+    rule_f64 f64
+    Py_ssize_t scalars  # one per unit, of the tensor's dtype
+    Py_ssize_t inner
+    Py_ssize_t count
 
 # A rule and the stages around it, which a block passes. A stage is here only if an option asks for it.
 cdef struct Stages:
     const Rule *rule
     int n_grad
+    int n_looked        # of these; what they make is looked at before the rule
+    int agc             # which of them has a factor for each unit
+    int centralize      # which of them has a mean for each unit
     int n_param
+    int n_after
     int average         # whether the weights are averaged
     int zero            # whether the gradient is set to zero
     Stage[MOST_GRAD] grad       # each makes the gradient that the next one sees
     Stage[1] param      # changes the parameter before the rule
+    Stage[1] after      # changes it after the rule
+    Stage start         # makes what the rule changes, where that is not the parameter
+    Stage follow        # brings the parameter after it
+    Stage project       # a UnitStage, for the parameter
+    const Rule *squares  # sums the squares of elements
     Stage averager
     Stage zeroer
 
@@ -51,12 +71,26 @@ cdef struct Grid:
     Py_ssize_t[MOST_DIMS] p_outer
     Py_ssize_t[MOST_DIMS] g_outer
 
+# What a walk does with a span. All of it, except where a tensor has to be known as a whole between two
+# parts.
+cdef enum Part:
+    LOOK = 1            # sum the squares of the parameter and of the gradient that the rule will see
+    RULE = 2            # the rule, and the gradient's zeroing
+    FOLLOW = 4          # the parameter takes the step that the rule made apart from it
+    PROJECT = 8         # the scalar of each unit
+    FINISH = 16         # the stages after the rule
+    WHOLE = 18
+
 # Addresses are integers, so that the table can be a typed memoryview.
 cdef struct Span:
     Py_ssize_t p
     Py_ssize_t g
     Py_ssize_t[6] s             # MAX_SLOTS of rule.pxd
     Py_ssize_t average          # if the stages have one
+    Py_ssize_t parts            # see Part
+    Py_ssize_t step             # 0, or what the rule changes in the place of p
+    Py_ssize_t squares          # 0, or two sums for each block: of p, and of the gradient or the step
+    double factor               # of the step
     Py_ssize_t n                # elements of the gradient
     Py_ssize_t rows             # 0, or row numbers: g's row k is for row rows[k] of p, s and average
     Py_ssize_t length           # of a row, in elements
@@ -98,6 +132,7 @@ cdef inline Span *add_span(Table table, Py_ssize_t n, bint is_double) noexcept:
     cdef Span *span = &table.spans[table.count]
     span.n = n
     span.is_double = is_double
-    span.rows = span.grid = span.average = span.coefs = 0
+    span.rows = span.grid = span.average = span.coefs = span.step = span.squares = 0
+    span.parts = WHOLE
     table.count += 1
     return span

@@ -36,15 +36,17 @@ cdef Fit fit_of(double x, float narrow) noexcept:
 
 cdef Fit set_scalar(Stage *stage, double value) noexcept:
     """Set a stage's scalar, rounded once; return how it fits."""
-    stage.c64 = value
-    stage.c32 = rounded(value)
-    return fit_of(value, stage.c32)
+    stage.c64[0] = value
+    stage.c32[0] = rounded(value)
+    stage.each = 0
+    return fit_of(value, stage.c32[0])
 
 
 cdef void set_bare(Stages *stages, const Rule *rule) noexcept:
     """Set a rule without stages."""
     stages.rule = rule
-    stages.n_grad = stages.n_param = stages.average = stages.zero = 0
+    stages.n_grad = stages.n_looked = stages.n_param = stages.n_after = 0
+    stages.average = stages.zero = 0
 
 
 cdef Py_ssize_t n_tiles(const Grid *grid) noexcept nogil:

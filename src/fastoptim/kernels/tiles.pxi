@@ -19,7 +19,7 @@ cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t
     cdef floating *a
     cdef Py_ssize_t[3] at       # of the tile's first element: p, g in bytes, the state in elements
     cdef Py_ssize_t k, r, i, n, rows, cols, whole, p_down, g_down, most = 2 * GRID_DOUBLES
-    if stages.n_grad or stages.n_param or stages.average or stages.zero:
+    if has_stages(span):
         most = TILE if floating is float else TILE // 2
     while tile < end:
         start_of(grid, tile, at)
@@ -47,8 +47,9 @@ cdef void tiles(const Span *span, const floating *c, Py_ssize_t tile, Py_ssize_t
                     s[k] = <floating *> span.s[k] + at[2] + r * grid.s_down + i
                 a = <floating *> span.average + at[2] + r * grid.s_down + i
                 run_pipeline(
-                    stages, <floating *> (<char *> p + r * p_down) + i,
+                    span, <floating *> (<char *> p + r * p_down) + i,
                     <floating *> (<char *> g + r * g_down) + i, s, a, c, n,
+                    at[2] + r * grid.s_down + i, NULL,
                 )
                 i += n
         if grid.p_copied:

@@ -36,8 +36,12 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, UnitNorm
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
+
+
+ConstraintOrNone = str | tuple[float, float] | MaxNorm | UnitNorm | None
 
 
 class Slot:
@@ -126,8 +130,15 @@ class Optimizer(Checked):
         The norm is summed in float64 in an order that depends on the keys' and elements' order
         alone.
     clip_norm_per_key : float in (0, inf) or None
-        The same for the gradient of each key by itself. Of clip_value, clip_norm and
-        clip_norm_per_key one at most is set.
+        The same for the gradient of each key by itself. Of clip_value, clip_norm,
+        clip_norm_per_key and agc one at most is set.
+    agc : float in (0, inf) or None
+        λ of adaptive gradient clipping (arXiv 2102.06171): the norm of each column of a gradient
+        is brought down to λ times that column's of the parameter, which counts as 0.001 at least.
+        A column has one index of the last axis; a parameter with one axis longer than 1 is one.
+    centralize : bool, default False
+        Subtract from each row of a gradient its mean (arXiv 2004.01461). A row has one index of
+        the first axis; parameters with one axis, and rows of one element, are left alone.
     norm : bool, default False
         Compute the norm of all gradients together, for `grad_norm`, also without clip_norm. It
         costs a pass that reads the gradients.
@@ -135,6 +146,13 @@ class Optimizer(Checked):
         Go up instead of down: the rule sees −g.
     zero_grads : bool, default False
         Set the gradients to zero in the same pass.
+    trust_ratio : bool or (float, float), default False
+        Scale the step of each key by ‖p‖ / ‖step / lr‖, within bounds if they are given, so that
+        it has the length lr·‖p‖: around Adam this is LAMB. The step has what weight decay adds.
+        Where a norm is 0 the ratio is 1.
+    constraint : "nonnegative", "unit_norm", (float, float), MaxNorm, UnitNorm or None
+        What the parameters are brought back to after each step: no negative numbers, bounds, or
+        norms of columns or rows.
     average : float in [0, 1), "mean" or None
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
         `average_of`; it starts at the weights before the first update that averages. "mean" is the
@@ -157,11 +175,13 @@ class Optimizer(Checked):
 
     Notes
     -----
-    A gradient passes, in this order: sign, clipping, weight decay, rule. Every hyperparameter that
+    A gradient passes, in this order: sign, clipping, centralize, weight decay, rule; then come trust
+    ratio, constraint, average. Every hyperparameter that
     is a number may also be a schedule: a callable from the number of completed updates to a number.
     """
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
+    norms: ClassVar[str] = ""  # "seen", "before decay": whether coefficients get ‖p‖ and ‖g‖
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
     engine: ClassVar[Engine]  # of each instance; a ClassVar is no field to dataclass
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
@@ -173,6 +193,10 @@ class Optimizer(Checked):
     clip_value: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
     clip_norm: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
     clip_norm_per_key: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    agc: NumberOrNone = hyper(None, OrNone(Interval("(0, inf)")))
+    centralize: bool = hyper(False, Flag())
+    trust_ratio: bool | tuple[float, float] = hyper(False, TrustRatio())
+    constraint: ConstraintOrNone = hyper(None, Constraint())
     norm: bool = hyper(False, Flag())
     maximize: bool = hyper(False, Flag())
     zero_grads: bool = hyper(False, Flag())

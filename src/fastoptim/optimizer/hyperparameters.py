@@ -121,7 +121,7 @@ class Steps:
 
 
 # Of these one at most is set.
-CLIPPING = ("clip_value", "clip_norm", "clip_norm_per_key")
+CLIPPING = ("clip_value", "clip_norm", "clip_norm_per_key", "agc")
 
 
 def both_set(values: Mapping[str, Any]) -> tuple[str, str] | None:

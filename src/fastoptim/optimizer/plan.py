@@ -18,13 +18,16 @@ from fastoptim.optimizer.hyperparameters import (
     checks_of,
     may_be_schedule,
 )
+from fastoptim.optimizer.tensor_options import constrained, trusted
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 # The hyperparameters whose numbers a pipeline keeps. The others reach the kernel through
 # `coefficients`, which is asked at every update.
-KEPT_BY_PIPELINES = frozenset({"clip_value", "weight_decay", "average", "clip_norm_per_key"})
+KEPT_BY_PIPELINES = frozenset(
+    {"clip_value", "weight_decay", "average", "clip_norm_per_key", "agc"}
+)
 
 Values = dict[str, Any]
 
@@ -133,7 +136,9 @@ class LivePlan:
         self.remakes = bool(scheduled & {*starts, "clip_norm"})
         self.may_choose = bool(scheduled if len(opt.kernels) > 1 else scheduled & {*CLIPPING})
         pairs = [(one, vars(view)) for one, view in zip(pipelines, self.views, strict=True)]
-        self.adjusted = pairs if scheduled & KEPT_BY_PIPELINES else []
+        trusts = any(view.trust_ratio for view in self.views)
+        kept = KEPT_BY_PIPELINES | {"lr"} if trusts else KEPT_BY_PIPELINES
+        self.adjusted = pairs if scheduled & kept else []
         self.shrunk = [
             (pipeline, values)
             for pipeline, values in pairs
@@ -197,20 +202,28 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
         *numbers_of(vars(view)),
         maximize=view.maximize,
         zero_grads=view.zero_grads,
+        centralize=view.centralize,
+        trust=trusted(view.trust_ratio),
+        constraint=constrained(view.constraint),
+        norms=view.norms,
         owner=view,
     )
 
 
-def numbers_of(
-    values: Values,
-) -> tuple[float | None, float, float, float | None, float | None]:
+def numbers_of(values: Values) -> tuple[Any, ...]:
     """Return the numbers that a pipeline keeps.
 
-    clip_value, L2 decay, decoupled decay, average, clip_norm_per_key.
+    clip_value, L2 decay, decoupled decay, average, clip_norm_per_key, agc, lr, and what a step that
+    is scaled has of the parameter.
     """
-    decay, l2, shrink = values["weight_decay"], 0.0, 1.0
-    if values["decoupled"]:
+    decay, l2, shrink, start = values["weight_decay"], 0.0, 1.0, 0.0
+    if values["decoupled"] and values["trust_ratio"]:
+        start = -values["lr"] * decay
+    elif values["decoupled"]:
         shrink = 1.0 - values["lr"] * decay
     else:
         l2 = decay
-    return values["clip_value"], l2, shrink, values["average"], values["clip_norm_per_key"]
+    return (
+        values["clip_value"], l2, shrink, values["average"], values["clip_norm_per_key"],
+        values["agc"], values["lr"] if values["trust_ratio"] else 1.0, start,
+    )

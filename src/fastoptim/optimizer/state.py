@@ -14,6 +14,7 @@ from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.groups import index_of
 from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.optimizer.tensor_options import plain
 from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 NONE: Mapping[str, Any] = {}
 # Options that states of earlier versions have not; they stay as they are.
-ADDED = {"average_from", "clip_norm_per_key", "norm"}
+ADDED = {
+    "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm", "trust_ratio",
+}
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
@@ -56,7 +59,9 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
 def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return hyperparameters, a schedule as None, the schedules' reprs, and their plateaus."""
     return {
-        "hyperparameters": {name: None if callable(v) else v for name, v in values.items()},
+        "hyperparameters": {
+            name: None if callable(v) else plain(v) for name, v in values.items()
+        },
         "schedules": {name: repr(v) for name, v in values.items() if callable(v)},
         **plateaus.saved_of(values),
     }

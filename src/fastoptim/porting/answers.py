@@ -218,7 +218,7 @@ def coefficients_door(coefficients: Method) -> Method:
     """Return a method coefficients(t) that refuses a t before the first, and schedules."""
 
     @functools.wraps(coefficients)
-    def door(self: Any, t: int) -> tuple[float, ...]:
+    def door(self: Any, t: int, *norms: float) -> tuple[float, ...]:
         try:
             at_least_1 = operator.index(t) >= 1
         except TypeError:
@@ -228,7 +228,7 @@ def coefficients_door(coefficients: Method) -> Method:
         if not at_least_1:
             raise ValueError(f"t counts the updates of a parameter from 1, got {t}")
         try:
-            numbers: tuple[float, ...] = coefficients(self, t)
+            numbers: tuple[float, ...] = coefficients(self, t, *norms)
             if not any(map(callable, numbers)):
                 return numbers
         except TypeError:

@@ -187,7 +187,7 @@ cdef class Adder(Source):
         call.table.number_blocks()
         team = self.thread_counts.begin(call.table.work, False)
         if call.numbers:
-            settle(call, self.stations.numbers, False)
+            settle(call, self.stations.numbers, None)
         with nogil:
             run(call.table, False, team)
         self.thread_counts.end()

@@ -22,8 +22,13 @@ cdef int fill(Call call) except -1:
     for k in range(table.count):
         record = <Record> call.records[k]
         t = record.t + 1
-        if t != last_t or record.group != last_group:
-            if n_rows == 1 and rows is None:
+        if (<Pipeline> call.plan.pipelines[record.group]).norms:    # a row of its own; see tensors.pyx
+            row = n_rows
+            n_rows += 1
+            fit = set_row(table, row, call.plan.pipelines[record.group], record)
+            last_t, last_group = -1, record.group
+        elif t != last_t or record.group != last_group:
+            if last_t >= 0 and n_rows == 1 and rows is None:
                 rows = {(last_group, last_t): (row, fit)}
             last_t, last_group = t, record.group
             if rows is not None and (last_group, t) in rows:
@@ -43,9 +48,13 @@ cdef int fill(Call call) except -1:
 
 cdef Fit set_row(Table table, Py_ssize_t row, Pipeline pipeline, Record record) except *:
     """Set the coefficients of a group's parameters at one step."""
-    cdef tuple values = pipeline.coefficients(record.t + 1)
+    cdef tuple values
     cdef Py_ssize_t k
     cdef Fit fit
+    if pipeline.norms:              # those of this update are not known yet
+        values = pipeline.coefficients(record.t + 1, 1.0, 1.0)
+    else:
+        values = pipeline.coefficients(record.t + 1)
     if len(values) != pipeline.fixed.rule.coefs:
         raise ValueError(
             f"the rule {pipeline.fixed.rule.name.decode()!r} has {pipeline.fixed.rule.coefs} "
@@ -73,6 +82,19 @@ cdef int refuse(Table table, Py_ssize_t row, Pipeline pipeline, Record record) e
         )
         if problem is not None:
             raise problem
+    return 0
+
+
+cdef int set_with_norms(Call call, Py_ssize_t k, double norm_p, double norm_g) except -1:
+    """Set the coefficients of a span whose rule knows the norms of its tensors.
+
+    What float32 makes of them is as NumPy has it: they depend on the numbers trained.
+    """
+    cdef Record record = call.records[k]
+    cdef Pipeline pipeline = call.plan.pipelines[record.group]
+    call.table.set_coefs(
+        call.table.spans[k].coefs, pipeline.coefficients(record.t + 1, norm_p, norm_g)
+    )
     return 0
 
 

@@ -12,6 +12,10 @@ cdef enum Way:
     BACK
     ZERO                                # no other memory: the array's elements become zero
 
+cdef void copy_elements(
+    cnp.ndarray a, Py_ssize_t first, Py_ssize_t n, char *other, Way way
+) noexcept nogil
+
 cdef class Detour:
     cdef Record record
     cdef Py_ssize_t k                   # which span is its

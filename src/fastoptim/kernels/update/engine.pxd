@@ -8,6 +8,7 @@ from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
+from fastoptim.kernels.update.tensors cimport Tensors
 
 cdef class Stations:
     cdef readonly Store store
@@ -15,6 +16,7 @@ cdef class Stations:
     cdef Detours detours
     cdef Memory memory
     cdef Survey survey
+    cdef Tensors tensors
     cdef Table numbers                      # the spans of parameters that are numbers
     cdef ThreadCounts thread_counts
 

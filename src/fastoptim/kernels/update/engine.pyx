@@ -21,6 +21,7 @@ from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
+from fastoptim.kernels.update.tensors cimport Tensors
 
 
 cdef class Stations:
@@ -31,6 +32,7 @@ cdef class Stations:
         self.detours = Detours()
         self.memory = Memory()
         self.survey = Survey()
+        self.tensors = Tensors()
         self.numbers = Table()
         self.thread_counts = ThreadCounts()
 
@@ -120,16 +122,23 @@ cdef class Engine(Stations):
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
+            if call.plan.of_tensors:
+                self.tensors.prepare(call)
             team = self.thread_counts.begin(call.table.work, False)
             if source is not None:      # it can make its gradients only once: all memory is there now
                 source.before_reading()
             if not self.may_go_on(team):
                 self.thread_counts.end()
                 return False
+            if call.plan.of_tensors:
+                self.tensors.look(call, team)
             if call.numbers:
-                settle(call, self.numbers, True)
-            with nogil:
-                run(call.table, call.flush, team)
+                settle(call, self.numbers, self.tensors)
+            if call.plan.of_tensors:
+                self.tensors.run(call, team)
+            else:
+                with nogil:
+                    run(call.table, call.flush, team)
             self.thread_counts.end()
             self.store.commit(call)
             if source is not None:
@@ -139,6 +148,8 @@ cdef class Engine(Stations):
                     detour.take_back(call)
             return True
         finally:
+            if call.plan is not None and call.plan.of_tensors:
+                self.tensors.end()
             self.end()
             self.busy = False
 

@@ -3,4 +3,6 @@
 from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update.call cimport Call
 
-cdef int settle(Call call, Table few, bint update) except -1
+from fastoptim.kernels.update.tensors cimport Tensors
+
+cdef int settle(Call call, Table few, Tensors tensors) except -1

@@ -13,21 +13,23 @@ from fastoptim.kernels.table cimport Span, Table
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Copied, Detour
 from fastoptim.kernels.update.store cimport Record
+from fastoptim.kernels.update.tensors cimport Tensors
 
 cnp.import_array()
 
 
-cdef int settle(Call call, Table few, bint update) except -1:
+cdef int settle(Call call, Table few, Tensors tensors) except -1:
     """Update the parameters that are numbers, put them back, and take them off the table.
 
-    Gradients that are numbers and are to be zero become zero, too. Without `update` that is all.
+    Gradients that are numbers and are to be zero become zero, too; without `tensors` that is all.
     """
     cdef Detour detour
     cdef Span *span
     cdef Py_ssize_t place
+    cdef bint update = tensors is not None
     kept, done = [], []
     if update:
-        kept = update_numbers(call, few)
+        kept = update_numbers(call, few, tensors)
     try:
         for detour in call.detours:
             place = call.place_of(detour.k)
@@ -53,11 +55,12 @@ cdef int settle(Call call, Table few, bint update) except -1:
     return 0
 
 
-cdef list update_numbers(Call call, Table few):
+cdef list update_numbers(Call call, Table few, Tensors tensors):
     """Run the rules of the parameters that are numbers; return what they write, and what it held."""
     cdef Detour detour
     cdef Record record
-    kept = []
+    cdef Py_ssize_t place
+    kept, spans = [], []
     few.count = 0
     few.make_room(len(call.detours))
     few.c32, few.c64 = call.table.c32, call.table.c64
@@ -66,6 +69,7 @@ cdef list update_numbers(Call call, Table few):
             continue
         few.spans[few.count] = call.table.spans[detour.k]
         few.count += 1
+        spans.append(detour.k)
         record = detour.record
         state, average = call.state_of(detour.k, record.state, record.average)
         written = [*state.values(), *([] if average is None else [average])]
@@ -74,7 +78,11 @@ cdef list update_numbers(Call call, Table few):
         for a in written:
             kept.append((a, a.copy()))
     few.number_blocks()
-    run(few, call.flush, 1)
+    if call.plan.of_tensors:
+        for place in range(few.count):
+            tensors.run_number(call, few, place, spans[place])
+    else:
+        run(few, call.flush, 1)
     return kept
 
 

@@ -5,12 +5,12 @@ and changes no bit: g + 0·p is not g where p is infinite or g is −0.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport INFINITY, isnan
+from libc.math cimport INFINITY, isfinite, isnan
 
 from fastoptim.kernels.instruction_sets import PASSES
 
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport FITS, MOST_GRAD, set_scalar
+from fastoptim.kernels.table cimport FITS, MOST_GRAD, rounded, set_scalar
 
 
 cdef const Rule *pass_of(str name) except NULL:
@@ -54,8 +54,23 @@ cdef class Pipeline:
         Decay of the weights' moving average.
     clip_norm_per_key : float or None
         The largest norm of the gradient of each key.
+    agc : float or None
+        The largest norm of a unit of the gradient, in norms of that unit of the parameter.
+    lr : float
+        What steps are measured by, with `trust`.
+    start : float
+        With `trust`, what a step has of the parameter: −lr times its decoupled decay.
     maximize : bool
     zero_grads : bool
+    centralize : bool
+        Subtract its mean from each row of the gradient.
+    trust : (float, float) or None
+        Bounds of ‖p‖ / ‖step‖, which the step of each key is multiplied by.
+    constraint : tuple or None
+        ("bound", low, high), ("max_norm", most, by_row) or ("unit_norm", 1.0, by_row).
+    norms : {"", "seen", "before decay"}
+        Whether `coefficients` gets the norms of the parameter and of the gradient, too, and which
+        gradient's.
     owner : Optimizer
         Whose hyperparameters these are, for messages.
     """
@@ -63,8 +78,8 @@ cdef class Pipeline:
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
-        *, bint maximize=False,
-        bint zero_grads=False, owner=None,
+        agc=None, double lr=1.0, double start=0.0, *, bint maximize=False, bint zero_grads=False,
+        bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -77,16 +92,34 @@ cdef class Pipeline:
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
-        self.adjust(clip_value, weight_decay, shrink, average, clip_norm_per_key)
+        self.fixed.squares = pass_of("both_squares")
+        self.centralizes, self.norms = centralize, norms != ""
+        self.before_decay = norms == "before decay"
+        self.trusts = trust is not None
+        if self.trusts:
+            self.least_ratio, self.most_ratio = trust
+            set_stage(&self.fixed.follow, "follow", 0.0, None)
+        self.constrain(constraint)
+        self.adjust(clip_value, weight_decay, shrink, average, clip_norm_per_key, agc, lr, start)
 
     cpdef int adjust(
         self, object clip_value, double weight_decay, double shrink, object average,
-        object clip_norm_per_key
+        object clip_norm_per_key, object agc=None, double lr=1.0,
+        double start=0.0,
     ) except -1:
         """Set the numbers of the stages, which schedules may change."""
+        self.agc, self.lr, self.start = agc or 0.0, lr, start
+        self.of_tensors = (
+            self.agc != 0 or self.centralizes or self.norms or self.trusts
+            or self.projects != NOT_PROJECTED
+        )
         self.most_norm = INFINITY if clip_norm_per_key is None else clip_norm_per_key
         self.clip_value, self.weight_decay, self.average = clip_value, weight_decay, average
-        self.unfit = None
+        self.unfit = self.unbound
+        if start != 0.0:
+            self.unfit = set_stage(&self.fixed.start, "scale", start, self.unfit)
+        else:
+            set_stage(&self.fixed.start, "zero", 0.0, None)
         self.fixed.n_param = shrink != 1.0
         if self.fixed.n_param:
             self.unfit = set_stage(&self.fixed.param[0], "shrink", shrink, self.unfit)
@@ -98,7 +131,30 @@ cdef class Pipeline:
     cpdef int set_shrink(self, double shrink) except -1:
         """Set what the parameter is multiplied by before the rule: all that lr's schedule changes."""
         cdef object most = None if self.most_norm == INFINITY else self.most_norm
-        return self.adjust(self.clip_value, self.weight_decay, shrink, self.average, most)
+        return self.adjust(
+            self.clip_value, self.weight_decay, shrink, self.average, most, self.agc, self.lr,
+            self.start,
+        )
+
+    cdef int constrain(self, tuple constraint) except -1:
+        """Set what the parameter passes after the rule."""
+        cdef Stage *stage = &self.fixed.after[0]
+        cdef int k
+        if constraint is None:
+            return 0
+        if constraint[0] == "bound":
+            set_stage(stage, "bound", 0.0, None)
+            for k in range(2):
+                stage.c64[k] = constraint[1 + k]
+                stage.c32[k] = rounded(stage.c64[k])
+                if isfinite(stage.c64[k]) and not isfinite(stage.c32[k]):
+                    self.unbound = "bound", stage.c64[k]
+            self.fixed.n_after = 1
+            return 0
+        self.projects = MAX_NORM if constraint[0] == "max_norm" else UNIT_NORM
+        self.most_unit, self.by_row = constraint[1], constraint[2]
+        set_stage(&self.fixed.project, "scale", 1.0, None)
+        return 0
 
     cdef tuple fill(self, Stages *stages, double factor, double norm_factor, bint zero):
         """Set the stages of one update; return the (stage, factor) that float32 cannot hold.
@@ -113,6 +169,13 @@ cdef class Pipeline:
             unfit = add_stage(stages, "scale", self.sign * norm_factor, unfit)
         if self.clip_value is not None:
             unfit = add_stage(stages, "clip", self.clip_value, unfit)
+        if self.agc:                            # tensors.pyx sets the scalars of their units
+            stages.agc = stages.n_grad
+            add_stage(stages, "scale", 1.0, None)
+        if self.centralizes:
+            stages.centralize = stages.n_grad
+            add_stage(stages, "shift", 0.0, None)
+        stages.n_looked = stages.n_grad + (self.weight_decay != 0 and not self.before_decay)
         if self.weight_decay:
             unfit = add_stage(stages, "l2", self.weight_decay, unfit)
         stages.zero = zero or self.zero_grads
@@ -145,6 +208,7 @@ cdef class Plan:
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
+        self.of_tensors = any([(<Pipeline> one).of_tensors for one in pipelines])
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])
         self.measures = self.clips or self.clips_keys or norm
         self.surveys = self.measures or nonfinite != "propagate"

@@ -2,9 +2,11 @@
 
 cimport numpy as cnp
 
-from fastoptim.kernels.table cimport Stages, Table
+from fastoptim.kernels.table cimport Span, Stages, Table
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.store cimport Record
+
+cdef bint are_finite(const Span *span) noexcept nogil
 
 cdef class Survey:
     cdef Table table                    # the gradients in C order

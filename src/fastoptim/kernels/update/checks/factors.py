@@ -14,6 +14,7 @@ OPTIONS = {
     "scale": ("clip_norm", "raise it, or scale the loss down"),
     "clip": ("clip_value", "use a number that float32 can hold, or None"),
     "l2": ("weight_decay", "use a number that float32 can hold, or 0"),
+    "bound": ("constraint", "use bounds that float32 can hold"),
     "shrink": ("weight_decay", "decoupled it multiplies by 1 - lr * weight_decay; lower one"),
 }
 
