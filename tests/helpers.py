@@ -18,7 +18,8 @@ import fastoptim
 from fastoptim.kernels import threads
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import OF_THE_WHOLE
-from fastoptim.optimizer.hyperparameters import Choice, Flag, Interval
+from fastoptim.optimizer.hyperparameters import Choice, Flag, Interval, checks_of
+from fastoptim.optimizer.tensor_options import NoTrustRatio
 
 # ---------------------------------------------------------------- the rules, read off the library
 
@@ -118,7 +119,15 @@ class Case:
 
     def oracle_with(self, options, **hyper):
         """Its oracle with the same, in plain NumPy around the listing."""
-        return Staged(self.oracle(**self.without_decay, **hyper), **options)
+        oracle = self.oracle(**self.without_decay, **hyper)
+        if isinstance(oracle, Staged):  # LAMB, which is Adam with an option
+            return Staged(oracle.oracle, **{"trust_ratio": oracle.trust_ratio, **options})
+        return Staged(oracle, **options)
+
+    def takes(self, options):
+        """Whether the rule has a step that could be scaled, if that is asked for."""
+        check = checks_of(self.cls)["trust_ratio"]
+        return not (options.get("trust_ratio") and isinstance(check, NoTrustRatio))
 
     @property
     def kernel(self):
@@ -175,6 +184,14 @@ OPTIONS = {
     "clip_norm": {"clip_norm": 3.0},
     "clip_norm that does nothing": {"clip_norm": 1e6},
     "clip_norm_per_key": {"clip_norm_per_key": 3.0},
+    "agc": {"agc": 0.3},
+    "centralize": {"centralize": True},
+    "trust_ratio": {"trust_ratio": True},
+    "trust_ratio within bounds": {"trust_ratio": (0.5, 2.0)},
+    "nonnegative": {"constraint": "nonnegative"},
+    "bounds": {"constraint": (-0.5, 0.25)},
+    "unit_norm": {"constraint": "unit_norm"},
+    "MaxNorm of rows": {"constraint": fastoptim.MaxNorm(1.5, per="row")},
     "maximize": {"maximize": True},
     "zero_grads": {"zero_grads": True},
     "average": {"average": 0.9},
@@ -190,8 +207,21 @@ OPTIONS = {
         "weight_decay": 0.03, "clip_norm_per_key": 3.0, "maximize": True, "zero_grads": True,
         "average": 0.5,
     },
+    "all with agc": {
+        "weight_decay": 0.03, "agc": 0.3, "centralize": True, "maximize": True,
+        "zero_grads": True, "average": 0.5, "constraint": fastoptim.MaxNorm(1.5),
+    },
+    "all with trust_ratio": {
+        "weight_decay": 0.03, "decoupled": True, "clip_norm": 3.0, "centralize": True,
+        "trust_ratio": True, "zero_grads": True, "average": 0.5, "constraint": "unit_norm",
+    },
 }
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+every_class_with_every_option = pytest.mark.parametrize(
+    ("case", "options"),
+    [(case, options) for case in ONE_EACH for options in OPTIONS.values() if case.takes(options)],
+    ids=[f"{case!r}-{name}" for case in ONE_EACH for name in OPTIONS if case.takes(OPTIONS[name])],
+)
 
 # ---------------------------------------------------------------- threads
 

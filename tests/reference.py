@@ -320,17 +320,130 @@ def global_norm(grads):
     return math.sqrt(total)
 
 
+def lane_sums(rows):
+    """The lanes of each row of numbers: 32, each the sum of every 32nd number in its order."""
+    lanes = np.zeros((len(rows), 32))
+    for k in range(0, rows.shape[1], 32):
+        lanes += rows[:, k : k + 32]
+    return lanes
+
+
+def in_rows(x, length):
+    """Numbers in float64 in rows of a length, filled up with zeros, which add nothing."""
+    rows = np.zeros(-(-x.size // length) * length)
+    rows[: x.size] = np.ravel(x)
+    return rows.reshape(-1, length)
+
+
+def tensor_norm(x):
+    """The norm of a tensor: blocks of 1,024, 32 lanes in each, of which halves are added."""
+    lanes = lane_sums(in_rows(x, 1024) ** 2)
+    for half in (16, 8, 4):
+        lanes = lanes[:, :half] + lanes[:, half : 2 * half]
+    total = 0.0
+    for block in ((lanes[:, 0] + lanes[:, 2]) + (lanes[:, 1] + lanes[:, 3])).tolist():
+        total += block
+    return math.sqrt(total)
+
+
+def run_sum(x):
+    """The sum of numbers that lie next to each other, in pieces of 2 KiB with 32 lanes each."""
+    length = 2048 // x.dtype.itemsize
+    total = 0.0
+    for start in range(0, x.size, length):
+        piece = x.ravel()[start : start + length].astype(np.float64)
+        share = 0.0
+        for lane in lane_sums(in_rows(piece, length))[0].tolist():
+            share += lane
+        total += share
+    return total
+
+
+def run_sum_of_squares(x):
+    """The same of the numbers' squares."""
+    length = 2048 // x.dtype.itemsize
+    total = 0.0
+    for start in range(0, x.size, length):
+        piece = x.ravel()[start : start + length].astype(np.float64)
+        share = 0.0
+        for lane in lane_sums(in_rows(piece * piece, length))[0].tolist():
+            share += lane
+        total += share
+    return total
+
+
+def column_norms(x):
+    """The norm of each index of the last axis: row after row, in pieces that the shape gives."""
+    rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    pieces = min(64, max(1, x.size // 16384), max(1, len(rows)))
+    total = np.zeros(x.shape[-1])
+    for k in range(pieces):
+        share = np.zeros(x.shape[-1])
+        for row in rows[len(rows) * k // pieces : len(rows) * (k + 1) // pieces]:
+            share += row * row
+        total += share
+    return np.sqrt(total)
+
+
+def unit_norms(x, per="column"):
+    """The norms of columns or rows, in the shape that goes with the tensor."""
+    if x.ndim < 2:
+        return np.array(math.sqrt(run_sum_of_squares(x)))
+    if per == "column" and x.shape[-1] > 1:
+        return column_norms(x)
+    if per == "column":
+        return np.array(math.sqrt(run_sum_of_squares(x)))
+    norms = [math.sqrt(run_sum_of_squares(row)) for row in x]
+    return np.array(norms).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def centralized(g):
+    """A gradient minus the mean of each row."""
+    if g.ndim < 2 or g.size == len(g):
+        return g
+    means = np.array([run_sum(row) / row.size for row in g]).astype(g.dtype)
+    return g - means.reshape(-1, *[1] * (g.ndim - 1))
+
+
+def clipped_by_unit(g, p, most, scale):
+    """A gradient whose units have at most a share of the norm of the parameter's."""
+    if sum(n > 1 for n in g.shape) <= 1:
+        of_g, of_p = (unit_norms(x.ravel()) for x in (scale * g, p))
+    else:
+        of_g, of_p = unit_norms(scale * g), unit_norms(p)
+    most = most * np.maximum(of_p, 1e-3)
+    with np.errstate(all="ignore"):
+        factor = np.where(of_g <= most, 1.0, most / of_g)
+    return factor.astype(g.dtype) * g
+
+
+def constrained(p, constraint):
+    """Bring a parameter back to what it may be."""
+    if constraint == "nonnegative":
+        constraint = (0.0, math.inf)
+    if isinstance(constraint, tuple):
+        p[...] = np.clip(p, *constraint)
+        return
+    per, most = getattr(constraint, "per", "column"), getattr(constraint, "most", 1.0)
+    norms = unit_norms(p, per)
+    fits = norms == 0 if getattr(constraint, "kind", constraint) == "unit_norm" else norms <= most
+    with np.errstate(all="ignore"):
+        p *= np.where(fits, 1.0, most / norms).astype(p.dtype)
+
+
 class Staged:
     """A rule's oracle with the options that every rule has, in plain NumPy around it."""
 
     def __init__(
         self, oracle, *, weight_decay=0.0, decoupled=False, clip_value=None, clip_norm=None,
-        clip_norm_per_key=None, maximize=False, zero_grads=False, average=None,
+        clip_norm_per_key=None, agc=None, centralize=False, trust_ratio=False, constraint=None,
+        maximize=False, zero_grads=False, average=None,
     ):
         self.oracle, self.average = oracle, average
         self.weight_decay, self.decoupled = weight_decay, decoupled
         self.clip_value, self.clip_norm = clip_value, clip_norm
-        self.clip_norm_per_key = clip_norm_per_key
+        self.clip_norm_per_key, self.agc = clip_norm_per_key, agc
+        self.centralize, self.trust_ratio, self.constraint = centralize, trust_ratio, constraint
         self.maximize, self.zero_grads = maximize, zero_grads
         self.average_of = {}
 
@@ -338,6 +451,26 @@ class Staged:
         return getattr(self.oracle, name)
 
     def update(self, params, grads):
+        staged = self.staged(params, grads)
+        if getattr(self.oracle, "decays", False):  # a rule that has to know
+            self.oracle.weight_decay, self.oracle.decoupled = self.weight_decay, self.decoupled
+        if self.trust_ratio:
+            self.follow(params, staged)
+        else:
+            if self.weight_decay and self.decoupled and not getattr(self.oracle, "decays", False):
+                for p in params.values():
+                    p *= 1.0 - self.oracle.lr * self.weight_decay
+            self.oracle.update(params, staged)
+        for key, p in params.items():
+            if self.constraint is not None and p.size:
+                constrained(p, self.constraint)
+            if self.average is not None:
+                self.average_of[key] += (1.0 - self.average) * (p - self.average_of[key])
+            if self.zero_grads:
+                grads[key][...] = 0
+
+    def staged(self, params, grads):
+        """The gradients that the rule sees."""
         factor = -1.0 if self.maximize else 1.0
         if self.clip_norm is not None:
             norm = global_norm(grads)
@@ -354,17 +487,72 @@ class Staged:
                 g = factor * own * g
             if self.clip_value is not None:
                 g = np.clip(g, -self.clip_value, self.clip_value)
-            if self.weight_decay and not self.decoupled:
+            if self.agc is not None and g.size:
+                g = clipped_by_unit(g, p, self.agc, 1.0)
+            if self.centralize and g.size:
+                g = centralized(g)
+            if (
+                self.weight_decay and not self.decoupled
+                and not getattr(self.oracle, "decays", False)
+            ):
                 g = g + self.weight_decay * p
             staged[key] = g
             if self.average is not None and key not in self.average_of:
                 self.average_of[key] = p.copy()
-        for p in params.values():
-            if self.weight_decay and self.decoupled:
-                p *= 1.0 - self.oracle.lr * self.weight_decay
-        self.oracle.update(params, staged)
+        return staged
+
+    def follow(self, params, staged):
+        """Make the steps from zero, and let the parameters follow them, scaled."""
+        low, high = self.trust_ratio if isinstance(self.trust_ratio, tuple) else (0.0, math.inf)
+        lr = self.oracle.lr
+        steps = {key: np.zeros_like(p) for key, p in params.items()}
+        if self.weight_decay and self.decoupled:
+            steps = {key: -lr * self.weight_decay * p for key, p in params.items()}
+            steps = {key: np.asarray(step) for key, step in steps.items()}
+        self.oracle.update(steps, staged)
         for key, p in params.items():
-            if self.average is not None:
-                self.average_of[key] += (1.0 - self.average) * (p - self.average_of[key])
-            if self.zero_grads:
-                grads[key][...] = 0
+            norm_p, norm_step, ratio = tensor_norm(p), tensor_norm(steps[key]), 1.0
+            if norm_p != 0 and norm_step != 0 and lr != 0:
+                ratio = np.clip(np.float64(norm_p) / (norm_step / lr), low, high).item()
+            p += ratio * steps[key]
+
+
+def LAMB(  # noqa: N802, the name of the class
+    lr=0.001, beta1=0.9, beta2=0.999, eps=1e-6, amsgrad=False, eps_corrected=True,
+    bias_correction=True, eps_root=0.0, weight_decay=0.01,
+):
+    adam = AdamW(lr, beta1, beta2, eps, amsgrad, eps_corrected, bias_correction, eps_root, 0.0)
+    return Staged(adam, weight_decay=weight_decay, decoupled=True, trust_ratio=True)
+
+
+class LARS:
+    decays = True  # Staged leaves the decay to it
+
+    def __init__(
+        self, lr=0.01, alpha=0.9, trust=0.001, eps=0.0, form="published", lookahead=False,
+    ):
+        self.lr, self.alpha, self.trust, self.eps, self.form = lr, alpha, trust, eps, form
+        self.weight_decay, self.decoupled = 0.0, False
+        self.v = {}
+
+    def update(self, params, grads):
+        l2 = 0.0 if self.decoupled else self.weight_decay
+        for key, p in params.items():
+            v = state(self.v, key, p)
+            g = grads[key] + l2 * p if l2 else grads[key]
+            norm_p, norm_g = tensor_norm(p), tensor_norm(g)
+            below = norm_g + self.eps
+            if self.form == "published":
+                norm_g = tensor_norm(grads[key])
+                below = norm_g + l2 * norm_p + self.eps
+            lr = self.lr
+            if self.trust is not None and norm_p != 0 and norm_g != 0:
+                lr *= self.trust * np.float64(norm_p).item() / below
+            if self.decoupled and self.weight_decay:
+                p *= 1.0 - self.lr * self.weight_decay
+            v *= self.alpha
+            v -= lr * g
+            p += v
+
+
+ORACLES |= {"LAMB": LAMB, "LARS": LARS}

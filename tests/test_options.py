@@ -15,6 +15,7 @@ from helpers import (
     assert_same_bits,
     copies,
     every_class,
+    every_class_with_every_option,
     every_dtype,
     every_option,
     every_rule,
@@ -44,9 +45,8 @@ def test_every_option_is_among_those_that_all_rules_are_run_with():
     assert set(checks_of(Optimizer)) == tried | elsewhere
 
 
-@every_option
 @every_dtype
-@every_class
+@every_class_with_every_option
 def test_option(case, dtype, options, isa):
     rng, ours, oracle, params, expected = pair(case, options, dtype)
     for _ in range(4):
@@ -73,8 +73,7 @@ def test_option_past_the_thread_threshold(case, name, threads):
     assert_same_averages(ours, oracle)
 
 
-@every_option
-@every_class
+@every_class_with_every_option
 def test_option_with_strided_arrays(case, options):
     """Copied parameters and gradients pass the same stages; zeroed gradients are the caller's."""
     shapes = {"W": (20, 11), "b": (7,)}
@@ -92,8 +91,7 @@ def test_option_with_strided_arrays(case, options):
     assert_same_averages(ours, oracle)
 
 
-@every_option
-@every_class
+@every_class_with_every_option
 def test_option_set_on_a_running_optimizer(case, options):
     """On after two steps and off again after two more."""
     rng, ours, oracle, params, expected = pair(case, {}, np.float64)

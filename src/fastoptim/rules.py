@@ -209,6 +209,10 @@ class LARS(Momentum):
     trust: NumberOrNone = hyper(0.001, OrNone(POSITIVE))
     eps: Number = hyper(0.0, EPS)
     form: str = hyper("published", Choice(("published", "norm_of_sum")))
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("LARS scales its gradients already")
+    )
 
     @property
     def norms(self) -> str:  # type: ignore[override]

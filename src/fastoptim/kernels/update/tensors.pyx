@@ -519,7 +519,7 @@ cdef class Tensors:
         cdef Pipeline pipeline
         cdef Span *span
         cdef double p, step, ratio
-        set_bare(&self.bare, NULL)
+        set_bare(&self.bare, pass_of("zero"))        # only looked at
         self.bare.squares = pass_of("both_squares")
         for tensor in tensors:
             if tensor.pipeline.trusts and not tensor.in_order:
