@@ -186,8 +186,8 @@ class Checked:
 
         # Not __getattr__: it makes every attribute slower to read. An update of Adam reads a dozen
         # (0.2 µs of 1.4, CPython 3.11).
-        zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
-            answers.NotHere() for _ in range(6)
+        zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate, evaluation = (
+            answers.NotHere() for _ in range(7)
         )
 
     def __copy__(self) -> Any:

@@ -58,13 +58,16 @@ cdef class Pipeline:
     zero_grads : bool
     owner : Optimizer
         Whose hyperparameters these are, for messages.
+    carries : bool
+        Whether `coefficients` is (t, carried) → (tuple of float, carried): what it gave at the update
+        before, None at the first, and what it goes on with.
     """
 
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
         *, bint maximize=False,
-        bint zero_grads=False, owner=None,
+        bint zero_grads=False, owner=None, bint carries=False,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -74,6 +77,7 @@ cdef class Pipeline:
                 f"arrays, got {len(slots)} names and {len(starts)} starts"
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
+        self.carries = carries
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
