@@ -177,7 +177,8 @@ class NotHere:
         self.name = name
 
     def __get__(self, instance: object, owner: type) -> Any:
-        fields = [field.name for field in dataclasses.fields(owner)]
+        of_rule = dataclasses.is_dataclass(owner)  # pydoc asks the bases of rules, too
+        fields = [field.name for field in dataclasses.fields(owner)] if of_rule else []
         raise AttributeError(attribute(owner, self.name, fields))
 
     def __repr__(self) -> str:
