@@ -1,4 +1,4 @@
-"""Schedule-free rules: the three points of the paper, their weights, and the point to evaluate at."""
+"""Schedule-free rules: the paper's three points, their weights, and where to evaluate."""
 
 import copy
 import pickle
@@ -130,7 +130,7 @@ def test_what_is_written_into_the_parameters_stays(cls):
 
 
 def test_keys_with_the_same_count_and_other_rates_have_other_weights():
-    """Each key is as if it had an optimizer of its own, which was given the rates of its updates."""
+    """Each key is as if it had an optimizer of its own, given the rates of its updates."""
     rng = np.random.default_rng(2)
     present = ["ab", "a", "b", "ab", "b", "a", "abc", "abc", "ac"]
     start = {key: rng.standard_normal(6) for key in "abc"}
@@ -404,6 +404,14 @@ def test_what_cannot_hold_its_point(own, params, error, words):
         pass
     np.testing.assert_equal(params, before)
     opt.update({"W": own}, {"W": own})
+
+
+def test_two_keys_on_one_memory():
+    opt = trained(fo.ScheduleFreeSGD, {"a": np.ones(2), "b": np.ones(2)})
+    a = np.zeros(3)
+    with pytest.raises(ValueError, match="share memory"), opt.evaluation({"a": a[:2], "b": a[1:]}):
+        pass
+    np.testing.assert_array_equal(a, np.zeros(3))
 
 
 @pytest.mark.parametrize("opt", [fo.Adam(), fo.SGD(average=0.5), fo.Rprop()], ids=repr)

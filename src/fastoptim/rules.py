@@ -316,9 +316,9 @@ class SignSGD(Optimizer):
 
     Notes
     -----
-    sign(0) is 0, and sign(NaN) is NaN. All steps have length η, so η should fall in the end. Clipping
-    the norm changes nothing without momentum. `Lion` with beta1 = beta2 = μ, its decay off, is
-    Signum.
+    sign(0) is 0, and sign(NaN) is NaN. All steps have length η, so η should fall in the end.
+    Clipping the norm changes nothing without momentum. `Lion` with beta1 = beta2 = μ, its decay
+    off, is Signum.
 
     References
     ----------
@@ -366,8 +366,8 @@ class ScheduleFreeSGD(ScheduleFree):
         d &\leftarrow (1-c_t)\,d,
         \qquad c_t = \frac{w_t}{w_1 + \dots + w_t}, \quad w_t = \max(\eta_1, \dots, \eta_t)^2
 
-    d is z − x, where the paper has three points: z, which gradients move; x, the average of all z so
-    far, at which to evaluate; and p, its y = (1−β)z + βx, at which to take gradients:
+    d is z − x, where the paper has three points: z, which gradients move; x, the average of all z
+    so far, at which to evaluate; and p, its y = (1−β)z + βx, at which to take gradients:
 
     .. math::
 
@@ -390,14 +390,16 @@ class ScheduleFreeSGD(ScheduleFree):
 
     Notes
     -----
-    The parameters hold y. Evaluate and save them within ``with opt.evaluation(params)``, where they
-    hold x. The numbers are those of Optax and of PyTorch's schedulefree, with their default powers of the
-    weights, weight_lr_power=2 and r=0. Both keep z and compute x from it, which needs β > 0. λ is
-    `weight_decay`, taken at y as there; with `decoupled` no clipping and no norm sees it.
+    The parameters hold y. Evaluate and save them within ``with opt.evaluation(params)``, where
+    they hold x. The numbers are those of Optax and of PyTorch's schedulefree, with their default
+    powers of the weights, weight_lr_power=2 and r=0. Both keep z and compute x from it, which
+    needs β > 0. λ is `weight_decay`, taken at y as there; with `decoupled` no clipping and no norm
+    sees it.
 
-    The weights of a rate that rises make its first steps count little. Their sum and the largest rate
-    are kept for each key, in saved states, too. Gradients of some rows move these rows' z and x alone:
-    a row that is not touched keeps both, and at the next touch c is that of the table's updates.
+    The weights of a rate that rises make its first steps count little. Their sum and the largest
+    rate are kept for each key, in saved states, too. Gradients of some rows move these rows' z and
+    x alone: a row that is not touched keeps both, and at the next touch c is that of the table's
+    updates.
 
     References
     ----------
@@ -1368,8 +1370,8 @@ class Yogi(Optimizer):
     only, so steps grow slowly again after large gradients.
 
     As in Optax and torch_optimizer, which correct for a start at zero though m and v start at
-    `initial`. The paper's algorithm 2 has no correction. TensorFlow Addons starts m at 0 and adds its ε
-    to the root before the correction. Keras has no Yogi.
+    `initial`. The paper's algorithm 2 has no correction. TensorFlow Addons starts m at 0 and adds
+    its ε to the root before the correction. Keras has no Yogi.
 
     √(1−β₂ᵗ) is multiplied into η and ε, so v is not divided.
 
@@ -1427,8 +1429,8 @@ class Adan(Optimizer):
     lr : float in [0, inf), default 0.001
         Learning rate η.
     beta1, beta2, beta3 : float in [0, 1), default 0.98, 0.92 and 0.99
-        Decay of the averages of the gradients, of their changes and of the squares. The paper writes
-        1−β for each of them.
+        Decay of the averages of the gradients, of their changes and of the squares. The paper
+        writes 1−β for each of them.
     eps : float in [0, inf), default 1e-8
         ε, added to the corrected root. If not 0, at least 1.4e-45.
     weight_decay : float in [0, inf), default 0.0
@@ -1445,20 +1447,20 @@ class Adan(Optimizer):
 
     Notes
     -----
-    The numbers are those of the authors' code with ``no_prox=True``; by default that code applies the
-    decay as p ← p/(1 + ηλ) after the step, which is the paper's. The corrections by 1−βᵗ are the
-    code's; the paper starts m and h at g and g² instead.
+    The numbers are those of the authors' code with ``no_prox=True``; by default that code applies
+    the decay as p ← p/(1 + ηλ) after the step, which is the paper's. The corrections by 1−βᵗ are
+    the code's; the paper starts m and h at g and g² instead.
 
-    Optax (0.2.8) has 1−β₂ where the paper, whose β₂ is 1 minus this one, and the authors' code have β₂:
-    at 0.92 its weight of the gradient's change is 0.08 instead of 0.92. It also has an ε of 1e-8 inside
-    the root. The two agree at β₂ = 0.5, with its eps_root 0.
+    Optax (0.2.8) has 1−β₂ where the paper, whose β₂ is 1 minus this one, and the authors' code
+    have β₂: at 0.92 its weight of the gradient's change is 0.08 instead of 0.92. It also has an ε
+    of 1e-8 inside the root. The two agree at β₂ = 0.5, with its eps_root 0.
 
     √(1−β₃ᵗ) is multiplied into η and ε, so h is not divided.
 
     References
     ----------
-    X. Xie, P. Zhou, H. Li, Z. Lin and S. Yan, "Adan: adaptive Nesterov momentum algorithm for faster
-    optimizing deep models", arXiv:2208.06677 (2022).
+    X. Xie, P. Zhou, H. Li, Z. Lin and S. Yan, "Adan: adaptive Nesterov momentum algorithm for
+    faster optimizing deep models", arXiv:2208.06677 (2022).
 
     Examples
     --------
@@ -1515,7 +1517,8 @@ class ScheduleFreeAdamW(ScheduleFree):
         d &\leftarrow (1-c_t)\,d,
         \qquad c_t = \frac{w_t}{w_1 + \dots + w_t}, \quad w_t = \max(\eta_1, \dots, \eta_t)^2
 
-    The last three lines are those of `ScheduleFreeSGD`, which says what d is, and where to evaluate.
+    The last three lines are those of `ScheduleFreeSGD`, which says what d is, and where to
+    evaluate.
 
     Parameters
     ----------
@@ -1540,8 +1543,9 @@ class ScheduleFreeAdamW(ScheduleFree):
 
     Notes
     -----
-    The numbers are those of Optax. The paper and its authors' code for PyTorch multiply η by √(1−β₂ᵗ)
-    and add ε to the uncorrected root, so the correction is also in their weights and in their decay.
+    The numbers are those of Optax. The paper and its authors' code for PyTorch multiply η by
+    √(1−β₂ᵗ) and add ε to the uncorrected root, so the correction is also in their weights and in
+    their decay.
 
     √(1−β₂ᵗ) is multiplied into the η and the ε of the fraction, so v is not divided.
 

@@ -186,9 +186,10 @@ class Checked:
 
         # Not __getattr__: it makes every attribute slower to read. An update of Adam reads a dozen
         # (0.2 µs of 1.4, CPython 3.11).
-        zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate, evaluation = (
-            answers.NotHere() for _ in range(7)
+        zero_grad, param_groups, apply_gradients, minimize, iterations, learning_rate = (
+            answers.NotHere() for _ in range(6)
         )
+        evaluation = answers.NotHere()  # but of schedule-free rules
 
     def __copy__(self) -> Any:
         raise TypeError("a shallow copy would share what is kept; use copy.deepcopy")

@@ -1,8 +1,9 @@
 """Rules whose gradients are taken at one point, and which are evaluated at another: the average.
 
-In the paper (arXiv:2405.15682) z is what gradients move, x the weighted average of all z so far, and
-y = (1−β)z + βx the point of the gradients. The parameters hold y. One slot, d = z − x, is enough for
-the other two. It starts at zero, and what a caller writes into the parameters moves z and x along.
+In the paper (arXiv:2405.15682) z is what gradients move, x the weighted average of all z so far,
+and y = (1−β)z + βx the point of the gradients. The parameters hold y. One slot, d = z − x, is
+enough for the other two. It starts at zero, and what a caller writes into the parameters moves z
+and x along.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
