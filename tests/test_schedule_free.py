@@ -406,6 +406,15 @@ def test_what_cannot_hold_its_point(own, params, error, words):
     opt.update({"W": own}, {"W": own})
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_point_that_is_not_finite_warns_of_nothing():
+    params = {"W": np.ones(3)}
+    opt = trained(fo.ScheduleFreeSGD, params)
+    params["W"][:] = opt.d["W"][:] = np.array([np.inf, 1e308, np.nan])
+    with opt.evaluation(params):
+        assert np.isnan(params["W"]).tolist() == [True, False, True]
+
+
 def test_two_keys_on_one_memory():
     opt = trained(fo.ScheduleFreeSGD, {"a": np.ones(2), "b": np.ones(2)})
     a = np.zeros(3)
