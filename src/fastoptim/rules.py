@@ -382,6 +382,11 @@ class ScheduleFreeSGD(ScheduleFree):
     beta : float in [0, 1], default 0.9
         β, in the place of a momentum: how near to the average gradients are taken. With 0 they are
         taken at z (Polyak's averaging), with 1 at the average itself.
+    weight_decay : float in [0, inf), default 0.0
+        λ, taken at p, which is y: the rule sees g + λp.
+    decoupled : bool, default False
+        The rule sees g alone, and ηλp is a part of s that no clipping and no norm sees. The
+        parameter itself is never scaled.
 
     Attributes
     ----------
@@ -393,8 +398,7 @@ class ScheduleFreeSGD(ScheduleFree):
     The parameters hold y. Evaluate and save them within ``with opt.evaluation(params)``, where
     they hold x. The numbers are those of Optax and of PyTorch's schedulefree, with their default
     powers of the weights, weight_lr_power=2 and r=0. Both keep z and compute x from it, which
-    needs β > 0. λ is `weight_decay`, taken at y as there; with `decoupled` no clipping and no norm
-    sees it.
+    needs β > 0.
 
     The weights of a rate that rises make its first steps count little. Their sum and the largest
     rate are kept for each key, in saved states, too. Gradients of some rows move these rows' z and
@@ -1531,8 +1535,10 @@ class ScheduleFreeAdamW(ScheduleFree):
     eps : float in [0, inf), default 1e-8
         ε, added to the corrected root. If not 0, at least 1.4e-45.
     weight_decay : float in [0, inf), default 0.0
-        λ, decoupled by default (``decoupled=True``), and taken at p, which is y: part of s, as in
-        PyTorch's schedulefree and Optax.
+        λ, taken at p, which is y, as in PyTorch's schedulefree and Optax.
+    decoupled : bool, default True
+        ηλp is a part of s, as above; the parameter itself is never scaled. With False the rule
+        sees g + λp.
 
     Attributes
     ----------
