@@ -48,6 +48,7 @@ NONZERO = {
     "HeavyBall": [{"dampening": 0.5}],
     "RMSprop": [{"momentum": 0.5}, {"eps_root": 1e-3}, {"momentum": 0.5, "eps_root": 1e-3}],
     "Adam": [{"eps_root": 1e-3}],
+    "SignSGD": [{"momentum": 0.5}],
 }
 
 # A flag that changes numbers alone, whichever the kernel: one case of its own is enough.
@@ -85,7 +86,7 @@ def combinations_of_choices(cls):
 
 
 def slots_by_start(cls):
-    """The hyperparameters that only fresh state takes, each with the slot that it fills."""
+    """The hyperparameters that only fresh state takes, each with a slot that it fills."""
     found = {}
     for slots in cls.kernels.values():
         for name in slots:
@@ -139,10 +140,10 @@ class Case:
 
     def starts_of_slots(self, opt):
         """The number that each state array of an optimizer of this case is filled with."""
-        starts = dict.fromkeys(self.slots, 0.0)
-        for hyperparameter, slot in slots_by_start(self.cls).items():
-            if slot in starts:
-                starts[slot] = getattr(opt, hyperparameter)
+        starts = {}
+        for name in self.slots:
+            start = getattr(self.cls, name).start
+            starts[name] = 0.0 if start is None else getattr(opt, start)
         return starts
 
     @property

@@ -40,6 +40,56 @@ class HeavyBall:
             p -= self.lr * (grads[key] + self.mu * v if self.nesterov else v)
 
 
+class SignSGD:
+    def __init__(self, lr=1e-4, momentum=0.0):
+        self.lr, self.momentum = lr, momentum
+        self.m = {}
+
+    def update(self, params, grads):
+        for key, p in params.items():
+            direction = grads[key]
+            if self.momentum > 0:
+                m = direction = state(self.m, key, p)
+                m *= self.momentum
+                m += (1 - self.momentum) * grads[key]
+            p -= self.lr * np.sign(direction)
+
+
+class ScheduleFree:
+    """z − x moves by the step s; p, the paper's y, by what that and the average leave of it."""
+
+    decoupled_decay = 0.0       # of `Staged`, times lr
+
+    def __init__(self, lr, beta):
+        self.lr, self.beta = lr, beta
+        self.iter, self.weights, self.highest = 0, [], 0.0
+        self.d = {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        if self.lr > self.highest:      # weights are multiples of that of the highest rate
+            ratio = self.highest / self.lr
+            self.weights, self.highest = [w * ratio**2 for w in self.weights], self.lr
+        if self.highest:
+            self.weights.append(1.0)
+        c = 1 / sum(self.weights) if self.weights else 0.0
+        decay = self.lr * self.decoupled_decay
+        for key, p in params.items():
+            step = self.step(key, p, grads[key]) + decay * p
+            d = state(self.d, key, p)
+            d -= step
+            p += self.beta * c * d - (1 - self.beta) * step
+            d -= c * d
+
+
+class ScheduleFreeSGD(ScheduleFree):
+    def __init__(self, lr=1.0, beta=0.9):
+        super().__init__(lr, beta)
+
+    def step(self, key, p, g):
+        return self.lr * g
+
+
 class Lion:
     def __init__(self, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=1e-3):
         self.lr, self.beta1, self.beta2, self.weight_decay = lr, beta1, beta2, weight_decay
@@ -293,11 +343,69 @@ class AdaBelief:
             p -= lr_t * m / (np.sqrt(v) + self.eps * correction)
 
 
+class Yogi:
+    def __init__(self, lr=0.01, beta1=0.9, beta2=0.999, eps=1e-3, initial=1e-6):
+        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.initial = initial
+        self.iter = 0
+        self.m, self.v = {}, {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        correction = math.sqrt(1 - self.beta2**self.iter)
+        lr_t = self.lr * correction / (1 - self.beta1**self.iter)
+        for key, p in params.items():
+            m = state_from(self.m, key, p, self.initial)
+            v = state_from(self.v, key, p, self.initial)
+            square = grads[key] * grads[key]
+            m += (1 - self.beta1) * (grads[key] - m)
+            v -= (1 - self.beta2) * np.sign(v - square) * square
+            p -= lr_t * m / (np.sqrt(v) + self.eps * correction)
+
+
+class Adan:
+    def __init__(self, lr=0.001, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8):
+        self.lr, self.beta1, self.beta2, self.beta3, self.eps = lr, beta1, beta2, beta3, eps
+        self.iter = 0
+        self.m, self.v, self.h, self.g_prev = {}, {}, {}, {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        correction = math.sqrt(1 - self.beta3**self.iter)
+        lr_m = self.lr * correction / (1 - self.beta1**self.iter)
+        lr_v = self.lr * correction * self.beta2 / (1 - self.beta2**self.iter)
+        for key, p in params.items():
+            g_prev = state(self.g_prev, key, p)
+            m = state(self.m, key, p)
+            v = state(self.v, key, p)
+            h = state(self.h, key, p)
+            change = np.zeros_like(p) if self.iter == 1 else grads[key] - g_prev
+            g_prev[...] = grads[key]
+            m += (1 - self.beta1) * (grads[key] - m)
+            v += (1 - self.beta2) * (change - v)
+            h += (1 - self.beta3) * ((grads[key] + self.beta2 * change) ** 2 - h)
+            p -= (lr_m * m + lr_v * v) / (np.sqrt(h) + self.eps * correction)
+
+
+class ScheduleFreeAdamW(ScheduleFree):
+    def __init__(self, lr=0.0025, beta1=0.9, beta2=0.999, eps=1e-8):
+        super().__init__(lr, beta1)
+        self.beta2, self.eps = beta2, eps
+        self.v = {}
+
+    def step(self, key, p, g):
+        correction = math.sqrt(1 - self.beta2**self.iter)
+        v = state(self.v, key, p)
+        v += (1 - self.beta2) * (g**2 - v)
+        return self.lr * correction * g / (np.sqrt(v) + self.eps * correction)
+
+
 ORACLES = {
     cls.__name__: cls
     for cls in (
         SGD, Momentum, HeavyBall, Nesterov, Lion, Rprop, AdaGrad, FTRL, RMSprop, AdaDelta, Adam,
-        AdamW, AdaMax, NAdam, RAdam, AdaBelief,
+        AdamW, AdaMax, NAdam, RAdam, AdaBelief, SignSGD, Yogi, Adan, ScheduleFreeSGD,
+        ScheduleFreeAdamW,
     )
 }
 
@@ -457,7 +565,9 @@ class Staged:
         if self.trust_ratio:
             self.follow(params, staged)
         else:
-            if self.weight_decay and self.decoupled and not getattr(self.oracle, "decays", False):
+            if hasattr(self.oracle, "decoupled_decay"):     # part of the rule
+                self.oracle.decoupled_decay = self.weight_decay if self.decoupled else 0.0
+            elif self.weight_decay and self.decoupled and not getattr(self.oracle, "decays", False):
                 for p in params.values():
                     p *= 1.0 - self.oracle.lr * self.weight_decay
             self.oracle.update(params, staged)

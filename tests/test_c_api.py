@@ -76,6 +76,12 @@ PINNED = {
     "nadam": (2, 5, "f21212f52d45"),
     "radam": (2, 5, "93d880fed7dc"),
     "adabelief": (2, 5, "45b471581561"),
+    "sign_sgd": (0, 1, "26ec87df5db9"),
+    "sign_sgd_momentum": (1, 3, "52fea73b322d"),
+    "schedule_free_sgd": (1, 5, "c925916ab4fe"),
+    "yogi": (2, 4, "9b2fb0deeab2"),
+    "adan": (4, 8, "d478a1032e3b"),
+    "schedule_free_adamw": (2, 7, "e9ac5a7f2e0d"),
 }
 
 

@@ -12,16 +12,20 @@ QUADRATIC = {
     "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.05, "decay_rate": 0.9}, "Adam": {"lr": 0.1},
     "HeavyBall": {"lr": 0.005}, "Lion": {"lr": 0.05}, "Rprop": {"lr": 0.1}, "FTRL": {"lr": 1.0},
     "AdaDelta": {"lr": 10.0}, "AdamW": {"lr": 0.1}, "AdaMax": {"lr": 0.1}, "NAdam": {"lr": 0.1},
-    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1},
+    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1}, "SignSGD": {"lr": 0.05}, "Yogi": {"lr": 0.1},
+    "Adan": {"lr": 0.1}, "ScheduleFreeSGD": {"lr": 0.04}, "ScheduleFreeAdamW": {"lr": 0.5},
 }
 ROSENBROCK = {
     "SGD": {"lr": 0.001}, "Momentum": {"lr": 0.0002}, "Nesterov": {"lr": 0.0002},
     "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.005, "decay_rate": 0.9}, "Adam": {"lr": 0.02},
     "HeavyBall": {"lr": 0.0002}, "Lion": {"lr": 0.001}, "Rprop": {"lr": 0.01}, "FTRL": {"lr": 0.5},
     "AdaDelta": {"lr": 1.0}, "AdamW": {"lr": 0.02}, "AdaMax": {"lr": 0.02}, "NAdam": {"lr": 0.02},
-    "RAdam": {"lr": 0.001}, "AdaBelief": {"lr": 0.02},
+    "RAdam": {"lr": 0.001}, "AdaBelief": {"lr": 0.02}, "SignSGD": {"lr": 0.0006},
+    "Yogi": {"lr": 0.02}, "Adan": {"lr": 0.02}, "ScheduleFreeSGD": {"lr": 0.004},
+    "ScheduleFreeAdamW": {"lr": 0.02},
 }
-STEADY = {"FTRL"}  # its learning rate divides what is past, too
+# FTRL's learning rate divides what is past, too; of a falling one schedule-free rules have no need.
+STEADY = {"FTRL", "ScheduleFreeSGD", "ScheduleFreeAdamW"}
 
 
 def minimise(opt, start, gradient, steps):

@@ -88,6 +88,31 @@ def test_a_rule_without_settings_has_its_defaults(tmp_path, capsys, monkeypatch)
     assert float(rows(out)["Lion"][1]) == fastoptim.Lion().lr
 
 
+def test_a_schedule_free_rule_is_evaluated_at_its_average():
+    class Bar:
+        def update(self):
+            pass
+
+    data = demo_data.digits()
+    training = demo.train("ScheduleFreeSGD", 1, data, Bar())
+    opt, params = training.ours.optimizer, training.ours.params
+    at_y = mlp.loss(params, data.x_validation, data.t_validation)
+    with opt.evaluation(params):
+        at_x = mlp.loss(params, data.x_validation, data.t_validation)
+        accuracy = mlp.accuracy(params, data.x_validation, data.t_validation)
+    assert abs(at_x - at_y) > 0.01 * at_x
+    assert training.curve.validation[-1] == pytest.approx(at_x, rel=1e-4)
+    assert training.ours.accuracy(data) == accuracy
+
+
+@pytest.mark.usefixtures("simple_gradients", "no_picture")
+def test_the_table_is_as_wide_as_the_longest_name(tmp_path, capsys):
+    lines = run(capsys, tmp_path, "--rules", "SGD", "ScheduleFreeAdamW")[1].splitlines()
+    table = [line for line in lines if line.startswith(("rule ", "SGD ", "ScheduleFree"))]
+    assert len(table) == 3
+    assert len({len(line) for line in table}) == 1
+
+
 @pytest.mark.usefixtures("simple_gradients", "no_picture")
 @pytest.mark.parametrize(
     "names", [["Adam,SGD"], ["Adam", "SGD"], ["adam, SGD,"], ["Adam", "SGD", "Adam"]]

@@ -147,7 +147,7 @@ def test_every_hyperparameter_assigned_changes_the_result(cls, field):
 def test_every_choice_changes_the_result(case):
     def trained(opt):
         params = {"x": np.ones(5)}
-        for size in (1.0, 0.5, 0.01):  # falling, so that AMSGrad's maximum is not the last v
+        for size in (1.0, 0.5, -0.01):  # AMSGrad's maximum is not the last v, a sign is another
             opt.update(params, {"x": np.full(5, size)})
         return params["x"].tobytes()
 

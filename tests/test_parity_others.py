@@ -212,6 +212,20 @@ OPTAX = {
         lambda optax: optax.lion(0.01, b1=0.5, b2=0.7, weight_decay=0.2),
         fo.Lion(0.01, 0.5, 0.7, weight_decay=0.2),
     ),
+    "sign_sgd": (lambda optax: optax.sign_sgd(0.01), fo.SignSGD(0.01)),
+    "signum": (lambda optax: optax.signum(0.01), fo.SignSGD(0.01, 0.9)),
+    "yogi": (lambda optax: optax.yogi(0.01), fo.Yogi()),
+    "yogi, all": (
+        lambda optax: optax.yogi(0.02, b1=0.8, b2=0.9, eps=1e-2), fo.Yogi(0.02, 0.8, 0.9, 1e-2),
+    ),
+    # Its weight of the gradient's change is 1 - b2, where the paper's is b2.
+    "adan where b2 is 1 - b2": (
+        lambda optax: optax.adan(0.01, b2=0.5, eps_root=0.0), fo.Adan(0.01, beta2=0.5),
+    ),
+    "adan where b2 is 1 - b2, all": (
+        lambda optax: optax.adan(0.01, 0.9, 0.5, 0.95, 1e-3, 0.0, weight_decay=0.2),
+        fo.Adan(0.01, 0.9, 0.5, 0.95, 1e-3, weight_decay=0.2),
+    ),
 }
 
 
@@ -237,6 +251,64 @@ def test_optax(float64_in_jax, row):
         updates, state = theirs.update(grads, state, x)
         x = optax.apply_updates(x, updates)
     same(params, x)
+
+
+def rising(peak, steps=8):
+    """A rate that rises from 0, and then stays."""
+    return fo.schedules.linear(0.0, peak, steps)
+
+
+SCHEDULE_FREE = {
+    "sgd": (lambda free: free.schedule_free_sgd(0.1), fo.ScheduleFreeSGD(0.1)),
+    "sgd, decay": (
+        lambda free: free.schedule_free_sgd(0.1, b1=0.7, weight_decay=0.2),
+        fo.ScheduleFreeSGD(0.1, 0.7, weight_decay=0.2),
+    ),
+    "sgd, decoupled": (
+        lambda free: free.schedule_free_sgd(0.1, weight_decay=0.2),
+        fo.ScheduleFreeSGD(0.1, weight_decay=0.2, decoupled=True),
+    ),
+    "adamw": (lambda free: free.schedule_free_adamw(0.01), fo.ScheduleFreeAdamW(0.01)),
+    "adamw, all": (
+        lambda free: free.schedule_free_adamw(0.01, None, 0.8, 0.9, 1e-3, 0.2),
+        fo.ScheduleFreeAdamW(0.01, 0.8, 0.9, 1e-3, weight_decay=0.2),
+    ),
+    # It asks a schedule for the weight one update before it asks for the step; here they are asked
+    # at the same.
+    "a rate that rises": (
+        lambda free: free.schedule_free(
+            free.sgd(lambda step: rising(0.1)(int(step) + 1)), lambda step: rising(0.1)(int(step))
+        ),
+        fo.ScheduleFreeSGD(lambda step: rising(0.1)(step + 1)),
+    ),
+    "a rate that rises and falls": (
+        lambda free: free.schedule_free(
+            free.sgd(lambda step: 0.1 * abs(math.sin(0.1 * int(step + 1)))),
+            lambda step: 0.1 * abs(math.sin(0.1 * int(step))),
+        ),
+        fo.ScheduleFreeSGD(lambda step: 0.1 * abs(math.sin(0.1 * (step + 1)))),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("row", SCHEDULE_FREE)
+def test_optax_schedule_free(float64_in_jax, row):
+    """The point of the gradients, and that to evaluate at."""
+    optax = pytest.importorskip("optax")
+    free = pytest.importorskip("optax.contrib")
+    vars(free).setdefault("sgd", optax.sgd)
+    make, ours = SCHEDULE_FREE[row]
+    theirs = make(free)
+    params, history = trained(ours)
+    x = start(np.random.default_rng(0))
+    state = theirs.init(x)
+    for grads in history:
+        updates, state = theirs.update(grads, state, x)
+        x = optax.apply_updates(x, updates)
+    same(params, x)
+    with ours.evaluation(params):
+        same(params, free.schedule_free_eval_params(state, x))
 
 
 # ---------------------------------------------------------------- scikit-learn's MLP
@@ -288,16 +360,48 @@ def cs231n_adam(x, g, s, t):
     return x - 1e-3 * m / (np.sqrt(v) + 1e-8)
 
 
+# Two papers' code, as they publish it for PyTorch, written out in the same way.
+
+
+def adan_of_its_authors(x, g, s, t):
+    lr, (b1, b2, b3), eps, decay = 1e-2, (0.98, 0.92, 0.99), 1e-8, 0.2
+    difference = g - s.get("g", g)
+    s["g"] = g
+    s["m"] = b1 * s.get("m", 0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0) + (1 - b2) * difference
+    s["n"] = b3 * s.get("n", 0) + (1 - b3) * (g + b2 * difference) ** 2
+    root = np.sqrt(s["n"]) / math.sqrt(1 - b3**t) + eps
+    x = x * (1 - lr * decay)        # no_prox=True
+    x = x - lr / (1 - b1**t) * s["m"] / root
+    return x - lr * b2 / (1 - b2**t) * s["v"] / root
+
+
+def schedule_free_sgd_of_its_authors(y, g, s, t):
+    lr, beta, warmup, decay = 0.1, 0.9, 8, 0.05
+    lr *= min(1.0, t / warmup)
+    s["highest"] = max(lr, s.get("highest", -1.0))
+    s["sum"] = s.get("sum", 0.0) + s["highest"] ** 2
+    c = s["highest"] ** 2 / s["sum"]
+    z = s.get("z", y)
+    g = g + decay * y
+    s["z"] = z - lr * g
+    return y + c * (z - y) + lr * (beta * (1 - c) - 1) * g
+
+
 CS231N = {
     cs231n_sgd: fo.SGD(),
     cs231n_sgd_momentum: fo.Momentum(),
     cs231n_rmsprop: fo.RMSprop(eps=1e-8),
     cs231n_adam: fo.Adam(eps=1e-8, eps_corrected=True),
+    adan_of_its_authors: fo.Adan(1e-2, weight_decay=0.2),
+    schedule_free_sgd_of_its_authors: fo.ScheduleFreeSGD(
+        fo.schedules.linear(0.1 / 8, 0.1, 7), weight_decay=0.05
+    ),
 }
 
 
 @pytest.mark.parametrize("rule", CS231N)
-def test_cs231n(rule):
+def test_cs231n_and_the_authors_of_rules(rule):
     params, history = trained(CS231N[rule])
     x = start(np.random.default_rng(0))
     state = {key: {} for key in x}

@@ -28,6 +28,32 @@ def test_adamw_is_adam(amsgrad):
     assert trained(a).tobytes() == trained(b).tobytes()
 
 
+def test_signum_is_lion_with_one_beta():
+    a = fo.SignSGD(0.1, momentum=0.875)
+    b = fo.Lion(0.1, beta1=0.875, beta2=0.875, weight_decay=0.0)
+    assert trained(a).tobytes() == trained(b).tobytes()
+
+
+def test_adans_first_gradient_of_a_key_has_not_changed():
+    opt, params = fo.Adan(), {"a": np.zeros(2)}
+    opt.update(params, {"a": np.array([3.0, -1.0])})
+    params["b"] = np.zeros(2)
+    opt.update(params, {"a": np.array([5.0, -1.0]), "b": np.array([7.0, np.inf])})
+    np.testing.assert_allclose(opt.v["a"], [0.08 * 2.0, 0.0])
+    assert opt.v["b"].tolist() == [0.0, 0.0]
+    assert opt.g_prev["b"].tolist() == [7.0, np.inf]
+
+
+def test_yogis_v_moves_by_the_same_share_of_the_square_wherever_it_is():
+    opt, params = fo.Yogi(beta2=0.75, initial=2.0), {"x": np.zeros(3)}
+    opt.update(params, {"x": np.array([1.0, 10.0, np.sqrt(2.0)])})
+    np.testing.assert_allclose(opt.v["x"][:2], [2.0 - 0.25, 2.0 + 25.0])
+    np.testing.assert_allclose(opt.v["x"][2], 2.0, atol=0.5)
+    opt, params = fo.Yogi(initial=4.0), {"x": np.zeros(1)}
+    opt.update(params, {"x": np.array([2.0])})
+    assert opt.v["x"] == 4.0
+
+
 @pytest.mark.parametrize(
     ("heavy", "other"),
     [

@@ -118,6 +118,12 @@ applied: bool = soft.update(params, grads)
 soft.evry = 3  # error
 fo.SoftBatch(opt, every="4")  # error
 
+free = fo.ScheduleFreeAdamW(schedules.linear(0.0, 0.0025, 100), beta1=0.9, weight_decay=0.1)
+with free.evaluation(params), opt.averaged(params):
+    pass
+opt.evaluation(params)  # error
+fo.ScheduleFreeSGD(beta="x")  # error
+
 # ---------------------------------------------------------------- rules of one's own
 
 

@@ -15,6 +15,7 @@ from fastoptim.optimizer.base import Optimizer, Slot
 from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, OrNone, hyper
 from fastoptim.optimizer.lookahead import AtPosition, FlagAndFunction, LookAhead
 from fastoptim.optimizer.objective import Function
+from fastoptim.optimizer.schedule_free import ScheduleFree
 from fastoptim.optimizer.tensor_options import NoTrustRatio, TrustRatio
 from fastoptim.optimizer.types import Number, NumberOrNone, Params
 
@@ -369,6 +370,159 @@ class Nesterov(Optimizer):
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.mu, self.lr, self.mu * self.mu, (1.0 + self.mu) * self.lr
+
+
+@dataclass(eq=False, repr=False)
+class SignSGD(Optimizer):
+    r"""SignSGD: a step of one length along the sign of each element's gradient.
+
+    .. math:: p \leftarrow p - \eta\,\mathrm{sign}(g)
+
+    With a momentum μ > 0, which makes it Signum,
+
+    .. math::
+
+        m &\leftarrow \mu m + (1-\mu)\,g \\
+        p &\leftarrow p - \eta\,\mathrm{sign}(m)
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 1e-4
+        Learning rate η: the length of every step.
+    momentum : float in [0, 1), default 0.0
+        μ; the paper's and Optax' is 0.9.
+
+    Attributes
+    ----------
+    m : mapping of key to array
+        Moving average of the gradients, shaped like the parameter; only with `momentum`.
+
+    Notes
+    -----
+    sign(0) is 0, and sign(NaN) is NaN. All steps have length η, so η should fall in the end.
+    Clipping the norm changes nothing without momentum. `Lion` with beta1 = beta2 = μ, its decay
+    off, is Signum.
+
+    References
+    ----------
+    J. Bernstein, Y.-X. Wang, K. Azizzadenesheli and A. Anandkumar, "signSGD: compressed
+    optimisation for non-convex problems", algorithms 1 and 2, arXiv:1802.04434 (2018).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.SignSGD(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.040
+    """
+
+    kernels = {"sign_sgd": (), "sign_sgd_momentum": ("m",)}
+    lr: Number = hyper(1e-4, RATE)
+    momentum: Number = hyper(0.0, DECAY)
+    m = Slot()
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return "sign_sgd_momentum" if self.momentum else "sign_sgd"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        momentum = (self.momentum, 1.0 - self.momentum) if self.momentum else ()
+        return *momentum, self.lr
+
+
+@dataclass(eq=False, repr=False)
+class ScheduleFreeSGD(ScheduleFree):
+    r"""Schedule-free SGD: the average of the steps takes the place of a rate that falls.
+
+    .. math::
+
+        s &= \eta\,(g + \lambda p) \\
+        d &\leftarrow d - s \\
+        p &\leftarrow p + \beta c_t\,d - (1-\beta)\,s \\
+        d &\leftarrow (1-c_t)\,d,
+        \qquad c_t = \frac{w_t}{w_1 + \dots + w_t}, \quad w_t = \max(\eta_1, \dots, \eta_t)^2
+
+    d is z − x, where the paper has three points: z, which gradients move; x, the average of all z
+    so far, at which to evaluate; and p, its y = (1−β)z + βx, at which to take gradients:
+
+    .. math::
+
+        z &\leftarrow z - \eta\,(g + \lambda y) \\
+        x &\leftarrow (1-c_t)\,x + c_t z \\
+        y &\leftarrow (1-\beta)\,z + \beta x
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 1.0
+        Learning rate η. It stays, or rises at the start: ``schedules.linear(0.0, 1.0, 1000)``.
+    beta : float in [0, 1], default 0.9
+        β, in the place of a momentum: how near to the average gradients are taken. With 0 they are
+        taken at z (Polyak's averaging), with 1 at the average itself.
+    weight_decay : float in [0, inf), default 0.0
+        λ, taken at p, which is y: the rule sees g + λp.
+    decoupled : bool, default False
+        The rule sees g alone, and ηλp is a part of s that no clipping and no norm sees. The
+        parameter itself is never scaled.
+
+    Attributes
+    ----------
+    d : mapping of key to array
+        z − x, shaped like the parameter. z is p + βd, and x is p − (1−β)d.
+
+    Notes
+    -----
+    The parameters hold y. Evaluate and save them within ``with opt.evaluation(params)``, where
+    they hold x. The numbers are those of Optax and of PyTorch's schedulefree, with their default
+    powers of the weights, weight_lr_power=2 and r=0. Both keep z and compute x from it, which
+    needs β > 0.
+
+    The weights of a rate that rises make its first steps count little. Their sum and the largest
+    rate are kept for each key, in saved states, too. Gradients of some rows move these rows' z and
+    x alone: a row that is not touched keeps both, and at the next touch c is that of the table's
+    updates.
+
+    References
+    ----------
+    A. Defazio et al., "The road less scheduled", algorithm 1, arXiv:2405.15682 (2024).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.ScheduleFreeSGD(lr=0.012)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    25.814
+    23.421
+    >>> with opt.evaluation(params):
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    22.698
+    """
+
+    kernels = {"schedule_free_sgd": ("d",)}
+    beta_name = "beta"
+    lr: Number = hyper(1.0, RATE)
+    beta: Number = hyper(0.9, SHARE)
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("a schedule-free rule makes no step that is apart from its parameters")
+    )
+    d = Slot()
+
+    def scalars_at(self, t: int, c: float) -> tuple[float, ...]:
+        """Return the kernel's scalars, where c is the last step's share in the average."""
+        decay = self.lr * self.weight_decay if self.decoupled else 0.0
+        return self.lr, decay, 1.0 - self.beta, self.beta * c, c
 
 
 @dataclass(eq=False, repr=False)
@@ -1349,3 +1503,264 @@ class AdaBelief(Optimizer):
         lr_t = self.lr * correction / (1.0 - self.beta1**t)
         eps = self.eps * correction
         return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, eps, self.eps_root
+
+
+@dataclass(eq=False, repr=False)
+class Yogi(Optimizer):
+    r"""Yogi: Adam whose v moves by a share of g² alone, however far away g² is.
+
+    .. math::
+
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v - (1-\beta_2)\,\mathrm{sign}(v - g^2)\,g^2 \\
+        p &\leftarrow p - \eta\,\frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+        Decay of m, and 1 minus the share of g² by which v moves.
+    eps : float in [0, inf), default 1e-3
+        ε, added to the corrected root. If not 0, at least 1.4e-45.
+    initial : float in [0, inf), default 1e-6
+        The number that m and v start at.
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving average of the gradients, and what follows their squares, shaped like the parameter.
+
+    Notes
+    -----
+    Adam forgets a v that is larger than g² by the factor β₂ at each step. Here it falls by (1−β₂)g²
+    only, so steps grow slowly again after large gradients.
+
+    As in Optax and torch_optimizer, which correct for a start at zero though m and v start at
+    `initial`. The paper's algorithm 2 has no correction. TensorFlow Addons starts m at 0 and adds
+    its ε to the root before the correction. Keras has no Yogi.
+
+    √(1−β₂ᵗ) is multiplied into η and ε, so v is not divided.
+
+    References
+    ----------
+    M. Zaheer, S. J. Reddi, D. Sachan, S. Kale and S. Kumar, "Adaptive methods for nonconvex
+    optimization", Advances in Neural Information Processing Systems 31 (2018).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Yogi(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.076
+    """
+
+    kernels = {"yogi": ("m", "v")}
+    lr: Number = hyper(0.01, RATE)
+    beta1: Number = hyper(0.9, DECAY)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-3, EPS)
+    _: KW_ONLY
+    initial: Number = hyper(1e-6, RATE)
+    m = Slot(start="initial")
+    v = Slot(start="initial")
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        correction = math.sqrt(1.0 - self.beta2**t)
+        lr_t = self.lr * correction / (1.0 - self.beta1**t)
+        return 1.0 - self.beta1, 1.0 - self.beta2, lr_t, self.eps * correction
+
+
+@dataclass(eq=False, repr=False)
+class Adan(Optimizer):
+    r"""Adan: Adam with Nesterov's momentum, by the change of the gradient.
+
+    .. math::
+
+        \Delta &= g - g_{prev}, \qquad 0 \text{ at } t = 1; \qquad g_{prev} \leftarrow g \\
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(\Delta - v) \\
+        h &\leftarrow h + (1-\beta_3)\,((g + \beta_2\Delta)^2 - h) \\
+        p &\leftarrow (1 - \eta\lambda)\,p \\
+        p &\leftarrow p - \eta\,\frac{m / (1-\beta_1^t) + \beta_2\,v / (1-\beta_2^t)}
+            {\sqrt{h / (1-\beta_3^t)} + \epsilon}
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.001
+        Learning rate η.
+    beta1, beta2, beta3 : float in [0, 1), default 0.98, 0.92 and 0.99
+        Decay of the averages of the gradients, of their changes and of the squares. The paper
+        writes 1−β for each of them.
+    eps : float in [0, inf), default 1e-8
+        ε, added to the corrected root. If not 0, at least 1.4e-45.
+    weight_decay : float in [0, inf), default 0.0
+        λ, decoupled by default (``decoupled=True``).
+
+    Attributes
+    ----------
+    m, v : mapping of key to array
+        Moving averages of the gradients and of their changes, shaped like the parameter.
+    h : mapping of key to array
+        Moving average of the squares of g + β₂Δ (n in the paper).
+    g_prev : mapping of key to array
+        The gradient before.
+
+    Notes
+    -----
+    The numbers are those of the authors' code with ``no_prox=True``; by default that code applies
+    the decay as p ← p/(1 + ηλ) after the step, which is the paper's. The corrections by 1−βᵗ are
+    the code's; the paper starts m and h at g and g² instead.
+
+    Optax (0.2.8) has 1−β₂ where the paper, whose β₂ is 1 minus this one, and the authors' code
+    have β₂: at 0.92 its weight of the gradient's change is 0.08 instead of 0.92. It also has an ε
+    of 1e-8 inside the root. The two agree at β₂ = 0.5, with its eps_root 0.
+
+    √(1−β₃ᵗ) is multiplied into η and ε, so h is not divided.
+
+    References
+    ----------
+    X. Xie, P. Zhou, H. Li, Z. Lin and S. Yan, "Adan: adaptive Nesterov momentum algorithm for
+    faster optimizing deep models", arXiv:2208.06677 (2022).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Adan(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    55.102
+    """
+
+    kernels = {"adan": ("m", "v", "h", "g_prev")}
+    lr: Number = hyper(0.001, RATE)
+    beta1: Number = hyper(0.98, DECAY)
+    beta2: Number = hyper(0.92, DECAY)
+    beta3: Number = hyper(0.99, DECAY)
+    eps: Number = hyper(1e-8, EPS)
+    _: KW_ONLY
+    decoupled: bool = hyper(True, Flag())
+    m = Slot()
+    v = Slot()
+    h = Slot()
+    g_prev = Slot()
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        correction = math.sqrt(1.0 - self.beta3**t)
+        lr_t = self.lr * correction
+        return (
+            1.0 - self.beta1,
+            1.0 - self.beta2,
+            self.beta2,
+            1.0 - self.beta3,
+            lr_t / (1.0 - self.beta1**t),
+            lr_t * self.beta2 / (1.0 - self.beta2**t),
+            self.eps * correction,
+            float(t > 1),
+        )
+
+
+@dataclass(eq=False, repr=False)
+class ScheduleFreeAdamW(ScheduleFree):
+    r"""Schedule-free AdamW: Adam's steps without momentum, and their average in its place.
+
+    .. math::
+
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        s &= \frac{\eta g}{\sqrt{v / (1-\beta_2^t)} + \epsilon} + \eta\lambda p \\
+        d &\leftarrow d - s \\
+        p &\leftarrow p + \beta_1 c_t\,d - (1-\beta_1)\,s \\
+        d &\leftarrow (1-c_t)\,d,
+        \qquad c_t = \frac{w_t}{w_1 + \dots + w_t}, \quad w_t = \max(\eta_1, \dots, \eta_t)^2
+
+    The last three lines are those of `ScheduleFreeSGD`, which says what d is, and where to
+    evaluate.
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.0025
+        Learning rate η. It stays, or rises at the start: ``schedules.linear(0.0, 0.0025, 1000)``.
+    beta1 : float in [0, 1], default 0.9
+        How near to the average gradients are taken.
+    beta2 : float in [0, 1), default 0.999
+        Decay of the average of squares.
+    eps : float in [0, inf), default 1e-8
+        ε, added to the corrected root. If not 0, at least 1.4e-45.
+    weight_decay : float in [0, inf), default 0.0
+        λ, taken at p, which is y, as in PyTorch's schedulefree and Optax.
+    decoupled : bool, default True
+        ηλp is a part of s, as above; the parameter itself is never scaled. With False the rule
+        sees g + λp.
+
+    Attributes
+    ----------
+    v : mapping of key to array
+        Moving average of the squared gradients, shaped like the parameter.
+    d : mapping of key to array
+        z − x, shaped like the parameter. z is p + β₁d, and x is p − (1−β₁)d.
+
+    Notes
+    -----
+    The numbers are those of Optax. The paper and its authors' code for PyTorch multiply η by
+    √(1−β₂ᵗ) and add ε to the uncorrected root, so the correction is also in their weights and in
+    their decay.
+
+    √(1−β₂ᵗ) is multiplied into the η and the ε of the fraction, so v is not divided.
+
+    References
+    ----------
+    A. Defazio et al., "The road less scheduled", algorithm 1, arXiv:2405.15682 (2024).
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.ScheduleFreeAdamW(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    64.510
+    59.432
+    >>> with opt.evaluation(params):
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    55.544
+    """
+
+    kernels = {"schedule_free_adamw": ("v", "d")}
+    lr: Number = hyper(0.0025, RATE)
+    beta1: Number = hyper(0.9, SHARE)
+    beta2: Number = hyper(0.999, DECAY)
+    eps: Number = hyper(1e-8, EPS)
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("a schedule-free rule makes no step that is apart from its parameters")
+    )
+    decoupled: bool = hyper(True, Flag())
+    v = Slot()
+    d = Slot()
+
+    def scalars_at(self, t: int, c: float) -> tuple[float, ...]:
+        """Return the kernel's scalars, where c is the last step's share in the average."""
+        correction = math.sqrt(1.0 - self.beta2**t)
+        return (
+            1.0 - self.beta2,
+            self.lr * correction,
+            self.eps * correction,
+            self.lr * self.weight_decay if self.decoupled else 0.0,
+            1.0 - self.beta1,
+            self.beta1 * c,
+            c,
+        )

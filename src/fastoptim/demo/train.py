@@ -79,6 +79,18 @@ class Run:
         self.step_seconds.append(end - start)
         self.update_seconds.append(end - before)
 
+    def evaluation(self) -> AbstractContextManager[Any]:
+        """Return a context within which the parameters are where the rule is evaluated."""
+        context: AbstractContextManager[Any] = nullcontext(self.params)
+        if hasattr(self.optimizer, "evaluation"):
+            context = self.optimizer.evaluation(self.params)
+        return context
+
+    def accuracy(self, data: Data) -> float:
+        """Return the share of the digits to validate with that are recognised."""
+        with self.evaluation() as params:
+            return mlp.accuracy(params, data.x_validation, data.t_validation)
+
 
 @dataclass
 class Training:
@@ -120,7 +132,8 @@ def train(name: str, epochs: int, data: Data, bar: Any) -> Training:
             if theirs is not None and not training.difference:
                 array = first_difference(ours, theirs)
                 training.difference = array and f"at step {step} in {array}"
-        training.curve.add(ours.params, data)
+        with ours.evaluation() as params:
+            training.curve.add(params, data)
         bar.update()
     return training
 
@@ -131,24 +144,29 @@ def median_us(seconds: list[float]) -> float:
 
 
 TABLE = (
-    "                            loss            validation    whole step, µs"
-    "   update alone, µs  same\n"
-    "rule            lr  training  validation    accuracy    NumPy fastoptim"
-    "    NumPy fastoptim  bits"
+    "                  loss            validation    whole step, µs   update alone, µs  same",
+    "      lr  training  validation    accuracy    NumPy fastoptim    NumPy fastoptim  bits",
 )
 
 
+def table(trainings: Sequence[Training], data: Data) -> list[str]:
+    """Return the lines of the table, its first column as wide as the longest name."""
+    width = max(10, *(len(training.name) + 1 for training in trainings))
+    heads = [f"{word:{width}}{line}" for word, line in zip(("", "rule"), TABLE, strict=True)]
+    return [*heads, *(f"{t.name:{width}}{row(t, data)}" for t in trainings)]
+
+
 def row(training: Training, data: Data) -> str:
-    """Return one line of the table."""
-    name, ours, theirs, curve = training.name, training.ours, training.theirs, training.curve
-    accuracy = mlp.accuracy(ours.params, data.x_validation, data.t_validation)
+    """Return one line of the table, without the name."""
+    ours, theirs, curve = training.ours, training.theirs, training.curve
+    accuracy = ours.accuracy(data)
     step, update, same = "–", "–", "–"
     if theirs is not None:
         step = f"{median_us(theirs.step_seconds):.0f}"
         update = f"{median_us(theirs.update_seconds):.0f}"
         same = "NO" if training.difference else "yes"
     return (
-        f"{name:10}{ours.optimizer.lr:8g}{curve.training[-1]:10.4f}{curve.validation[-1]:12.4f}"
+        f"{ours.optimizer.lr:8g}{curve.training[-1]:10.4f}{curve.validation[-1]:12.4f}"
         f"{accuracy:12.1%}{step:>9}{median_us(ours.step_seconds):10.0f}"
         f"{update:>9}{median_us(ours.update_seconds):10.0f}{same:>6}"
     )
@@ -196,7 +214,7 @@ def figures(training: Training, data: Data) -> dict[str, Any]:
         "settings": SETTINGS.get(training.name, {}),
         "training": curve.training,
         "validation": curve.validation,
-        "accuracy": mlp.accuracy(training.ours.params, data.x_validation, data.t_validation),
+        "accuracy": training.ours.accuracy(data),
         "step": {who: median(run.step_seconds) for who, run in runs.items() if run},
         "update": {who: median(run.update_seconds) for who, run in runs.items() if run},
         "same bits": None if training.theirs is None else not training.difference,
@@ -216,7 +234,7 @@ def compare_rules(
     words = caveats(trainings, company)
     report.add("rules", [figures(training, data) for training in trainings])
     report.add("not to be trusted", words)
-    report.say(TABLE, *(row(training, data) for training in trainings), *words)
+    report.say(*table(trainings, data), *words)
     labels = {name: label(name, SETTINGS.get(name, {})) for name in names}
     more = [labels[name] for name in names if set(SETTINGS.get(name, {})) - {"lr"}]
     if more:

@@ -183,6 +183,8 @@ class Optimizer(Checked):
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     norms: ClassVar[str] = ""  # "seen", "before decay": whether coefficients get ‖p‖ and ‖g‖
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
+    carries: ClassVar[int] = 0  # how many numbers `carried_on` takes from one update to the next
+    decays: ClassVar[bool] = False  # whether the rule itself has the decoupled decay, not a stage
     engine: ClassVar[Engine]  # of each instance; a ClassVar is no field to dataclass
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
@@ -349,6 +351,16 @@ class Optimizer(Checked):
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         """Return the scalars that the kernel gets at a parameter's t-th update, t = 1, 2, …."""
+        raise NotImplementedError
+
+    def carried_on(
+        self, t: int, carried: tuple[float, ...] | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the scalars of a parameter's t-th update, and the numbers that it goes on with.
+
+        A rule that `carries` has this in place of `coefficients`, which then says what the scalars
+        are if no hyperparameter has ever changed. What is carried is kept for each key.
+        """
         raise NotImplementedError
 
     def views(self) -> "list[Optimizer]":

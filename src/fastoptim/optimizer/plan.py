@@ -143,7 +143,7 @@ class LivePlan:
             (pipeline, values)
             for pipeline, values in pairs
             if not self.adjusted and "lr" in scheduled
-            and values["decoupled"] and values["weight_decay"]
+            and values["decoupled"] and values["weight_decay"] and not opt.decays
         ]
 
     def kinds(self) -> list[tuple[object, ...]]:
@@ -160,7 +160,7 @@ class LivePlan:
                 self.make_pipelines()
             else:
                 for pipeline, values in self.adjusted:
-                    pipeline.adjust(*numbers_of(values))
+                    pipeline.adjust(*numbers_of(values, self.opt.decays))
                 for pipeline, values in self.shrunk:
                     pipeline.set_shrink(1.0 - values["lr"] * values["weight_decay"])
         return self.plan
@@ -198,8 +198,8 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
         view.capsule(),
         slots,
         tuple(0.0 if start is None else getattr(view, start) for start in starts),
-        view.scalars,
-        *numbers_of(vars(view)),
+        view.carried_on if view.carries else view.scalars,
+        *numbers_of(vars(view), view.decays),
         maximize=view.maximize,
         zero_grads=view.zero_grads,
         centralize=view.centralize,
@@ -207,21 +207,23 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
         constraint=constrained(view.constraint),
         norms=view.norms,
         owner=view,
+        carries=bool(view.carries),
     )
 
 
-def numbers_of(values: Values) -> tuple[Any, ...]:
+def numbers_of(values: Values, decays: bool) -> tuple[Any, ...]:
     """Return the numbers that a pipeline keeps.
 
     clip_value, L2 decay, decoupled decay, average, clip_norm_per_key, agc, lr, and what a step that
-    is scaled has of the parameter.
+    is scaled has of the parameter. A rule that `decays` has the decoupled decay among its
+    coefficients.
     """
     decay, l2, shrink, start = values["weight_decay"], 0.0, 1.0, 0.0
     if values["decoupled"] and values["trust_ratio"]:
         start = -values["lr"] * decay
-    elif values["decoupled"]:
+    elif values["decoupled"] and not decays:
         shrink = 1.0 - values["lr"] * decay
-    else:
+    elif not values["decoupled"]:
         l2 = decay
     return (
         values["clip_value"], l2, shrink, values["average"], values["clip_norm_per_key"],

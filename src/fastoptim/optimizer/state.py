@@ -1,6 +1,7 @@
 """An optimizer's state as plain dicts and arrays, and back; all is checked, then replaced."""
 
 import copy as copying
+import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -276,7 +277,20 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
         "order": saved["order"], "state": arrays, "average": saved["average"],
+        **({"carried": carried(opt, name, saved)} if opt.carries else {}),
     }
+
+
+def carried(opt: "Optimizer", name: str, saved: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the numbers that a rule goes on with, checked."""
+    numbers = part(saved, "carried", (tuple, list))
+    if len(numbers) != opt.carries or not all(
+        type(x) is float and 0.0 <= x < math.inf for x in numbers
+    ):
+        raise ValueError(
+            f"{name} must carry {opt.carries} finite floats of at least 0, got {shown(numbers)}"
+        )
+    return tuple(numbers)
 
 
 def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) -> None:

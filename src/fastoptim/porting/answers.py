@@ -20,7 +20,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     name: candidates
     for names, candidates in (
         ("learning_rate learning_rate_init step_size stepsize eta eta0", ("lr",)),
-        ("momentum mom", ("alpha", "mu")),
+        ("momentum mom", ("alpha", "mu", "beta")),
         ("mu beta1", ("alpha", "mu")),
         ("gamma beta", ("alpha", "mu", "decay_rate", "rho")),
         ("alpha", ("mu", "decay_rate", "rho")),
@@ -46,6 +46,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         ("step_sizes", ("step_min step_max",)),
         ("momentum_decay", ("psi",)),
         ("ema_momentum", ("average",)),
+        ("initial_accumulator", ("initial",)),
         ("maximise", ("maximize",)),
     )
     for name in names.split()
@@ -58,6 +59,7 @@ ELSEWHERE = {
     "dampening": "fastoptim.HeavyBall has it",
     "centered": "fastoptim.RMSprop has it",
     "amsgrad": "fastoptim.Adam has it",
+    "warmup_steps": "a rate that rises is a schedule: lr=fastoptim.schedules.linear(…)",
     "decay": "a rate that falls is a schedule: lr=fastoptim.schedules.inverse_time_decay(…)",
     **dict.fromkeys(
         ("foreach", "fused", "capturable", "differentiable", "jit_compile"),
@@ -74,6 +76,8 @@ ATTRIBUTES = {
     "apply_gradients": "use opt.update(params, grads)",
     "minimize": "use opt.step(params, fn)",
     "iterations": "the number of completed updates is opt.iter",
+    "evaluation": "the parameters themselves are the point to evaluate at; their averages, with "
+    "average=…, take their place in opt.averaged(params)",
 }
 
 
@@ -173,7 +177,8 @@ class NotHere:
         self.name = name
 
     def __get__(self, instance: object, owner: type) -> Any:
-        fields = [field.name for field in dataclasses.fields(owner)]
+        of_rule = dataclasses.is_dataclass(owner)  # pydoc asks the bases of rules, too
+        fields = [field.name for field in dataclasses.fields(owner)] if of_rule else []
         raise AttributeError(attribute(owner, self.name, fields))
 
     def __repr__(self) -> str:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -5,7 +6,9 @@ from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 
 class Averaged:
-    def __init__(self, engine: Engine, params: Any, plan: Plan) -> None: ...
+    def __init__(
+        self, engine: Engine, params: Any, plan: Plan, point: Callable[..., None] | None = None
+    ) -> None: ...
     def __enter__(self) -> Any: ...
     def __exit__(
         self,

@@ -4,6 +4,9 @@ Each array of the parameters and the average that is kept of it exchange what th
 exchanges them again, in the same arrays, and needs no memory. Both are one step for Python: an
 interrupt comes before it or after it, and after `__enter__` the interpreter looks for none before it
 is inside the `with`.
+
+A rule that is evaluated elsewhere than where its gradients are taken says where: its points are written
+to arrays of their own, which take the place of the averages.
 """
 
 import numpy as np
@@ -12,6 +15,7 @@ cimport cython
 cimport numpy as cnp
 
 from fastoptim.kernels.driver cimport run
+from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span, set_bare
 from fastoptim.kernels.update.engine cimport Engine, Stations
 from fastoptim.kernels.update.intake cimport read
@@ -26,7 +30,7 @@ cnp.import_array()
 
 @cython.final
 cdef class Averaged:
-    """A context in which parameters hold their averages.
+    """A context in which parameters hold their averages, or the points to evaluate at.
 
     Parameters
     ----------
@@ -35,14 +39,19 @@ cdef class Averaged:
         Those of the optimizer's updates, or copies of them.
     plan : Plan
         Of the optimizer's groups.
+    point : callable, (group, parameter, state, out) → None, or None
+        Writes to `out` where to evaluate; None: the parameters hold their averages.
     """
 
-    def __init__(self, Engine engine not None, params, Plan plan not None):
-        self.engine, self.params, self.plan = engine, params, plan
+    def __init__(self, Engine engine not None, params, Plan plan not None, point=None):
+        self.engine, self.params, self.plan, self.point = engine, params, plan, point
+        self.name = "averaged" if point is None else "evaluation"
 
     def __enter__(self):
         if self.inside:
-            raise RuntimeError("this context has been entered; opt.averaged(params) makes another")
+            raise RuntimeError(
+                f"this context has been entered; opt.{self.name}(params) makes another"
+            )
         self.engine.begin()
         try:
             self.prepare()
@@ -50,7 +59,8 @@ cdef class Averaged:
             self.team = self.engine.thread_counts.begin(self.stations.call.table.work, True)
             self.exchange()
             self.engine.thread_counts.end()
-            self.engine.averaged = self.inside = True
+            self.engine.inside = self.name
+            self.inside = True
         finally:
             self.engine.busy = False
         return self.params
@@ -59,7 +69,8 @@ cdef class Averaged:
         if not self.inside:         # there is no table to walk
             raise RuntimeError("this context has not been entered, or was left before")
         self.exchange()
-        self.engine.averaged = self.inside = False
+        self.engine.inside = None
+        self.inside = False
         self.stations.end()
         self.stations = None
         for key, own, _ in self.numbers:
@@ -75,25 +86,16 @@ cdef class Averaged:
         cdef Py_ssize_t k
         self.numbers = []
         for key, record in records.items():
-            if record.average is None:
+            if self.point is None and record.average is None:
                 continue
             if key not in params:
-                raise KeyError(f"params has no key {key!r}, of which an average is kept")
+                has = "which has been updated" if self.point is not None else "of which an average is kept"
+                raise KeyError(f"params has no key {key!r}, {has}")
             if is_scalar(params[key]):
-                if record.shape != ():
-                    raise ValueError(
-                        f"params[{key!r}] is a number, but its average has shape {record.shape}; pass "
-                        f"the array of the updates"
-                    )
-                if np.asarray(params[key]).dtype != record.dtype:
-                    raise TypeError(
-                        f"params[{key!r}] is {np.asarray(params[key]).dtype}, but its average is "
-                        f"{record.dtype}; convert the parameter"
-                    )
-                self.numbers.append((key, params[key], type(params[key])(record.average[()])))
+                self.numbers.append((key, params[key], self.number(key, record)))
             else:
-                arrays[key], averages[key] = params[key], record.average
-        if not averages and not self.numbers:
+                arrays[key], averages[key] = params[key], self.average_of(record)
+        if self.point is None and not averages and not self.numbers:
             raise ValueError(
                 "no average is kept: set average=0.999, say, before the updates that shall be averaged"
             )
@@ -107,15 +109,41 @@ cdef class Averaged:
         for k in range(stations.call.table.count):
             record = stations.call.records[k]
             span = &stations.call.table.spans[k]
-            span.s[0] = <Py_ssize_t> cnp.PyArray_DATA(record.average)
+            span.s[0] = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> averages[record.key])
             span.average = 0
             if not span.grid:       # no gradient is read, so that none need be copied
                 span.g = 0
         if arrays:
             stations.memory.check(stations.call, stations.detours)
+            if self.point is not None:
+                for key in arrays:
+                    record = records[key]
+                    self.point(record.group, np.asarray(arrays[key]), record.state, averages[key])
         stations.call.table.number_blocks()
         self.stations = stations
         return 0
+
+    cdef object average_of(self, Record record):
+        """Return what a parameter is exchanged with; a point is written when all has been checked."""
+        return record.average if self.point is None else record.new_array(MAX_SLOTS + 2)
+
+    cdef object number(self, object key, Record record):
+        """Return what takes the place of a parameter that is a number."""
+        cdef object p = self.params[key], a = self.average_of(record)
+        cdef str what = "average" if self.point is None else "state"
+        if record.shape != ():
+            raise ValueError(
+                f"params[{key!r}] is a number, but its {what} has shape {record.shape}; pass the array "
+                f"of the updates"
+            )
+        if np.asarray(p).dtype != record.dtype:
+            raise TypeError(
+                f"params[{key!r}] is {np.asarray(p).dtype}, but its {what} is {record.dtype}; convert "
+                f"the parameter"
+            )
+        if self.point is not None:
+            self.point(record.group, np.asarray(p), record.state, a)
+        return type(p)(a[()])
 
     cdef int put_numbers(self) except -1:
         """Put the averages of parameters that are numbers into the container, all or none."""

@@ -27,6 +27,7 @@ cdef class Call:
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records
+    cdef list carried                       # per row of coefficients, what its records carry on
     cdef list new_states                    # (span, record, slots, state, average)
 
     cdef int begin(self, Plan plan, double factor, bint zero) except -1

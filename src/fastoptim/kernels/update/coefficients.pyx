@@ -17,7 +17,8 @@ cdef int fill(Call call) except -1:
     cdef Py_ssize_t k, t, last_t = -1, row = -1, n_rows = 0
     cdef int last_group = -1
     cdef Fit fit = FITS
-    cdef dict rows = None           # (group, t) → its row and how it fits, once there is a second
+    cdef dict rows = None   # (group, t, carried) → its row and how it fits, once there is a second
+    cdef tuple last_carried = None
     cdef Record record
     for k in range(table.count):
         record = <Record> call.records[k]
@@ -25,20 +26,20 @@ cdef int fill(Call call) except -1:
         if (<Pipeline> call.plan.pipelines[record.group]).norms:    # a row of its own; see tensors.pyx
             row = n_rows
             n_rows += 1
-            fit = set_row(table, row, call.plan.pipelines[record.group], record)
+            fit = set_row(call, row, call.plan.pipelines[record.group], record)
             last_t, last_group = -1, record.group
-        elif t != last_t or record.group != last_group:
+        elif t != last_t or record.group != last_group or record.carried is not last_carried:
             if last_t >= 0 and n_rows == 1 and rows is None:
-                rows = {(last_group, last_t): (row, fit)}
-            last_t, last_group = t, record.group
-            if rows is not None and (last_group, t) in rows:
-                row, fit = rows[last_group, t]
+                rows = {(last_group, last_t, last_carried): (row, fit)}
+            last_t, last_group, last_carried = t, record.group, record.carried
+            if rows is not None and (last_group, t, last_carried) in rows:
+                row, fit = rows[last_group, t, last_carried]
             else:
                 row = n_rows
                 n_rows += 1
-                fit = set_row(table, row, call.plan.pipelines[last_group], record)
+                fit = set_row(call, row, call.plan.pipelines[last_group], record)
                 if rows is not None:
-                    rows[last_group, t] = row, fit
+                    rows[last_group, t, last_carried] = row, fit
         table.spans[k].coefs = row
         if fit != FITS and record.type_num == cnp.NPY_FLOAT:
             refuse(table, row, call.plan.pipelines[last_group], record)
@@ -46,13 +47,19 @@ cdef int fill(Call call) except -1:
     return check_factors(call)
 
 
-cdef Fit set_row(Table table, Py_ssize_t row, Pipeline pipeline, Record record) except *:
+cdef Fit set_row(Call call, Py_ssize_t row, Pipeline pipeline, Record record) except *:
     """Set the coefficients of a group's parameters at one step."""
-    cdef tuple values
+    cdef Table table = call.table
+    cdef tuple values, carried
     cdef Py_ssize_t k
     cdef Fit fit
     if pipeline.norms:              # those of this update are not known yet
         values = pipeline.coefficients(record.t + 1, 1.0, 1.0)
+    elif pipeline.carries:
+        values, carried = pipeline.coefficients(record.t + 1, record.carried)
+        if call.carried is None:
+            call.carried = []
+        call.carried.append(carried)
     else:
         values = pipeline.coefficients(record.t + 1)
     if len(values) != pipeline.fixed.rule.coefs:

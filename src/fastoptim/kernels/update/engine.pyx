@@ -165,10 +165,12 @@ cdef class Engine(Stations):
         return 0
 
     cdef int refuse_if_busy(self) except -1:
-        if self.averaged:
+        if self.inside is not None:
+            held = "their averages, and this optimizer's own hold the weights"
+            if self.inside == "evaluation":
+                held = "the point to evaluate at"
             raise RuntimeError(
-                "the parameters hold their averages, and this optimizer's own hold the weights; leave "
-                "`with opt.averaged(params)` first"
+                f"the parameters hold {held}; leave `with opt.{self.inside}(params)` first"
             )
         if self.busy:
             raise RuntimeError(

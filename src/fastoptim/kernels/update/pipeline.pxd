@@ -15,6 +15,7 @@ cdef class Pipeline:
     cdef readonly tuple slots       # names of the rule's state, in the kernel's order
     cdef readonly tuple starts      # what fresh state is filled with
     cdef readonly object coefficients
+    cdef readonly bint carries      # whether these go on with numbers of the update before
     cdef readonly object owner      # the optimizer, for messages
     cdef double sign
     cdef object clip_value, weight_decay, average

@@ -1,16 +1,18 @@
 from collections.abc import Callable
+from typing import Any
 
 class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
-    coefficients: Callable[[int], tuple[float, ...]]
+    coefficients: Callable[..., tuple[Any, ...]]
+    carries: bool
     zero_grads: bool
     def __init__(
         self,
         rule: object,
         slots: tuple[str, ...],
         starts: tuple[float, ...],
-        coefficients: Callable[[int], tuple[float, ...]],
+        coefficients: Callable[..., tuple[Any, ...]],
         clip_value: float | None = None,
         weight_decay: float = 0.0,
         shrink: float = 1.0,
@@ -20,6 +22,7 @@ class Pipeline:
         maximize: bool = False,
         zero_grads: bool = False,
         owner: object = None,
+        carries: bool = False,
     ) -> None: ...
     def adjust(
         self,

@@ -73,6 +73,9 @@ cdef class Pipeline:
         gradient's.
     owner : Optimizer
         Whose hyperparameters these are, for messages.
+    carries : bool
+        Whether `coefficients` is (t, carried) → (tuple of float, carried): what it gave at the update
+        before, None at the first, and what it goes on with.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ cdef class Pipeline:
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
         agc=None, double lr=1.0, double start=0.0, *, bint maximize=False, bint zero_grads=False,
         bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
+        bint carries=False,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -89,6 +93,7 @@ cdef class Pipeline:
                 f"arrays, got {len(slots)} names and {len(starts)} starts"
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
+        self.carries = carries
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)

@@ -16,6 +16,7 @@ cdef class Record:
     cdef readonly dict state                # slot name → array, shaped like the parameter
     cdef readonly object average            # of the weights, or None
     cdef public Py_ssize_t t                # completed updates of this parameter
+    cdef readonly tuple carried             # numbers that its rule goes on with, or None
     cdef tuple slots                        # those that s points to, in the rule's order
     cdef Py_ssize_t[MAX_SLOTS] s            # the state's addresses
     cdef cnp.dtype dtype

@@ -41,11 +41,14 @@ cdef class Record:
 
     def described(self):
         """Return what a checkpoint keeps of this record, the arrays themselves."""
-        return {
+        described = {
             "updates": self.t, "shape": self.shape, "dtype": self.dtype.name,
             "order": "C" if self.order & cnp.NPY_ARRAY_C_CONTIGUOUS else "F",
             "state": dict(self.state), "average": self.average,
         }
+        if self.carried is not None:
+            described["carried"] = self.carried
+        return described
 
 
 cdef Record new_record(object key, cnp.ndarray a, int group):
@@ -79,6 +82,7 @@ cdef Record restored(object key, object saved, object group_of):
     cdef Record record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     cdef int k
     record.t = saved["updates"]
+    record.carried = saved.get("carried")
     for k, (name, a) in enumerate(saved["state"].items()):
         record.state[name] = record.new_array(k + 1)
         record.state[name][...] = a
@@ -186,6 +190,10 @@ cdef class Store:
             self.drafts = None
         for k in range(len(call.records)):
             (<Record> call.records[k]).t += 1
+        if call.carried is not None:
+            for k in range(len(call.records)):
+                record = <Record> call.records[k]
+                record.carried = <tuple> call.carried[call.table.spans[k].coefs]
         if call.measured:
             self.norm = call.norm
             self.measured = True
