@@ -115,9 +115,9 @@ def test_pipelines_are_kept_while_only_numbers_change(monkeypatch):
     made = []
     real = plan.pipeline_of
 
-    def counted(view):
-        made.append(view)
-        return real(view)
+    def counted(*arguments):
+        made.append(arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(plan, "pipeline_of", counted)
     opt = fo.AdamW(lr=numbers(0.1, 0.2), weight_decay=numbers(0.1, 0.2), average=numbers(0.5, 0.6))

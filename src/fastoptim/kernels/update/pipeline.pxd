@@ -15,6 +15,7 @@ cdef class Pipeline:
     cdef object clip_value, weight_decay, average
     cdef readonly double most_norm  # of the gradient of each key, infinite if it may have any
     cdef readonly bint zero_grads
+    cdef readonly Py_ssize_t mean_from  # the update at which a mean of the weights begins, or -1
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
 
     cpdef int adjust(
@@ -34,3 +35,4 @@ cdef class Plan:
     cdef readonly bint raises
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
+    cdef readonly bint means        # whether some keys have a mean of their weights

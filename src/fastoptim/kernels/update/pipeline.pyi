@@ -5,6 +5,7 @@ class Pipeline:
     starts: tuple[float, ...]
     coefficients: Callable[[int], tuple[float, ...]]
     zero_grads: bool
+    mean_from: int
     def __init__(
         self,
         rule: object,
@@ -19,6 +20,7 @@ class Pipeline:
         *,
         maximize: bool = False,
         zero_grads: bool = False,
+        mean_from: int = -1,
         owner: object = None,
     ) -> None: ...
     def adjust(
@@ -41,6 +43,7 @@ class Plan:
     raises: bool
     surveys: bool
     flush: bool
+    means: bool
     def __init__(
         self,
         pipelines: list[Pipeline],

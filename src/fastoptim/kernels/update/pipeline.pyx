@@ -56,6 +56,8 @@ cdef class Pipeline:
         The largest norm of the gradient of each key.
     maximize : bool
     zero_grads : bool
+    mean_from : int
+        The update at which the average begins, if it is a mean; its decay is that of the update.
     owner : Optimizer
         Whose hyperparameters these are, for messages.
     """
@@ -64,7 +66,7 @@ cdef class Pipeline:
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
         *, bint maximize=False,
-        bint zero_grads=False, owner=None,
+        bint zero_grads=False, Py_ssize_t mean_from=-1, owner=None,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -75,7 +77,7 @@ cdef class Pipeline:
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.sign = -1.0 if maximize else 1.0
-        self.zero_grads = zero_grads
+        self.zero_grads, self.mean_from = zero_grads, mean_from
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
         self.adjust(clip_value, weight_decay, shrink, average, clip_norm_per_key)
 
@@ -146,5 +148,6 @@ cdef class Plan:
         self.most_norm = clip_norm or INFINITY
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])
+        self.means = any([(<Pipeline> one).mean_from >= 0 for one in pipelines])
         self.measures = self.clips or self.clips_keys or norm
         self.surveys = self.measures or nonfinite != "propagate"
