@@ -1,4 +1,6 @@
 import gc
+import os
+import tempfile
 
 import pytest
 from helpers import use_threads
@@ -6,6 +8,10 @@ from hypothesis import HealthCheck, settings
 
 import fastoptim
 from fastoptim.kernels import ISA, available_isas, use
+
+# Loops that numba compiles are cached where nothing from before the tests is, nor after them.
+LOOPS = tempfile.TemporaryDirectory(prefix="fastoptim-loops-")
+os.environ["NUMBA_CACHE_DIR"] = LOOPS.name
 
 # The same examples at every run, however slow the machine.
 settings.register_profile(

@@ -627,7 +627,7 @@ class Staged:
             p += ratio * steps[key]
 
 
-def LAMB(  # noqa: N802, the name of the class
+def LAMB(
     lr=0.001, beta1=0.9, beta2=0.999, eps=1e-6, amsgrad=False, eps_corrected=True,
     bias_correction=True, eps_root=0.0, weight_decay=0.01,
 ):

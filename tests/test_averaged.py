@@ -1,5 +1,7 @@
 """with opt.averaged(params): the weights' averages in the place of the weights."""
 
+import copy
+import pickle
 import signal
 import threading
 from collections import UserDict
@@ -15,6 +17,7 @@ from helpers import (
     packed,
     strided,
 )
+from reference import global_norm
 
 import fastoptim as fo
 
@@ -370,6 +373,179 @@ def test_a_mean_that_is_set_late_must_say_so(groups, loaded):
     opt.lr = 1.0        # a new plan: the mean that is there goes on
     opt.update(params, ones)
     np.testing.assert_allclose(opt.average_of["W"], [12.5], rtol=1e-15)
+
+
+def means_by_key(start, params, lessons, scale=lambda g: 1.0):
+    """What SGD with lr = 0.1 gives each key, whose mean counts the key's own updates."""
+    p, a, counts = copies(params), {}, {}
+    for step, grads in enumerate(lessons):
+        for key, g in grads.items():
+            if g is None:
+                continue
+            before = p[key].copy()
+            f = p[key].dtype.type
+            p[key] -= f(0.1) * (g if scale(g) == 1.0 else f(scale(g)) * g)
+            if step < start:
+                continue
+            n = counts.get(key, 0)
+            a.setdefault(key, before)
+            a[key] += f(1 - n / (n + 1)) * (p[key] - a[key])
+            counts[key] = n + 1
+    return p, a
+
+
+def odd_lessons(dtype):
+    """Gradients of keys of which one comes late, one goes, and one is without at times."""
+    rng = np.random.default_rng(8)
+    for step in range(9):
+        grads = arrays(rng, SHAPES, dtype)
+        first, second, *_ = grads
+        if step < 4:
+            del grads[first]
+        if step in (0, 2, 3, 6):
+            grads[second] = None
+        yield grads
+
+
+def follow_means(opt, lessons, start, params, scale=lambda g: 1.0, again=lambda opt: opt):
+    ours = copies(params)
+    for k, grads in enumerate(lessons):
+        opt.update({key: ours[key] for key in grads}, copies_but_none(grads))
+        expected, means = means_by_key(start, params, lessons[: k + 1], scale)
+        assert_same_arrays(ours, expected, "params")
+        assert_same_arrays(dict(opt.average_of), means, "means")
+        opt = again(opt)
+
+
+def copies_but_none(grads):
+    return {key: None if g is None else g.copy() for key, g in grads.items()}
+
+
+@every_dtype
+@pytest.mark.parametrize("start", [0, 1, 3, 5])
+@pytest.mark.parametrize("most", [None, 1.5])
+def test_a_mean_counts_the_updates_of_its_key(start, most, dtype):
+    """With a norm clipped per key, too, whose stages are a key's own already."""
+    lessons, params = list(odd_lessons(dtype)), arrays(np.random.default_rng(3), SHAPES, dtype)
+
+    def scale(g):
+        norm = global_norm({"": g})
+        return 1.0 if most is None or norm <= most else most / norm
+
+    opt = fo.SGD(lr=0.1, average="mean", average_from=start, clip_norm_per_key=most)
+    follow_means(opt, lessons, start, params, scale)
+
+
+def saved_and_loaded(opt, tmp_path):
+    opt.save(tmp_path / "state")
+    other = fo.SGD()
+    other.load(tmp_path / "state")
+    return other
+
+
+def from_a_dict(opt, tmp_path):
+    other = fo.SGD()
+    other.load_state_dict(opt.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("way", [
+    saved_and_loaded, from_a_dict, lambda opt, _: copy.deepcopy(opt),
+    lambda opt, _: pickle.loads(pickle.dumps(opt)),
+])
+def test_the_count_of_a_key_is_saved(way, tmp_path):
+    lessons = list(odd_lessons(np.float32))
+    params = arrays(np.random.default_rng(3), SHAPES, np.float32)
+    opt = fo.SGD(lr=0.1, average="mean", average_from=1)
+    follow_means(opt, lessons, 1, params, again=lambda opt: way(opt, tmp_path))
+
+
+def test_a_state_without_counts_has_those_of_the_optimizer():
+    """As earlier versions saved it."""
+    params, whole = {"W": np.zeros(3)}, fo.SGD(lr=1.0, average="mean", average_from=1)
+    grads = [{"W": np.array([1.0, step, -step])} for step in range(6)]
+    for g in grads[:4]:
+        whole.update(params, g)
+    saved, other = whole.state_dict(), copies(params)
+    del saved["parameters"]["W"]["mean"]
+    second = fo.SGD()
+    second.load_state_dict(saved)
+    for g in grads[4:]:
+        whole.update(params, g)
+        second.update(other, g)
+    assert_same_arrays(whole.average_of, second.average_of, "means")
+
+
+@pytest.mark.parametrize(("mean", "text"), [
+    (3, "the state of 'W' should have two counts, or None, as its mean, got 3"),
+    ((1, 2, 3), "should have two counts, or None, as its mean"),
+    ((-1, 0), "the count of a mean must be a whole number of at least 0, got -1"),
+    ((1, 0.5), "the beginning of a mean must be a whole number of at least 0, got 0.5"),
+])
+def test_a_state_whose_counts_are_none_is_refused(mean, text):
+    opt = fo.SGD(average="mean")
+    opt.update({"W": np.zeros(3)}, {"W": np.ones(3)})
+    saved = opt.state_dict()
+    assert saved["parameters"]["W"]["mean"] == (1, 0)
+    saved["parameters"]["W"]["mean"] = mean
+    with pytest.raises(ValueError, match=text):
+        opt.load_state_dict(saved)
+
+
+def test_a_mean_that_begins_again_forgets_the_one_before():
+    opt, params = fo.SGD(lr=1.0, average="mean"), {key: np.zeros(1) for key in "ab"}
+    for _ in range(4):
+        opt.update(params, {key: -np.ones(1) for key in "ab"})     # 1, 2, 3, 4
+    opt.average_from = 4
+    opt.update(params, {"a": -np.ones(1), "b": None})               # a is 5
+    opt.update(params, {key: -np.ones(1) for key in "ab"})          # a is 6, b is 5
+    assert_same_arrays(dict(opt.average_of), {"a": np.array([5.5]), "b": np.array([5.0])}, "means")
+
+
+def test_a_moving_average_that_becomes_a_mean_goes_on():
+    opt, params = fo.SGD(lr=1.0, average=0.5), {"W": np.zeros(1)}
+    for _ in range(3):
+        opt.update(params, {"W": -np.ones(1)})
+    assert opt.average_of["W"].tolist() == [2.125]
+    opt.average = "mean"
+    opt.update(params, {"W": -np.ones(1)})
+    assert opt.average_of["W"].tolist() == [2.125 + 0.25 * (4 - 2.125)]
+
+
+def test_groups_and_soft_batches_count_by_key():
+    opt = fo.SGD(lr=1.0, average="mean", groups=[fo.Group("b", average_from=2)])
+    soft, params = fo.SoftBatch(opt, every=2), {key: np.zeros(1) for key in "ab"}
+    for step in range(10):
+        alone = step in (0, 1, 6, 7)                                # updates 0 and 3 are of a alone
+        soft.update(params, {"a": -np.ones(1), "b": None if alone else -np.ones(1)})
+    assert (opt.iter, params["a"][0], params["b"][0]) == (5, 5.0, 3.0)
+    assert_same_arrays(dict(opt.average_of), {"a": np.array([3.0]), "b": np.array([2.5])}, "means")
+
+
+def test_numbers_and_rows_count_by_key():
+    opt = fo.SGD(lr=1.0, average="mean")
+    params = {"n": 0.0, "E": np.zeros((2, 1)), "W": np.zeros(1)}
+    for step in range(4):
+        every = step in (1, 3)
+        row = fo.Rows(np.array([0]), -np.ones((1, 1)))
+        opt.update(params, {
+            "n": -1.0 if every else None, "E": row if every else None, "W": -np.ones(1),
+        })
+    assert opt.average_of["n"].item() == 1.5
+    assert opt.average_of["E"].tolist() == [[1.5], [0.0]]
+    assert opt.average_of["W"].tolist() == [2.5]
+
+
+def test_a_refused_update_counts_in_no_mean():
+    opt = fo.SGD(lr=1.0, average="mean", nonfinite="skip")
+    params = {key: np.zeros(1) for key in "ab"}
+    opt.update(params, {"a": -np.ones(1), "b": None})
+    opt.update(params, {"a": -np.ones(1), "b": np.array([np.nan])})
+    with pytest.raises(KeyError):
+        opt.update(params, {"a": -np.ones(1)})
+    for _ in range(2):
+        opt.update(params, {key: -np.ones(1) for key in "ab"})
+    assert_same_arrays(dict(opt.average_of), {"a": np.array([2.0]), "b": np.array([1.5])}, "means")
 
 
 def test_a_context_is_left_once():

@@ -269,3 +269,29 @@ def test_load_of_an_optimizer():
             break
     assert n > 20
     assert after == flat_dict(new)
+
+
+@pytest.mark.parametrize("inside", [
+    lambda: fo.Momentum(lr=0.1), lambda: fo.SoftBatch(fo.Momentum(lr=0.1), every=2),
+    lambda: fo.Heun(lr=0.1),
+])
+def test_load_of_sam(inside):
+    """What is inside and rho are the old ones or the new ones, together."""
+
+    def trained(rho, steps):
+        sam, params = fo.SAM(inside(), rho), {"a": np.ones(3)}
+        for _ in range(steps):
+            sam.step(params, lambda p: {"a": 2 * p["a"]})
+        return sam
+
+    new = trained(0.5, 3).state_dict()
+    for n in count():
+        sam = trained(0.1, 1)
+        old, interrupt = flat_dict(sam.state_dict()), Interrupt(n)
+        interrupt.during(sam.load_state_dict, new)
+        after = flat_dict(sam.state_dict())
+        assert after in (old, flat_dict(new)), n
+        if not interrupt.raised:
+            break
+    assert n > 20
+    assert after == flat_dict(new)

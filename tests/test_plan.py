@@ -20,6 +20,7 @@ SCHEDULES = {
     "clip_value": numbers(1.0, 0.5, 0.1),
     "clip_norm": numbers(10.0, 1.0, 0.1),
     "clip_norm_per_key": numbers(10.0, 1.0, 0.1),
+    "agc": numbers(10.0, 1.0, 0.1),
     "average": numbers(0.5, 0.9, 0.0),
 }
 MORE = {
@@ -115,9 +116,9 @@ def test_pipelines_are_kept_while_only_numbers_change(monkeypatch):
     made = []
     real = plan.pipeline_of
 
-    def counted(view):
-        made.append(view)
-        return real(view)
+    def counted(*arguments):
+        made.append(arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(plan, "pipeline_of", counted)
     opt = fo.AdamW(lr=numbers(0.1, 0.2), weight_decay=numbers(0.1, 0.2), average=numbers(0.5, 0.6))

@@ -1,5 +1,7 @@
 """Arithmetic with schedules gives schedules, and ``opt.lr *= 0.5`` works with one in place."""
 
+import copy
+import pickle
 import re
 from fractions import Fraction
 
@@ -8,6 +10,7 @@ import pytest
 
 import fastoptim as fo
 from fastoptim import schedules as s
+from fastoptim.schedules.arithmetic import chained
 
 WITH = "what a schedule is combined with must be a number or a schedule, got"
 UP, DOWN = s.linear(0.1, 0.7, 9), s.cosine_decay(0.9, 8, 0.3)
@@ -80,6 +83,58 @@ def test_factors_whose_product_is_no_number_stay_two():
     small = s.constant(1e300) * 1e-200 * 1e-200
     assert small(0) == 1e300 * 1e-200 * 1e-200
     assert (UP * 0 * 3)(5) == 0.0
+
+
+def test_many_changes_in_place_keep_their_numbers(tmp_path):
+    """Thousands of them are called, shown, copied, compared, pickled and saved."""
+    rate, numbers = UP, [UP(step) for step in range(12)]
+    for k in range(1500):
+        rate -= 0.0013
+        rate = rate * 0.7 if k % 2 else rate + 0.1
+        numbers = [x - 0.0013 for x in numbers]
+        numbers = [x * 0.7 if k % 2 else x + 0.1 for x in numbers]
+    assert [rate(step) for step in range(12)] == numbers
+    assert repr(rate).startswith("((((")
+    assert repr(rate).endswith(" - 0.0013) + 0.1) - 0.0013) * 0.7)")
+    opt = fo.SGD(lr=rate)
+    fo.save(tmp_path / "file", {"opt": opt})
+    for other in (
+        copy.deepcopy(rate), pickle.loads(pickle.dumps(rate)), fo.load(tmp_path / "file")["opt"].lr
+    ):
+        assert other == rate
+        assert hash(other) == hash(rate)
+
+
+def test_a_chain_is_the_expression():
+    made = (UP - 0.5) * 2 * 3 - 0.25 + DOWN
+    assert repr(made) == f"(((({UP!r} - 0.5) * 6.0) - 0.25) + {DOWN!r})"
+    assert eval(repr(made), vars(s)) == made
+    assert (UP - 1) * 3 / 3 == (UP - 1) * 1.0
+    assert UP * 2 / 2 - 1 == UP * 1 - 1
+
+
+@pytest.mark.parametrize("change", [-0.5, 0.25])
+def test_a_plateau_in_a_chain_is_told(change):
+    plateau = s.plateau(0.5, factor=0.5, patience=0)
+    rate = plateau + change - change
+    rate.observe(1.0)
+    assert rate.observe(2.0)
+    assert (plateau(0), rate(0)) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(("steps", "error", "text"), [
+    (["-", 1.0], TypeError, "steps must be pairs of operator and number, got ['-', 1.0]"),
+    ((1.0,), TypeError, "steps must be pairs of operator and number"),
+    ((("-", 1.0, 2.0),), TypeError, "steps must be pairs"),
+    ((("-", UP),), TypeError, "steps must be pairs"),
+    ((("^", 1.0),), ValueError, "operator must be"),
+    ((("-", "1"),), TypeError, "right must be a number"),
+    ((("-", float("nan")),), ValueError, "right must be in"),
+    ((("/", 0.0),), ValueError, "a schedule cannot be divided by 0"),
+])
+def test_what_a_chain_cannot_be(steps, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        chained(UP, steps)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ EXAMPLES = [
     s.per_epoch(s.exponential_decay(0.1, 0.9), 10),
     s.per_epoch(0.1, 10),
     s.ramp(0.5, 0.99, 0.01),
+    s.linear(0.1, 0.01, 90) - 0.001 + 0.002,
     s.polynomial_decay(0.1, 50, 0.01, 2.0),
     s.cosine_restarts(0.1, 10, 0.001, 2, 0.9),
     s.piecewise_interpolate([0.1, 0.5, 0.01], [10.5, 40], "cosine"),
@@ -77,7 +78,7 @@ def test_frozen(schedule):
 
 def test_all_names_are_covered():
     names = {type(schedule).__name__ for schedule in EXAMPLES}
-    assert names == set(s.__all__) | {"combined"}
+    assert names == set(s.__all__) | {"chained", "combined"}
 
 
 @every_schedule

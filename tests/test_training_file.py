@@ -207,13 +207,13 @@ SCHEDULES = [
     S.piecewise_constant([0.1, 0.2, 0.3], [2, 4]), S.piecewise_interpolate([0.1, 0.2, 0.3], [2, 4]),
     S.plateau(0.1, patience=2, value=0.05, best=0.3, bad=1), S.polynomial_decay(0.1, 5),
     S.ramp(0.1, 0.2, 0.01), S.warmup(S.cosine_decay(0.1, 5), 3),
-    2.0 * S.warmup(LINEAR, 2) - S.ramp(0.1, 0.2, 0.01) / 3,
+    2.0 * S.warmup(LINEAR, 2) - S.ramp(0.1, 0.2, 0.01) / 3, LINEAR - 0.001 + 0.002,
 ]
 
 
 def test_every_schedule_is_in_the_table():
-    assert {type(one).__name__ for one in SCHEDULES} == {*S.__all__, "combined"}
-    assert set(schedules.CLASSES) == {*S.__all__, "combined"}
+    assert {type(one).__name__ for one in SCHEDULES} == {*S.__all__, "chained", "combined"}
+    assert set(schedules.CLASSES) == {*S.__all__, "chained", "combined"}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda one: type(one).__name__)
@@ -701,6 +701,24 @@ def test_a_failure_in_the_middle_is_undone(path):
     here["opt"].update(here["params"], {"W": np.ones((3, 4)), "b": np.ones(5), "x": 1.0})
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("measured", [False, True])
+def test_the_norm_is_there_again_after_a_failure(soft, measured, path):
+    """It is in no saved state, so what undoes a load has it besides."""
+    def trained(lr):
+        opt, params = fo.SGD(lr=lr, norm=measured), {"W": np.zeros(2)}
+        opt.update(params, {"W": np.array([3.0, 4.0])})
+        return opt, fo.SoftBatch(opt, every=2) if soft else opt
+
+    fo.save(path, {"opt": trained(0.5)[1], "z": {"n": 1}})
+    opt, here = trained(0.1)
+    with pytest.raises(MemoryError):
+        fo.load(path, into={"opt": here, "z": Full(n=0)})
+    assert (opt.lr, opt.grad_norm) == (0.1, 5.0 if measured else None)
+    fo.load(path, into={"opt": here, "z": {"n": 0}})
+    assert (opt.lr, opt.grad_norm) == (0.5, None)
+
+
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # its last reference goes
 def test_interrupted_at_every_line(path):
     """All is taken over, or nothing: Ctrl-C at any line of Python."""
@@ -813,4 +831,5 @@ def test_joblib(tmp_path):
 
 
 def test_the_table_of_schedules_has_no_others():
-    assert schedules.CLASSES["combined"] is arithmetic.combined
+    for name in ("chained", "combined"):
+        assert schedules.CLASSES[name] is getattr(arithmetic, name)

@@ -24,6 +24,7 @@ import numpy as np
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.kernels import PASSES
 from fastoptim.kernels.ode.workspace import MovingParams
+from fastoptim.ode import state as ode_state
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer import plateaus, state
 from fastoptim.optimizer.base import Optimizer
@@ -245,13 +246,16 @@ class SAM(Checked):
         present = {"rho": self.rho}
         state.check_names(saved, present)
         values, seen, lost = state.merged(saved, present, {"rho": RADIUS}, "")
-        observed = plateaus.changes(seen)
+        changes = [(vars(self), values), *plateaus.changes(seen)]
         inner = state.part(saved, "optimizer", Mapping)
         for line in lost:  # before anything is replaced: a warning may be an error
             warnings.warn(line, UserWarning, stacklevel=2)
-        self.opt.load_state_dict(inner)
-        for here, new in [(vars(self), values), *observed]:
-            here.update(new)
+        if isinstance(self.opt, SoftBatch):
+            self.opt._load(inner, changes)
+        elif isinstance(self.opt, RungeKutta):
+            ode_state.load(self.opt, inner, changes)
+        else:
+            state.load(self.opt, inner, also=changes)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a file; see the optimizer's `save`."""

@@ -5,12 +5,17 @@ numba 0.68 (Adam, 100,000 to 50 M elements, both dtypes, one and two threads): a
 to 1.20 of the time of the built-in, whose loop gcc compiled; see bench/README.md.
 """
 
+import contextlib
+import sys
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastoptim.custom import functions
+from fastoptim.custom import cache, functions
 from fastoptim.custom.body import Body
 from fastoptim.kernels.api import foreign_rule
 
@@ -31,6 +36,14 @@ def numba() -> Any:
     return numba
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A rule's loop for one dtype."""
+
+    address: int
+    library: Any  # numba's, which has the code
+
+
 def capsule(name: str, body: Body, slots: int) -> object:
     """Compile a rule's loop for float32 and float64, as a capsule that the driver runs."""
     loops = [loop(body, slots, dtype) for dtype in (np.float32, np.float64)]
@@ -38,13 +51,39 @@ def capsule(name: str, body: Body, slots: int) -> object:
     return foreign_rule(name.encode(), slots, len(body.coefficients), f32, f64, loops)
 
 
-def loop(body: Body, slots: int, dtype: type[np.floating[Any]]) -> Any:
-    """Compile a rule's loop for one dtype: a function of the signature in kernels/rule.pxd."""
+def loop(body: Body, slots: int, dtype: type[np.floating[Any]]) -> Loop:
+    """Return a rule's loop for one dtype: a function of the signature in kernels/rule.pxd.
+
+    It comes from the cache if it is there.
+    """
     nb = numba()
-    state = [f"s{k}" for k in range(slots)]
-    arrays = ["p", "g", *state]
-    inner = [
-        f"def span({', '.join(arrays)}, c, n):",
+    lines = lines_of(body, slots)
+    numbers = body.constants | {"zero": 0.0, "one": 1.0, "minus_one": -1.0, "inf": np.inf}
+    key = None
+    # What numba has inside may be otherwise in another version; then there is no cache.
+    with contextlib.suppress(Exception):
+        place = cache.folder(nb.config.CACHE_DIR)
+        key = cache.key_of(lines, numbers, dtype.__name__, made_with(nb))
+        entry = cache.load(place, key)
+        if entry is not None:
+            return loaded(nb, key, *entry)
+    names = functions.NAMES | {name: dtype(x) for name, x in numbers.items()}
+    names["apart"] = apart(nb)
+    # All code that numba makes in a process has one table of symbols, so the key is in their names.
+    span = f"span_{key or uuid.uuid4().hex}"
+    result = compiled(nb, defined(span, [f"def {span}{lines[0]}", *lines[1:]], names), slots, dtype)
+    with contextlib.suppress(Exception):
+        if key is not None:
+            _, _, parts = result.library.serialize_using_object_code()
+            cache.store(place, key, *parts)
+    return result
+
+
+def lines_of(body: Body, slots: int) -> list[str]:
+    """Return the lines of a rule's loop, the first from behind its name."""
+    arrays = ["p", "g", *(f"s{k}" for k in range(slots))]
+    return [
+        f"({', '.join(arrays)}, c, n):",
         "    apart()",
         *(f"    {c} = c[{k}]" for k, c in enumerate(body.coefficients.values())),
         "    for i in range(n):",
@@ -52,21 +91,85 @@ def loop(body: Body, slots: int, dtype: type[np.floating[Any]]) -> Any:
         *(f"        {line}" for line in body.lines),
         *(
             f"        {a}[i] = {x}"
-            for a, x in zip(["p", *state], body.results, strict=True)
+            for a, x in zip([a for a in arrays if a != "g"], body.results, strict=True)
         ),
     ]
-    slot = "".join(f"s[{k}], " for k in range(slots))
-    outer = ["def rule(p, g, s, c, n):", f"    span(p, g, {slot}c, n)"]
-    numbers = body.constants | {"zero": 0.0, "one": 1.0, "minus_one": -1.0, "inf": np.inf}
-    names = functions.NAMES | {name: dtype(x) for name, x in numbers.items()}
-    names["apart"] = apart(nb)
-    compiler = {"error_model": "numpy", "fastmath": False}
-    names["span"] = nb.njit(defined("span", inner, names), **compiler)
-    pointer = nb.types.CPointer(nb.from_dtype(np.dtype(dtype)))
-    signature = nb.types.void(
-        pointer, pointer, nb.types.CPointer(pointer), pointer, nb.types.intp
+
+
+def compiled(nb: Any, span: Any, slots: int, dtype: type[np.floating[Any]]) -> Loop:
+    """Compile a function of the state's arrays, one by one, and put a C function around it.
+
+    Not numba's own ``cfunc``, whose code for exceptions, which no loop raises, needs numba's whole
+    runtime when it is loaded from a file: 40 ms instead of 2.
+    """
+    from llvmlite import ir
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    floating = nb.from_dtype(np.dtype(dtype))
+    pointer, size = nb.types.CPointer(floating), nb.types.intp
+    types = [pointer] * (2 + slots) + [pointer, size]
+    span = nb.njit(
+        nb.types.void(*types), error_model="numpy", fastmath=False, no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )(span)
+    (inner,) = span.overloads.values()
+    context = cpu_target.target_context
+    with global_compiler_lock:
+        name = f"rule_{span.__name__}"
+        library = context.codegen().create_library(name)
+        module = library.create_ir_module(name)
+        arrays, length = context.get_value_type(pointer), context.get_value_type(size)
+        given = [arrays, arrays, arrays.as_pointer(), arrays, length]
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), given), name)
+        p, g, s, c, n = function.args
+        builder = ir.IRBuilder(function.append_basic_block())
+        state = [builder.load(builder.gep(s, [ir.Constant(length, k)])) for k in range(slots)]
+        context.call_conv.call_function(
+            builder, context.declare_function(module, inner.fndesc), nb.types.none, types,
+            [p, g, *state, c, n],
+        )
+        builder.ret_void()
+        library.add_ir_module(module)
+        library.add_linking_library(inner.library)
+        library.enable_object_caching()
+        library.finalize()
+        return Loop(library.get_pointer_to_function(name), library)
+
+
+def loaded(nb: Any, key: str, code: bytes, bitcode: bytes) -> Loop:
+    """Return a loop from the cache. Of a function that is nowhere LLVM would end the process."""
+    from llvmlite import binding
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    with global_compiler_lock:
+        codegen = cpu_target.target_context.codegen()
+        declared = [f.name for f in binding.parse_bitcode(bitcode).functions if f.is_declaration]
+        for name in declared:
+            if not name.startswith("llvm.") and binding.address_of_symbol(name) is None:
+                raise LookupError(name)
+        name = f"rule_span_{key}"
+        library = codegen.unserialize_library((name, "object", (code, bitcode)))
+        return Loop(library.get_pointer_to_function(name), library)
+
+
+def made_with(nb: Any) -> tuple[object, ...]:
+    """Return what compiled code depends on besides its lines: versions, processor, settings."""
+    import llvmlite
+    from numba.core.registry import cpu_target
+
+    of_place = {"CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS"}
+    settings = {
+        name: str(value) for name, value in vars(nb.config).items()
+        if name.isupper() and name not in of_place
+    }
+    versions = [x.__version__ for x in (nb, llvmlite, np)]
+    return (
+        Path(__file__).read_bytes(), sorted((name, repr(f)) for name, f in functions.NAMES.items()),
+        versions, sys.version, cpu_target.target_context.codegen().magic_tuple(),
+        sorted(settings.items()),
     )
-    return nb.cfunc(signature, **compiler)(defined("rule", outer, names))
 
 
 def apart(nb: Any) -> Any:

@@ -10,6 +10,7 @@ from fastoptim.optimizer.hyperparameters import Interval, OrNone, checks_of
 from fastoptim.optimizer.state import (
     FORMAT,
     NONE,
+    Changes,
     check_is_of,
     check_names,
     merged,
@@ -70,9 +71,10 @@ def of(opt: "RungeKutta") -> dict[str, Any]:
     }
 
 
-def load(opt: "RungeKutta", saved: Mapping[str, Any]) -> None:
-    """Check a saved state as a whole, then take it over."""
+def load(opt: "RungeKutta", saved: Mapping[str, Any], also: Changes = ()) -> None:
+    """Check a saved state as a whole, then take it over, and with it what else changes."""
     changes, lost = checked(opt, saved)
+    changes += also
     for line in lost:  # before anything is replaced: a warning may be an error
         warnings.warn(line, UserWarning, stacklevel=3)
     # the loop is C's: no interrupt comes between two of the dicts

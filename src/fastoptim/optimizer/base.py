@@ -40,7 +40,6 @@ from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, 
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
 
-
 ConstraintOrNone = str | tuple[float, float] | MaxNorm | UnitNorm | None
 
 
@@ -157,8 +156,7 @@ class Optimizer(Checked):
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
         `average_of`; it starts at the weights before the first update that averages. "mean" is the
         mean of the weights after each update (Polyak averaging, SWA): d = n/(n+1) at the n-th,
-        n = 0, 1, …; n counts the optimizer's updates, not those of a key. `averaged` lets the
-        parameters hold it.
+        n = 0, 1, …, of a key's own updates. `averaged` lets the parameters hold it.
     average_from : int of at least 0, default 0
         How many updates are made before the first that averages.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"

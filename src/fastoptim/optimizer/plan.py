@@ -124,7 +124,8 @@ class LivePlan:
         opt, scheduled = self.opt, {one.name for one in self.schedules}
         if self.averages:
             scheduled.add("average")
-        pipelines = [pipeline_of(view) for view in self.views]
+        begins = {id(v): v["average_from"] for v, wanted in self.averages if wanted == "mean"}
+        pipelines = [pipeline_of(view, begins.get(id(vars(view)), -1)) for view in self.views]
         self.made_for = self.kinds()
         self.plan = Plan(
             pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
@@ -187,8 +188,8 @@ def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
         )
 
 
-def pipeline_of(view: "Optimizer") -> Pipeline:
-    """Return the pipeline that the parameters of a group pass."""
+def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
+    """Return the pipeline that the parameters of a group pass; their mean, if any, begins there."""
     slots = view.kernels[view.kernel]
     starts = (getattr(type(view), slot).start for slot in slots)
     both = both_set(vars(view))
@@ -206,6 +207,7 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
         trust=trusted(view.trust_ratio),
         constraint=constrained(view.constraint),
         norms=view.norms,
+        mean_from=mean_from,
         owner=view,
         carries=bool(view.carries),
     )

@@ -3,7 +3,7 @@
 import copy as copying
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NONE: Mapping[str, Any] = {}
+Changes = Sequence[tuple[dict[str, Any], Any]]  # dicts to update, each with what
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {
     "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm", "trust_ratio",
@@ -68,9 +69,16 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def load(opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None) -> None:
-    """Check a saved state as a whole, then take it over; the source is told in the same step."""
+def load(
+    opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None, also: Changes = (),
+) -> None:
+    """Check a saved state as a whole, then take it over.
+
+    In the same step the source is told, and each dict of `also` is updated with the one beside it.
+    """
     restore, lost = checked(opt, saved)
+    *_, changes = restore.args
+    changes += also
     for line in lost:       # first: a filter may make a warning an error
         warnings.warn(line, UserWarning, stacklevel=3)
     restore(source)
@@ -278,6 +286,7 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
         "order": saved["order"], "state": arrays, "average": saved["average"],
         **({"carried": carried(opt, name, saved)} if opt.carries else {}),
+        "mean": mean_of(name, saved.get("mean")),
     }
 
 
@@ -291,6 +300,17 @@ def carried(opt: "Optimizer", name: str, saved: Mapping[str, Any]) -> tuple[floa
             f"{name} must carry {opt.carries} finite floats of at least 0, got {shown(numbers)}"
         )
     return tuple(numbers)
+
+
+def mean_of(name: str, saved: Any) -> tuple[int, int] | None:
+    """Return how many updates a key's mean has in it, and at which it began; None: not counted."""
+    if saved is None:
+        return None
+    if not isinstance(saved, (tuple, list)) or len(saved) != 2:
+        raise ValueError(f"{name} should have two counts, or None, as its mean, got {shown(saved)}")
+    numbers = dict(zip(("the count of a mean", "the beginning of a mean"), saved, strict=True))
+    count, begin = (whole(numbers, number) for number in numbers)
+    return count, begin
 
 
 def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) -> None:

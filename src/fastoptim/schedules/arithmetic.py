@@ -30,25 +30,25 @@ class Schedule:
         for name, check in self.checks.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
 
-    def __add__(self, other: Any) -> "combined":
+    def __add__(self, other: Any) -> "combined | chained":
         return combine(self, "+", other)
 
-    def __radd__(self, other: Any) -> "combined":
+    def __radd__(self, other: Any) -> "combined | chained":
         return combine(other, "+", self)
 
-    def __sub__(self, other: Any) -> "combined":
+    def __sub__(self, other: Any) -> "combined | chained":
         return combine(self, "-", other)
 
-    def __rsub__(self, other: Any) -> "combined":
+    def __rsub__(self, other: Any) -> "combined | chained":
         return combine(other, "-", self)
 
-    def __mul__(self, other: Any) -> "combined":
+    def __mul__(self, other: Any) -> "combined | chained":
         return combine(self, "*", other)
 
-    def __rmul__(self, other: Any) -> "combined":
+    def __rmul__(self, other: Any) -> "combined | chained":
         return combine(other, "*", self)
 
-    def __truediv__(self, other: Any) -> "combined":
+    def __truediv__(self, other: Any) -> "combined | chained":
         return combine(self, "/", other)
 
     def observe(self, loss: Any) -> bool:
@@ -125,31 +125,100 @@ class combined(Schedule):
         return f"({self.left!r} {self.operator} {self.right!r})"
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class chained(Schedule):
+    """A schedule with numbers one after the other: what ``opt.lr -= 0.001`` in each epoch gives.
+
+    The numbers are those of `combined` in `combined`, which could be neither called nor saved in
+    such depth.
+
+    Parameters
+    ----------
+    schedule : callable
+    steps : tuple of (operator, float)
+        In their order.
+
+    Examples
+    --------
+    >>> from fastoptim.schedules import constant
+    >>> rate = constant(1.0)
+    >>> for epoch in range(3):
+    ...     rate -= 0.125
+    >>> rate, rate(0)
+    ((((constant(value=1.0) - 0.125) - 0.125) - 0.125), 0.625)
+    """
+
+    schedule: Any
+    steps: tuple[tuple[str, float], ...]
+
+    checks: ClassVar = {
+        "schedule": lambda name, value: operand(name, value),
+        "steps": lambda name, value: checked_steps(name, value),
+    }
+
+    def __call__(self, step: int) -> float:
+        """Return the number after `step` completed updates."""
+        value = float(self.schedule(step)) if callable(self.schedule) else self.schedule
+        for sign, number in self.steps:
+            value = OPERATORS[sign](value, number)
+        result: float = value
+        return result
+
+    def __repr__(self) -> str:
+        ends = "".join(f" {sign} {number!r})" for sign, number in self.steps)
+        return f"{'(' * len(self.steps)}{self.schedule!r}{ends}"
+
+
+def checked_steps(name: str, value: object) -> tuple[tuple[str, float], ...]:
+    """Return what a chain does to its schedule's number, or say what it cannot do."""
+    if not isinstance(value, tuple) or any(
+        not isinstance(one, tuple) or len(one) != 2 or callable(one[1]) for one in value
+    ):
+        raise TypeError(f"{name} must be pairs of operator and number, got {shown(value)}")
+    pairs = (combined(0.0, sign, number) for sign, number in value)
+    return tuple((one.operator, one.right) for one in pairs)
+
+
 def operand(name: str, value: object) -> object:
     """Return a callable as it is, and a number as a float."""
     return value if callable(value) else FINITE(name, value)
 
 
-def combine(left: Any, sign: str, right: Any) -> combined:
+def combine(left: Any, sign: str, right: Any) -> "combined | chained":
     """Return a combined schedule.
 
     A factor of a factor becomes one, so ``opt.lr *= 0.5`` a thousand times is asked as fast as
-    once.
+    once. Terms do not, since their sum would be rounded where it was not: they are chained.
     """
     for side in (left, right):
         if not callable(side):
             real_number("what a schedule is combined with", side, "a number or a schedule")
     whole = combined(left, sign, right)
-    if sign in "*/" and isinstance(left, combined) and not callable(whole.right):
-        inside, outside = left.right, whole.right
-        if left.operator in "*/" and not callable(inside):
-            if left.operator == sign:
-                factor = inside * outside
-            else:
-                sign, factor = "*", outside / inside if sign == "*" else inside / outside
-            if math.isfinite(factor) and (factor != 0.0 or not (inside and outside)):
-                return combined(left.left, sign, factor)
-    return whole
+    if callable(whole.right):
+        return whole
+    if isinstance(left, combined) and not callable(left.right):
+        left = chained(left.left, ((left.operator, left.right),))
+    if not isinstance(left, chained):
+        return whole
+    *steps, last = left.steps
+    factor = of_two(last, (sign, whole.right))
+    steps += [last, (sign, whole.right)] if factor is None else [factor]
+    if len(steps) == 1:
+        return combined(left.schedule, *steps[0])
+    return chained(left.schedule, tuple(steps))
+
+
+def of_two(first: tuple[str, float], second: tuple[str, float]) -> tuple[str, float] | None:
+    """Return the factor that stands for two of them, None if none does."""
+    (one, inside), (sign, outside) = first, second
+    if one not in "*/" or sign not in "*/":
+        return None
+    if one == sign:
+        factor = inside * outside
+    else:
+        sign, factor = "*", outside / inside if sign == "*" else inside / outside
+    is_one = math.isfinite(factor) and (factor != 0.0 or not (inside and outside))
+    return (sign, factor) if is_one else None
 
 
 def parts(schedule: Any) -> Iterator[Any]:

@@ -195,10 +195,13 @@ class SoftBatch:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave; all is checked before anything is replaced."""
+        self._load(saved)
+
+    def _load(self, saved: Mapping[str, Any], also: state.Changes = ()) -> None:
+        """Take over a saved state, and in the same step what else changes."""
         loaded = self._checked(saved)
-        self._adder.restore(
-            loaded, lambda adder: state.load(self.opt, state.part(saved, "optimizer"), adder)
-        )
+        of_opt = state.part(saved, "optimizer")
+        self._adder.restore(loaded, lambda adder: state.load(self.opt, of_opt, adder, also))
 
     def _checked(self, saved: Mapping[str, Any]) -> Batch:
         """Return what waited when a state was saved, or say what is wrong with it."""

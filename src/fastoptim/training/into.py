@@ -162,7 +162,7 @@ class Into:
         *_, changes = restore.args
         undo = partial(
             opt.engine.restore, opt.engine.records(), opt.iter, opt.skipped, opt.clipped,
-            [(kept, before(kept, new)) for kept, new in changes],
+            [(kept, before(kept, new)) for kept, new in changes], norm=opt.grad_norm,
         )
         return restore, undo
 

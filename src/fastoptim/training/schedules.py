@@ -8,11 +8,12 @@ from typing import Any
 
 from fastoptim import schedules
 from fastoptim.checkpoint.tree import Stored
-from fastoptim.schedules.arithmetic import Schedule, combined
+from fastoptim.schedules.arithmetic import Schedule, chained, combined
 
 CLASSES: dict[str, type[Schedule]] = {
     **{name: getattr(schedules, name) for name in schedules.__all__},
     "combined": combined,
+    "chained": chained,
 }
 
 

@@ -19,6 +19,8 @@ params, grads
 ├─╯
 │    store.prepare          Make the state, the averages and the records that a call's keys do not
 │                           have yet
+╎    means.prepare          Make room for stages of their own, if a key's mean has another count
+╎                           than its group's
 ╎    detours.gather         Copy what the span cannot reach
 │    learning.begin         Return the count for an update of `work` elements, which starts now
 ╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
@@ -27,6 +29,7 @@ params, grads
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
 ├─╯
 ├──→ return False
+╎    means.set_averagers    Let such a key's mean count the key's own updates
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 │

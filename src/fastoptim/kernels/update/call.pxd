@@ -24,6 +24,7 @@ cdef class Call:
     cdef bint measured                      # whether norm is that of the gradients together
     cdef bint clipped                       # whether it was too large for clip_norm
     cdef double norm
+    cdef bint own_means                     # whether a key's mean has another count than its group's
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records

@@ -29,4 +29,5 @@ class Engine:
         clipped: int,
         changes: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
         source: Source | None = None,
+        norm: float | None = None,
     ) -> None: ...

@@ -11,7 +11,7 @@ cimport cython
 from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.table cimport Table
-from fastoptim.kernels.update cimport coefficients
+from fastoptim.kernels.update cimport coefficients, means
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours
 from fastoptim.kernels.update.habits cimport look
@@ -119,6 +119,8 @@ cdef class Engine(Stations):
             call.begin(plan, factor, source is not None)
             self.check(params, grads)
             self.store.prepare(call)
+            if plan.means:
+                means.prepare(call, self.store.iter)
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
@@ -132,6 +134,8 @@ cdef class Engine(Stations):
                 return False
             if call.plan.of_tensors:
                 self.tensors.look(call, team)
+            if call.own_means:
+                means.set_averagers(call, self.store.iter)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
             if call.plan.of_tensors:
@@ -195,18 +199,21 @@ cdef class Engine(Stations):
 
     def restore(
         self, dict records, Py_ssize_t iter, Py_ssize_t skipped, Py_ssize_t clipped, changes=(),
-        Source source=None,
+        Source source=None, norm=None,
     ):
         """Replace all that is kept by copies of such records, which have been checked.
 
-        In the same step, between which no interrupt comes, each dict of `changes` is updated with
-        the one beside it, and the source is told.
+        `norm` is that of the last gradients, which no saved state has. In the same step, between which
+        no interrupt comes, each dict of `changes` is updated with the one beside it, and the source is
+        told.
         """
         cdef dict restored = self.store.restored(records)
         self.refuse_if_busy()
         if self.readers:
             raise RuntimeError("this optimizer is being copied or saved, in another thread")
         self.store.replace(restored, iter, skipped, clipped)
+        if norm is not None:
+            self.store.norm, self.store.measured = norm, True
         for kept, new in changes:
             (<dict> kept).update(new)
         if source is not None:

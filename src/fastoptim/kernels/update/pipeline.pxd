@@ -34,6 +34,7 @@ cdef class Pipeline:
     cdef double most_unit           # the largest norm of a unit
     cdef readonly bint by_row       # whether a unit is a row, not a column
     cdef readonly bint zero_grads
+    cdef readonly Py_ssize_t mean_from  # the update at which a mean of the weights begins, or -1
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
     cdef tuple unbound              # the same of a constraint's bounds
 
@@ -56,3 +57,4 @@ cdef class Plan:
     cdef readonly bint raises
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
+    cdef readonly bint means        # whether some keys have a mean of their weights

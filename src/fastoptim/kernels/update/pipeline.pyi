@@ -7,6 +7,7 @@ class Pipeline:
     coefficients: Callable[..., tuple[Any, ...]]
     carries: bool
     zero_grads: bool
+    mean_from: int
     def __init__(
         self,
         rule: object,
@@ -21,6 +22,7 @@ class Pipeline:
         *,
         maximize: bool = False,
         zero_grads: bool = False,
+        mean_from: int = -1,
         owner: object = None,
         carries: bool = False,
     ) -> None: ...
@@ -44,6 +46,7 @@ class Plan:
     raises: bool
     surveys: bool
     flush: bool
+    means: bool
     def __init__(
         self,
         pipelines: list[Pipeline],

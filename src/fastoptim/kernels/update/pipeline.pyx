@@ -71,6 +71,8 @@ cdef class Pipeline:
     norms : {"", "seen", "before decay"}
         Whether `coefficients` gets the norms of the parameter and of the gradient, too, and which
         gradient's.
+    mean_from : int
+        The update at which the average begins, if it is a mean; its decay is that of the update.
     owner : Optimizer
         Whose hyperparameters these are, for messages.
     carries : bool
@@ -83,7 +85,7 @@ cdef class Pipeline:
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
         agc=None, double lr=1.0, double start=0.0, *, bint maximize=False, bint zero_grads=False,
         bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
-        bint carries=False,
+        Py_ssize_t mean_from=-1, bint carries=False,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -95,7 +97,7 @@ cdef class Pipeline:
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.carries = carries
         self.sign = -1.0 if maximize else 1.0
-        self.zero_grads = zero_grads
+        self.zero_grads, self.mean_from = zero_grads, mean_from
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
         self.fixed.squares = pass_of("both_squares")
         self.centralizes, self.norms = centralize, norms != ""
@@ -215,5 +217,6 @@ cdef class Plan:
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
         self.of_tensors = any([(<Pipeline> one).of_tensors for one in pipelines])
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])
+        self.means = any([(<Pipeline> one).mean_from >= 0 for one in pipelines])
         self.measures = self.clips or self.clips_keys or norm
         self.surveys = self.measures or nonfinite != "propagate"

@@ -17,6 +17,8 @@ cdef class Record:
     cdef readonly object average            # of the weights, or None
     cdef public Py_ssize_t t                # completed updates of this parameter
     cdef readonly tuple carried             # numbers that its rule goes on with, or None
+    cdef Py_ssize_t averaged                # updates in its mean, which began at mean_from
+    cdef Py_ssize_t mean_from               # an update of the optimizer; -1: nobody has counted
     cdef tuple slots                        # those that s points to, in the rule's order
     cdef Py_ssize_t[MAX_SLOTS] s            # the state's addresses
     cdef cnp.dtype dtype

@@ -7,6 +7,7 @@ cimport numpy as cnp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span
+from fastoptim.kernels.update cimport means
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.pipeline cimport Pipeline
 
@@ -45,6 +46,7 @@ cdef class Record:
             "updates": self.t, "shape": self.shape, "dtype": self.dtype.name,
             "order": "C" if self.order & cnp.NPY_ARRAY_C_CONTIGUOUS else "F",
             "state": dict(self.state), "average": self.average,
+            "mean": None if self.mean_from < 0 else (self.averaged, self.mean_from),
         }
         if self.carried is not None:
             described["carried"] = self.carried
@@ -61,6 +63,7 @@ cdef Record new_record(object key, cnp.ndarray a, int group):
     record.key = key
     record.group = group
     record.state = {}
+    record.mean_from = -1
     record.dtype = np.dtype(a.dtype.type)
     record.type_num = cnp.PyArray_TYPE(a)
     record.shape = (<object> a).shape
@@ -83,6 +86,8 @@ cdef Record restored(object key, object saved, object group_of):
     cdef int k
     record.t = saved["updates"]
     record.carried = saved.get("carried")
+    if saved["mean"] is not None:
+        record.averaged, record.mean_from = saved["mean"]
     for k, (name, a) in enumerate(saved["state"].items()):
         record.state[name] = record.new_array(k + 1)
         record.state[name][...] = a
@@ -180,6 +185,8 @@ cdef class Store:
         cdef object slots, state, average
         cdef Py_ssize_t i, k
         cdef int n
+        if call.plan.means:         # before an average that is new is there
+            means.count(call, self.iter)
         if call.new_states is not None:
             for i in range(len(call.new_states)):
                 _, record, slots, state, average = <tuple> call.new_states[i]
