@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reference import tensor_norm
+
 import fastoptim as fo
 
 pytest.importorskip("numba")
 
 PAGE = Path(__file__).parent.parent / "docs" / "bodies.md"
-NAMES = ["AdEMAMix", "ADOPT", "MADGRAD", "Lookahead"]
+NAMES = ["AdEMAMix", "ADOPT", "NovoGrad", "MADGRAD", "Lookahead"]
 SHAPES = {"W": (7, 5), "b": (11,)}
 
 
@@ -115,6 +117,21 @@ def test_the_numbers_of_optax(case, bodies):
     same(ours(getattr(bodies, name)(**hyper)), theirs(made, optax))
 
 
+@pytest.mark.parametrize(
+    ("hyper", "arguments"),
+    [
+        ({"lr": 0.01}, {"learning_rate": 0.01}),
+        (
+            {"lr": 0.02, "beta1": 0.8, "beta2": 0.5, "eps": 1e-2, "decay": 0.1},
+            {"learning_rate": 0.02, "b1": 0.8, "b2": 0.5, "eps": 1e-2, "weight_decay": 0.1},
+        ),
+    ],
+)
+def test_novograd_has_the_numbers_of_optax(hyper, arguments, bodies):
+    optax = pytest.importorskip("optax")
+    same(ours(bodies.NovoGrad(**hyper)), theirs(optax.novograd(**arguments), optax))
+
+
 def test_schedules_of_ademamix(bodies):
     """Optax asks its schedules for the number of completed updates, too."""
     contrib = pytest.importorskip("optax.contrib")
@@ -155,6 +172,7 @@ def test_a_body_is_the_same_by_numpy(name, bodies):
         opt.update(params, {key: g})
         numbers = {field: getattr(opt, field) for field in cls.__match_args__}
         numbers |= opt._further(opt.iter, numbers)
+        numbers["norm_g"] = tensor_norm(g)
         p, *slots = cls.body(p, g, *slots, *[numbers[name] for name in cls._arguments])
         assert params[key].dtype == p.dtype == np.float32
         if name == "MADGRAD":  # np.cbrt may differ in the last place

@@ -106,6 +106,26 @@ def scale(p, g, s, c):
     s[0][:] = c[0] * g
 
 
+def scale_each(p, g, s, c):
+    s[0][:] = c * g
+
+
+def shift(p, g, s, c):
+    s[0][:] = g - c[0]
+
+
+def shift_each(p, g, s, c):
+    s[0][:] = g - c
+
+
+def bound(p, g, s, c):
+    p[:] = np.clip(p, min(c), max(c))
+
+
+def follow(p, g, s, c):
+    p += c[0] * g
+
+
 def clip(p, g, s, c):
     s[0][:] = np.clip(g, -c[0], c[0])
 
@@ -149,9 +169,13 @@ def ahead(p, g, s, c):
 
 
 OVER_ARRAYS = {
-    "scale": scale, "clip": clip, "l2": l2, "shrink": shrink, "average": average, "zero": zero,
+    "scale": scale, "scale_each": scale_each, "shift": shift, "shift_each": shift_each,
+    "bound": bound, "follow": follow, "clip": clip, "l2": l2, "shrink": shrink, "average": average, "zero": zero,
     "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,
 }
+
+
+REDUCTIONS = ("survey", "total", "squares", "both_squares")     # a test each, below
 
 
 @every_dtype
@@ -163,6 +187,10 @@ def test_passes_over_arrays(name, dtype, isa):
         given = [in_a_room(any_numbers(rng, n, dtype)) for _ in range(n_arrays)]
         expected = [in_a_room(a) for a in given]
         c = coefficients(rng, PASSES[name], dtype)
+        if name == "bound":
+            c.sort()
+        if name.endswith("_each"):
+            c = rng.uniform(0.1, 0.9, n).astype(dtype)
         call_loop(PASSES[name], given[0], given[1], given[2:], c)
         with np.errstate(all="ignore"):
             OVER_ARRAYS[name](expected[0], expected[1], expected[2:], c)
@@ -189,6 +217,48 @@ def test_survey(numbers, dtype, isa):
             expected = in_a_room(np.array([survey(before, c[0])]))
         assert_same_array(total.base, expected.base, f"sum of {n} elements")
         assert_same_array(g.base, before.base, f"{n} elements and guards")
+
+
+@every_dtype
+@pytest.mark.parametrize("numbers", [finite_numbers, any_numbers])
+def test_total(numbers, dtype, isa):
+    rng = np.random.default_rng(2)
+    for n in LENGTHS:
+        g, total = in_a_room(numbers(rng, n, dtype)), in_a_room(np.zeros(1))
+        call_loop(PASSES["total"], g, g, [total], np.zeros(1, dtype))
+        with np.errstate(all="ignore"):
+            expected = in_a_room(np.array([summed_in_lanes(g.astype(np.float64), 32)]))
+        assert_same_array(total.base, expected.base, f"sum of {n} elements")
+
+
+@every_dtype
+@pytest.mark.parametrize("numbers", [finite_numbers, any_numbers])
+def test_squares_of_each_element(numbers, dtype, isa):
+    rng = np.random.default_rng(2)
+    for n in LENGTHS:
+        g, sums = in_a_room(numbers(rng, n, dtype)), in_a_room(rng.standard_normal(n))
+        c = coefficients(rng, PASSES["squares"], dtype)
+        with np.errstate(all="ignore"):
+            expected = in_a_room(sums + (c[0] * g).astype(np.float64) ** 2)
+        call_loop(PASSES["squares"], g, g, [sums], c)
+        assert_same_array(sums.base, expected.base, f"{n} sums and guards")
+
+
+@every_dtype
+@pytest.mark.parametrize("numbers", [finite_numbers, any_numbers])
+def test_both_squares(numbers, dtype, isa):
+    """Lane k has every 32nd element from k on, of p first and then of g."""
+    rng = np.random.default_rng(2)
+    for n in LENGTHS:
+        p, g = (in_a_room(numbers(rng, n, dtype)) for _ in range(2))
+        lanes = in_a_room(rng.standard_normal(64))
+        expected = in_a_room(lanes)
+        with np.errstate(all="ignore"):
+            for i in range(n):
+                expected[i % 32] += np.float64(p[i]) * np.float64(p[i])
+                expected[32 + i % 32] += np.float64(g[i]) * np.float64(g[i])
+        call_loop(PASSES["both_squares"], p, g, [lanes], np.zeros(1, dtype))
+        assert_same_array(lanes.base, expected.base, f"lanes of {n} elements")
 
 
 # ---------------------------------------------------------------- passes over pieces of a point
@@ -333,7 +403,7 @@ def test_passes_over_pieces(name, altered, dtype, isa):
 
 def test_every_kernel_is_in_a_table():
     of_rules = {case.kernel for case in CASES}
-    of_passes = {*OVER_ARRAYS, "survey", *OVER_PIECES}
+    of_passes = {*OVER_ARRAYS, *REDUCTIONS, *OVER_PIECES}
     assert of_rules == set(RULES)
     assert of_passes == set(PASSES)
     assert of_rules | of_passes == set(RULES) | set(PASSES)
@@ -407,6 +477,38 @@ def parameters_that_hold_their_averages(dtype):
 
 def zeroed_gradients(dtype):
     return updated(dtype, fo.SGD(zero_grads=True))
+
+
+def clipping_of_columns(dtype):
+    return updated(dtype, fo.Adam(agc=0.3))
+
+
+def centred_gradients(dtype):
+    return updated(dtype, fo.Adam(centralize=True))
+
+
+def centred_gradients_in_fortran_order(dtype):
+    rng = np.random.default_rng(4)
+    params = {"W": np.asfortranarray(rng.standard_normal((30, 41)).astype(dtype))}
+    opt = fo.Adam(centralize=True)
+    opt.update(params, {"W": np.asfortranarray(rng.standard_normal((30, 41)).astype(dtype))})
+    return state_and_params(opt, params)
+
+
+def trust_ratio(dtype):
+    return updated(dtype, fo.LAMB(lr=0.1))
+
+
+def rates_by_norms(dtype):
+    return updated(dtype, fo.LARS(lr=0.1, trust=0.1, weight_decay=0.1))
+
+
+def bounds(dtype):
+    return updated(dtype, fo.SGD(lr=0.1, constraint=(-0.5, 0.5)))
+
+
+def norms_of_columns(dtype):
+    return updated(dtype, fo.SGD(lr=0.1, constraint=fo.MaxNorm(1.0)))
 
 
 def ascent(dtype):
@@ -516,6 +618,7 @@ def rk45_that_knows_the_first_slope(dtype):
 DOORS = [
     clipping_by_value, clipping_by_norm, l2_regularisation, decoupled_weight_decay,
     average_of_parameters, parameters_that_hold_their_averages, zeroed_gradients, ascent,
+    clipping_of_columns, centred_gradients, centred_gradients_in_fortran_order, trust_ratio, rates_by_norms, bounds, norms_of_columns,
     soft_batch, rows, soft_batch_of_rows,
     coalesced_rows, look_ahead, heun, rk23, rk45, rk23_with_tolerances, rk45_with_tolerances,
     rk45_that_knows_the_first_slope,

@@ -212,6 +212,37 @@ OPTAX = {
         lambda optax: optax.lion(0.01, b1=0.5, b2=0.7, weight_decay=0.2),
         fo.Lion(0.01, 0.5, 0.7, weight_decay=0.2),
     ),
+    "lamb": (lambda optax: optax.lamb(0.01), fo.LAMB(0.01, weight_decay=0.0)),
+    "lamb, decay": (
+        lambda optax: optax.lamb(0.02, 0.8, 0.9, 1e-3, weight_decay=0.2),
+        fo.LAMB(0.02, 0.8, 0.9, 1e-3, weight_decay=0.2),
+    ),
+    "lars": (
+        lambda optax: optax.lars(0.1, weight_decay=0.1),
+        fo.LARS(0.1, form="norm_of_sum", weight_decay=0.1),
+    ),
+    "lars, eps": (
+        lambda optax: optax.lars(0.1, trust_coefficient=0.1, eps=1e-2, momentum=0.5),
+        fo.LARS(0.1, 0.5, 0.1, 1e-2, form="norm_of_sum"),
+    ),
+    "trust ratio": (
+        lambda optax: optax.chain(optax.scale_by_trust_ratio(), optax.sgd(0.1)),
+        fo.SGD(0.1, trust_ratio=True),
+    ),
+    "centralize": (
+        lambda optax: optax.chain(optax.centralize(), optax.adam(0.01)),
+        fo.Adam(0.01, eps=1e-8, eps_corrected=True, centralize=True),
+    ),
+    "agc": (
+        lambda optax: optax.chain(optax.adaptive_grad_clip(0.1), optax.sgd(0.1)),
+        fo.SGD(0.1, agc=0.1),
+    ),
+    "agc, then centralize": (
+        lambda optax: optax.chain(
+            optax.adaptive_grad_clip(0.1), optax.centralize(), optax.sgd(0.1)
+        ),
+        fo.SGD(0.1, agc=0.1, centralize=True),
+    ),
     "sign_sgd": (lambda optax: optax.sign_sgd(0.01), fo.SignSGD(0.01)),
     "signum": (lambda optax: optax.signum(0.01), fo.SignSGD(0.01, 0.9)),
     "yogi": (lambda optax: optax.yogi(0.01), fo.Yogi()),

@@ -158,8 +158,8 @@ class LARS(Momentum):
         v &\leftarrow \alpha v - \eta' (g + \lambda p) \
         p &\leftarrow p + v
 
-    The norms are those of the whole tensor of a key, with its elements before the step. Where one of
-    them is 0, η' = η.
+    The norms are those of the whole tensor of a key, before the step. Where one of them is 0,
+    η' = η.
 
     Parameters
     ----------
@@ -203,8 +203,8 @@ class LARS(Momentum):
     ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
-    51.804
-    28.163
+    52.596
+    27.802
     """
 
     trust: NumberOrNone = hyper(0.001, OrNone(POSITIVE))
@@ -780,15 +780,15 @@ class FTRL(Optimizer):
     """
 
     kernels = {"ftrl": ("h", "z")}
-    _: KW_ONLY
-    trust_ratio: bool | tuple[float, float] = hyper(
-        False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
-    )
     lr: Number = hyper(0.001, POSITIVE)
     initial: Number = hyper(0.1, RATE)
     l1: Number = hyper(0.0, RATE)
     l2: Number = hyper(0.0, RATE)
     beta: Number = hyper(0.0, RATE)
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
+    )
     h = Slot(start="initial")
     z = Slot()
 
@@ -1196,8 +1196,8 @@ class LAMB(AdamW):
     ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
     ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
     75.000
-    41.950
-    25.177
+    42.359
+    23.771
     """
 
     eps: Number = hyper(1e-6, EPS)

@@ -20,6 +20,7 @@ import builtins
 import linecache
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import BoundArguments
@@ -122,6 +123,13 @@ class Body:
         frame.names = dict(zip(names, values, strict=True))
         result = self.run(frame)
         self.results = self.outputs(result, names[2 : len(self.elements)])
+
+    @property
+    def adds_a_step(self) -> bool:
+        """Whether the new p is p plus or minus what does not depend on p."""
+        uses = [line for line in self.lines if re.search(r"\bp_i\b", line)]
+        plain = rf"{self.results[0]} = (p_i [-+] \w+|\w+ \+ p_i)"
+        return len(uses) == 1 and re.fullmatch(plain, uses[0]) is not None
 
     # ---------------------------------------------------------------- errors
 

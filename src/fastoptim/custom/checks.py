@@ -58,11 +58,22 @@ def checked_state(state: object) -> dict[str, str | None]:
     return starts
 
 
+def checked_norms(norms: object) -> tuple[str, ...]:
+    """Return the names of the norms that a rule asks for."""
+    if not isinstance(norms, (tuple, list)) or not set(norms) <= {"p", "g"}:
+        raise TypeError(f"norms must be a tuple of 'p' and 'g', got {shown(norms)}")
+    return tuple(f"norm_{one}" for one in dict.fromkeys(norms))
+
+
 def checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a field of the class for each hyperparameter."""
     fields = {}
     for name, value in given.items():
         check_name(name, "the hyperparameter")
+        if name in ("norm_p", "norm_g"):
+            raise ValueError(
+                f"{name} is the norm of a tensor: ask for it with rule(norms=('p', 'g'))"
+            )
         if name == "t":
             raise ValueError("t is the number of the update, and cannot be a hyperparameter")
         default, text = value, "[0, inf)" if name == "lr" else "(-inf, inf)"
@@ -127,10 +138,11 @@ def checked_arguments(
     starts: Mapping[str, Any],
     fields: Mapping[str, Any],
     further: FurtherNumbers | None,
+    norms: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Return the numbers that a function takes, if it takes what a rule of these names should."""
     arguments = tuple(own_signature(fn).parameters)
-    returned = tuple(further.names) if further else ()
+    returned = (*(further.names if further else ()), *norms)
     n = 2 + len(starts)
     slots = ", ".join(["p", "g", *starts])
     if len(arguments) < n or arguments[2:n] != tuple(starts):
@@ -160,5 +172,6 @@ def checked_arguments(
     for name in (*fields, *returned):
         if name not in used:
             source = "coefficients returns" if name in returned else "rule gives it"
+            source = "norms gives it" if name in norms else source
             raise TypeError(f"{fn.__name__} does not take {name}, which {source}")
     return numbers

@@ -7,6 +7,8 @@ from typing import Any
 from fastoptim.optimizer.hyperparameters import real_number
 from fastoptim.porting.answers import shown
 
+NONE: Mapping[str, float] = {}
+
 Pick = Callable[[Mapping[str, Any], Any], Sequence[Any]]
 
 
@@ -23,7 +25,9 @@ def picker(names: Sequence[str], others: Collection[str] = ()) -> Pick:
 class FurtherNumbers:
     """The user's function from t and hyperparameters to further numbers."""
 
-    def __init__(self, function: Callable[..., Any], fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], fields: Mapping[str, Any], norms: Collection[str] = ()
+    ) -> None:
         if not callable(function):
             raise TypeError(
                 f"coefficients must be a function of t and hyperparameters, got {shown(function)}"
@@ -31,18 +35,18 @@ class FurtherNumbers:
         self.function = function
         parameters = inspect.signature(function).parameters
         self.parameters = tuple(parameters)
-        self.pick = picker(self.parameters, {"t"})
+        self.pick = picker(self.parameters, {"t", *norms})
         for name, parameter in parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
                 raise TypeError(f"coefficients must take {name} by position")
-            if name != "t" and name not in fields:
+            if name != "t" and name not in fields and name not in norms:
                 raise TypeError(
                     f"coefficients takes {name!r}, which is neither t nor one of the "
                     f"hyperparameters {', '.join(fields)}"
                 )
         self.names: dict[str, None] = {}
         values = {name: field.default for name, field in fields.items()}
-        self.names = dict.fromkeys(self(1, values))
+        self.names = dict.fromkeys(self(1, values, dict.fromkeys(norms, 1.0)))
         if not self.names:
             raise ValueError("coefficients returns nothing; leave it out")
         for name in self.names:
@@ -51,9 +55,11 @@ class FurtherNumbers:
                     f"coefficients returns {name!r}, which is a hyperparameter; choose another name"
                 )
 
-    def __call__(self, t: int, values: Mapping[str, Any]) -> Mapping[str, float]:
+    def __call__(
+        self, t: int, values: Mapping[str, Any], norms: Mapping[str, float] = NONE
+    ) -> Mapping[str, float]:
         """Return the further numbers, checked."""
-        given = self.pick(values, {"t": t})
+        given = self.pick(values, {"t": t, **norms})
         try:
             result = self.function(*given)
         except Exception as problem:

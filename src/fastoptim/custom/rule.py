@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from fastoptim.custom import numba_loop
 from fastoptim.custom.body import Body
@@ -14,6 +14,7 @@ from fastoptim.custom.checks import (
     check_function,
     checked_arguments,
     checked_hyperparameters,
+    checked_norms,
     checked_state,
     defaults_of,
 )
@@ -21,6 +22,7 @@ from fastoptim.custom.further_numbers import FurtherNumbers, picker
 from fastoptim.optimizer.base import Optimizer, Slot
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import hyper
+from fastoptim.optimizer.tensor_options import NoTrustRatio
 from fastoptim.optimizer.types import Number, Schedule
 
 
@@ -52,6 +54,12 @@ class Rule(Optimizer):
         values = vars(self)
         return self._numbers(*self._pick(values, self._further and self._further(t, values)))
 
+    def with_norms(self, t: int, norm_p: float = 1.0, norm_g: float = 1.0) -> tuple[float, ...]:
+        """Return the same where the function asks for norms."""
+        values, norms = vars(self), {"norm_p": norm_p, "norm_g": norm_g}
+        further = self._further(t, values, norms) if self._further else {}
+        return self._numbers(*self._pick(values, {**further, **norms}))
+
 
 @overload
 def rule(fn: Callable[..., Any], /) -> type[Rule]: ...
@@ -60,12 +68,14 @@ def rule(
     *,
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
+    norms: Sequence[Literal["p", "g"]] = (),
     **hyperparameters: float | tuple[float, str],
 ) -> Callable[[Callable[..., Any]], type[Rule]]: ...
 def rule(
     fn: Callable[..., Any] | None = None, /, *,
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
+    norms: Sequence[Literal["p", "g"]] = (),
     **hyperparameters: float | tuple[float, str],
 ) -> Callable[[Callable[..., Any]], type[Rule]] | type[Rule]:
     r"""Make an optimizer class of a function that says what happens to one element.
@@ -92,6 +102,10 @@ def rule(
         Called once per step with t, the number of this update of the parameter (1, 2, …), and
         hyperparameters, as many of them as it names; returns a dict of further numbers that the
         function takes, such as a bias correction.
+    norms : tuple of "p" and "g", default ()
+        Norms that the function, or `coefficients`, takes as the numbers ``norm_p`` and ``norm_g``:
+        of the whole parameter before the step, and of the whole gradient as the rule sees it, after
+        clipping and weight decay. They are summed in float64, and cost a pass that reads both.
     **hyperparameters : float or (float, str)
         Defaults, by name, in the order in which the class takes them; with an interval, as in
         ``beta1=(0.9, "[0, 1)")``, outside which a value is refused. Without one any finite number
@@ -158,13 +172,13 @@ def rule(
     Signs(lr=0.1)
     """
     if fn is not None:
-        if state or coefficients is not None or hyperparameters:
+        if state or coefficients is not None or norms or hyperparameters:
             raise TypeError(
                 "rule is given a function, and arguments beside it; write rule(lr=0.01)(function), "
                 "or @rule(lr=0.01) above its def"
             )
         check_function(fn, True)
-        return made(fn, {}, checked_hyperparameters(defaults_of(fn)), None)
+        return made(fn, {}, checked_hyperparameters(defaults_of(fn)), None, ())
     starts = checked_state(state)
     fields = checked_hyperparameters(hyperparameters)
     for slot, start in starts.items():
@@ -172,11 +186,12 @@ def rule(
             raise ValueError(f"{slot} is both a state array and a hyperparameter")
         if start is not None and start not in fields:
             raise ValueError(f"state {slot!r} starts at {start!r}, which is no hyperparameter")
-    further = None if coefficients is None else FurtherNumbers(coefficients, fields)
+    asked = checked_norms(norms)
+    further = None if coefficients is None else FurtherNumbers(coefficients, fields, asked)
 
     def decorate(fn: Callable[..., Any]) -> type[Rule]:
         check_function(fn)
-        return made(fn, starts, fields, further)
+        return made(fn, starts, fields, further, asked)
 
     return decorate
 
@@ -186,11 +201,12 @@ def made(
     starts: Mapping[str, str | None],
     fields: Mapping[str, Any],
     further: FurtherNumbers | None,
+    norms: tuple[str, ...],
 ) -> type[Rule]:
     """Return the class of a function, of its state, hyperparameters and further numbers."""
     numba_loop.numba()
     assert isinstance(fn, FunctionType)
-    arguments = checked_arguments(fn, starts, fields, further)
+    arguments = checked_arguments(fn, starts, fields, further, norms)
     body = Body(fn, len(starts))
     namespace: dict[str, Any] = {
         "kernels": {fn.__name__: tuple(starts)},
@@ -198,15 +214,25 @@ def made(
         "_compiled": numba_loop.capsule(fn.__name__, body, len(starts)),
         "_numbers": staticmethod(numba_loop.numbers_of(body)),
         "_arguments": arguments,
-        "_pick": staticmethod(picker(arguments, further.names if further else ())),
+        "_pick": staticmethod(picker(arguments, (*(further.names if further else ()), *norms))),
         "_further": further,
+        "norms": "seen" if norms else "",
         "__doc__": documentation(fn, fields, starts),
         **{slot: Slot(start) for slot, start in starts.items()},
     }
     of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
+    if norms:
+        namespace["coefficients"] = Rule.with_norms
+    no_step = ""
     if "lr" not in fields:
         field = hyper(False, Coupled(fn.__name__), kw_only=True)
         of_class.append(("decoupled", bool, field))
+        no_step = f"{fn.__name__} has no lr to measure it by"
+    elif not body.adds_a_step:
+        no_step = f"{fn.__name__} does more with p than to add a step to it"
+    if no_step:
+        field = hyper(False, NoTrustRatio(no_step), kw_only=True)
+        of_class.append(("trust_ratio", bool, field))
     cls = dataclasses.make_dataclass(
         fn.__name__, of_class, bases=(Rule,), namespace=namespace, eq=False, repr=False
     )
