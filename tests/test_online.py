@@ -492,6 +492,12 @@ def parts(indptr, indices, data=None):
     return x
 
 
+def wide(indices):
+    x = parts([0, 2, 3], [1, 4, 2])
+    x.indices, x.indptr = np.array(indices), x.indptr.astype(np.int64)
+    return x
+
+
 GOOD = parts([0, 2, 3], [1, 4, 2])
 ORDER = "features must be numbers in .0, 30., each once and in order"
 # x, y, error, text
@@ -508,6 +514,7 @@ REFUSED = {
     "label huge": (GOOD, [0, 2**32], ValueError, r"labels must be in \[0, 2\)"),
     "feature beyond": (parts([0, 2, 3], [1, 30, 2]), [0, 1], ValueError, ORDER),
     "feature negative": (parts([0, 2, 3], [-1, 3, 2]), [0, 1], ValueError, ORDER),
+    "feature of 64 bits": (wide([1, 4, 2 + 2**32]), [0, 1], ValueError, "got 1 to 4294967298"),
     "feature twice": (parts([0, 2, 3], [1, 1, 2]), [0, 1], ValueError, ORDER),
     "no order": (parts([0, 2, 3], [4, 1, 2]), [0, 1], ValueError, ORDER),
     "bounds": (parts([0, 3, 2], [1, 2, 3]), [0, 1], ValueError, ORDER),
@@ -532,17 +539,24 @@ def test_refused_and_nothing_changed(online, row):
 
 
 @pytest.mark.parametrize(
-    ("index", "values", "label", "text"),
+    ("index", "values", "label", "error", "text"),
     [
-        ([1, 1], [1.0, 1.0], 0, ORDER),
-        ([30], [1.0], 0, ORDER),
-        ([1], [1.0, 2.0], 0, "expected 1 numbers, got 2"),
-        ([1], [1.0], 2, r"labels must be in \[0, 2\), got 2"),
+        ([1, 1], [1.0, 1.0], 0, ValueError, ORDER),
+        (np.array([30], np.int32), [1.0], 0, ValueError, ORDER),
+        ([30], [1.0], 0, ValueError, r"features must be numbers in \[0, 30\), got 30 to 30"),
+        ([-1], [1.0], 0, ValueError, r"features must be numbers in \[0, 30\), got -1 to -1"),
+        ([1 + 2**32], [1.0], 0, ValueError, "features must be numbers in"),
+        ([1.5], [1.0], 0, TypeError, "features must be integers, got float64"),
+        ([[1]], [1.0], 0, ValueError, "dimensions"),
+        ([1], [1.0, 2.0], 0, ValueError, "expected 1 numbers, got 2"),
+        ([1], [1.0], 2, ValueError, r"labels must be in \[0, 2\), got 2"),
+        ([1], [1.0], -1, ValueError, r"labels must be in \[0, 2\), got -1"),
+        ([1], [1.0], 0.5, TypeError, "integer"),
     ],
 )
-def test_one_example_that_cannot_be(online, index, values, label, text):
+def test_one_example_that_cannot_be(online, index, values, label, error, text):
     model = online.Logistic(fo.SGD(), 30)
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(error, match=text):
         model.learn_one(index, values, label)
     assert not model.table.any()
     assert model.t == 0

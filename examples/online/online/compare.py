@@ -41,7 +41,7 @@ class Task:
     def model(self, opt):
         features = self.x.shape[1]
         if self.name == "texts":
-            return Softmax(opt, features, self.classes)
+            return Softmax(opt, features, self.classes, bias=False)     # as river's
         if self.name == "pairs":
             return FactorisationMachine(opt, features, RANK, scale=0.1)
         return Logistic(opt, features)

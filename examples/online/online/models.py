@@ -1,5 +1,6 @@
 """The models: what they keep, what they are given, and which numbers the rule gets at each step."""
 
+import operator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -145,8 +146,8 @@ class Model(_stream.Stream):
             scalars = self.scalars(1)
         dtype = self.table.dtype
         loss = self.run_one(
-            np.array(scalars, dtype).reshape(-1), np.asarray(index, np.int32),
-            np.asarray(values, dtype), label,
+            np.array(scalars, dtype).reshape(-1), self.narrow(index), np.asarray(values, dtype),
+            operator.index(label),
         )
         self.t += 1
         return loss
@@ -173,6 +174,20 @@ class Model(_stream.Stream):
             rows.append(now.coefficients(step + 1))
         return np.array(rows, dtype)
 
+    def narrow(self, index):
+        """Return features as numbers of 32 bits, of which none is another's by its lower bits."""
+        index = np.asarray(index)
+        if index.dtype == np.int32:
+            return index
+        if index.size and index.dtype.kind not in "iu":
+            raise TypeError(f"features must be integers, got {index.dtype}")
+        if index.size and not 0 <= index.min() <= index.max() < len(self.table):
+            raise ValueError(
+                f"features must be numbers in [0, {len(self.table)}), got {index.min()} to "
+                f"{index.max()}"
+            )
+        return index.astype(np.int32)
+
     def checked(self, x):
         """Return the parts of a CSR array: bounds, columns in order and none twice, values."""
         if not sp.issparse(x):
@@ -186,7 +201,7 @@ class Model(_stream.Stream):
             csr = csr.copy()
             csr.sum_duplicates()
         return (
-            csr.indptr.astype(np.int64, copy=False), csr.indices.astype(np.int32, copy=False),
+            csr.indptr.astype(np.int64, copy=False), self.narrow(csr.indices),
             csr.data.astype(self.table.dtype, copy=False),
         )
 
