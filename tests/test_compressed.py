@@ -208,17 +208,37 @@ def test_refused_and_nothing_changed(row, form, width):
         opt.update(params, {"b": np.ones(1), "W": form(np.eye(*shape))})
 
 
+def swapped(g):
+    """With values of a byte order that this machine has not."""
+    g.data = g.data.astype(g.data.dtype.newbyteorder())
+    return g
+
+
 def test_another_shape_or_dtype_than_the_parameters(the_other_way):
     params = {"W": np.ones((4, 2))}
     for g, error, text in (
         (sp.csr_array((2, 4)), ValueError, r"has shape \(2, 4\), but params\['W'\] has shape"),
         (sp.csr_array((4,)), ValueError, r"has shape \(4,\), but params\['W'\] has shape"),
+        (sp.csr_array(np.eye(4, 3)[:, [0, 2, 1]] * [1, 0, 1]), ValueError, r"shape \(4, 3\), but"),
+        (swapped(sp.csr_array(np.eye(4, 2))), TypeError, r"\.data has dtype .f8, which is"),
         (sp.csr_array((4, 2), dtype=np.float32), TypeError, r"grads\['W'\]\.data is float32, but"),
         (sp.csr_array((4, 2), dtype=complex), TypeError, r"\.data must be float32 or float64"),
     ):
         with pytest.raises(error, match=text):
             fo.SGD().update(params, {"W": g})
         assert the_other_way.pop() == "W"
+    assert (params["W"] == 1).all()
+    with pytest.raises(ValueError, match=r"has shape \(1, 4\), but params\['w'\] has shape \(4,\)"):
+        fo.SGD().update({"w": np.ones(4)}, {"w": sp.csr_array(np.eye(1, 4))})
+
+
+@pytest.mark.parametrize("name", ["data", "indices", "indptr"])
+def test_parts_with_two_axes(the_other_way, name):
+    g = sp.csr_array(np.eye(4, 2))
+    setattr(g, name, getattr(g, name)[:, None])
+    params = {"W": np.ones((4, 2))}
+    with pytest.raises(ValueError, match=rf"grads\['W'\]\.{name} must be one-dimensional"):
+        fo.SGD().update(params, {"W": g})
     assert (params["W"] == 1).all()
 
 
