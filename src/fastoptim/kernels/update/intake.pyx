@@ -167,9 +167,12 @@ cdef Record detour(
             check_write_back("params", call.params, key, p)
             call.numbers = True
         record = record_for(call, store, key, a, record)
-    given = None if isinstance(g, Rows) else compressed_grad(g, record)
-    if given is None and (isinstance(g, Rows) or is_sparse(g)):
-        given = row_grad(key, g, record.dtype, record.shape)
+    given = None
+    if not isinstance(g, cnp.ndarray):
+        if not isinstance(g, Rows):
+            given = compressed_grad(g, record)
+        if given is None and (isinstance(g, Rows) or is_sparse(g)):
+            given = row_grad(key, g, record.dtype, record.shape)
     if given is not None:
         detours.by_rows(call, record).take(call, a, given)
     else:
