@@ -14,6 +14,7 @@ PAGES = {
     "CHANGELOG.md": "made/changelog.md",
     "CONTRIBUTING.md": "made/contributing.md",
     "bench/README.md": "made/bench.md",
+    "examples/online/README.md": "made/online.md",
     "examples/word2vec/README.md": "made/word2vec.md",
 }
 HOME = {"README.md": "index.md"}

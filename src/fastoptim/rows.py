@@ -42,7 +42,8 @@ class Rows:
     `zero_grads` sets `values` to zero.
 
     A sparse array of SciPy (CSR, CSC or COO) of the parameter's shape is taken as a gradient in
-    the same way, element by element instead of row by row.
+    the same way, element by element instead of row by row. To make one takes SciPy longer than the
+    update: pass it if it is there, and rows where you make the gradient yourself.
 
     Examples
     --------

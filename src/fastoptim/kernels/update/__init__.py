@@ -73,6 +73,8 @@ Beside the way:
                             `with` lasts
      batch.pyx              What waits after some call of a soft batch
      checks/                Input checks and their messages
+     compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
+                            parameter in one pass
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient

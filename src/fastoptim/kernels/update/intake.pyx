@@ -17,6 +17,7 @@ from cpython.object cimport PyObject
 
 from fastoptim.kernels.table cimport Span, Stages, add_span
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
@@ -166,10 +167,14 @@ cdef Record detour(
             check_write_back("params", call.params, key, p)
             call.numbers = True
         record = record_for(call, store, key, a, record)
-    if isinstance(g, Rows) or is_sparse(g):
-        detours.by_rows(call, record).take(
-            call, a, row_grad(key, g, record.dtype, record.shape)
-        )
+    given = None
+    if not isinstance(g, cnp.ndarray):
+        if not isinstance(g, Rows):
+            given = compressed_grad(g, record)
+        if given is None and (isinstance(g, Rows) or is_sparse(g)):
+            given = row_grad(key, g, record.dtype, record.shape)
+    if given is not None:
+        detours.by_rows(call, record).take(call, a, given)
     else:
         detours.by_copy(call, record).take(
             call, a, checked_grad(key, g, record.dtype, record.shape)
