@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from reference import tensor_norm
 
 import fastoptim as fo
