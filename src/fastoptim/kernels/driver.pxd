@@ -20,3 +20,8 @@ cdef void run(Table table, bint flush, int team) noexcept nogil
 cdef void survey(const Rule *rule, double factor, Table table, double *out, int team) noexcept nogil
 
 cdef void sum_rows(const Rule *add, const RowSums *sums, bint flush, int most) noexcept nogil
+
+# Does some of the units of a piece of work: those from first to end.
+ctypedef void (*Units)(void *work, Py_ssize_t first, Py_ssize_t end) noexcept nogil
+
+cdef void share(Units units, void *work, Py_ssize_t count, bint flush, int team) noexcept nogil

@@ -335,6 +335,26 @@ cdef inline void sums_part(
         sums_of(add, sums, <float *> sums.out, flush, place, end)
 
 
+cdef void share(Units units, void *work, Py_ssize_t count, bint flush, int team) noexcept nogil:
+    """Do the units of a piece of work on `team` threads; no unit may depend on another."""
+    cdef int k
+    if count == 0:
+        return
+    if team == 1:
+        share_part(units, work, flush, 0, count)
+        return
+    for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
+        share_part(units, work, flush, count * k // team, count * (k + 1) // team)
+
+
+cdef inline void share_part(
+    Units units, void *work, bint flush, Py_ssize_t first, Py_ssize_t end
+) noexcept nogil:
+    cdef fo_float_mode before = fo_set_mode(flush)
+    units(work, first, end)
+    fo_put_back(before)
+
+
 def can_flush():
     """Whether this processor's subnormals can be flushed to zero."""
     return not FO_CANNOT_FLUSH

@@ -24,6 +24,7 @@ from libc.math cimport fabs, fabsf, sqrt, sqrtf
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastoptim.kernels.factors cimport Factors, Strip
 from fastoptim.kernels.ode.piece cimport Piece
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
@@ -304,6 +305,7 @@ cdef void adabelief(floating *p, const floating *g, floating **s, const floating
 
 
 include "option_stages.pxi"
+include "adafactor.pxi"
 include "runge_kutta.pxi"
 
 
@@ -346,6 +348,8 @@ row(RULES, b"adamax",               2, 4, <rule_f32> adamax[float], <rule_f64> a
 row(RULES, b"nadam",                2, 5, <rule_f32> nadam[float], <rule_f64> nadam[double])
 row(RULES, b"radam",                2, 5, <rule_f32> radam[float], <rule_f64> radam[double])
 row(RULES, b"adabelief",            2, 5, <rule_f32> adabelief[float], <rule_f64> adabelief[double])
+row(RULES, b"adafactor",            1, 4, <rule_f32> adafactor[float], <rule_f64> adafactor[double])
+row(RULES, b"adafactor_momentum",   2, 5, <rule_f32> adafactor_momentum[float], <rule_f64> adafactor_momentum[double])
 
 # The same for the functions that are not rules.
 PASSES = {}
@@ -359,6 +363,13 @@ row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(PASSES, b"stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+
+row(PASSES, b"factored",        2, 4, <rule_f32> _factored[float], <rule_f64> _factored[double])
+row(PASSES, b"factored_momentum", 3, 5, <rule_f32> _factored_momentum[float], <rule_f64> _factored_momentum[double])
+row(PASSES, b"squares",         1, 0, <rule_f32> _squares[float], <rule_f64> _squares[double])
+row(PASSES, b"factored_squares", 1, 0, <rule_f32> _factored_squares[float], <rule_f64> _factored_squares[double])
+row(PASSES, b"adafactor_squares", 2, 4, <rule_f32> _adafactor_squares[float], <rule_f64> _adafactor_squares[double])
+row(PASSES, b"sum",             1, 0, <rule_f32> _sum[float], <rule_f64> _sum[double])
 
 row(PASSES, b"copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
 row(PASSES, b"ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])

@@ -13,6 +13,7 @@ from fastoptim.kernels import RULES, driver
 from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
+from fastoptim.kernels.update.prelude import Prelude
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import pickling, plateaus, state
 from fastoptim.optimizer.by_key import ByKey
@@ -162,6 +163,9 @@ class Optimizer(Checked):
     """
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
+    # The same for parameters whose second moment is two vectors: their slots, these two first.
+    factored: ClassVar[dict[str, tuple[str, ...]]] = {}
+    prelude: ClassVar[Prelude | None] = None  # what the rule computes of whole tensors first
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
     engine: ClassVar[Engine]  # of each instance; a ClassVar is no field to dataclass
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned

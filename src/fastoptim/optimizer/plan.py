@@ -125,7 +125,7 @@ class LivePlan:
         self.made_for = self.kinds()
         self.plan = Plan(
             pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
-            norm=opt.norm,
+            norm=opt.norm, prelude=opt.prelude,
         )
         starts = {
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
@@ -184,7 +184,9 @@ def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
 
 def pipeline_of(view: "Optimizer") -> Pipeline:
     """Return the pipeline that the parameters of a group pass."""
-    slots = view.kernels[view.kernel]
+    slots, factored = view.kernels[view.kernel], view.factored.get(view.kernel)
+    if factored is not None:  # new ones: factor_from may be another, and records are asked again
+        slots, factored = tuple([*slots]), tuple([*factored])
     starts = (getattr(type(view), slot).start for slot in slots)
     both = both_set(vars(view))
     if both is not None:
@@ -198,6 +200,8 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
         maximize=view.maximize,
         zero_grads=view.zero_grads,
         owner=view,
+        factored_slots=factored,
+        factor_from=getattr(view, "factor_from", 0),
     )
 
 

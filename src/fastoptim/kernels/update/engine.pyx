@@ -19,6 +19,7 @@ from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
+from fastoptim.kernels.update.prelude cimport Prelude
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
 
@@ -111,12 +112,16 @@ cdef class Engine(Stations):
         """
         cdef Call call = self.call
         cdef Detour detour
+        cdef Prelude prelude = None
         cdef int team
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
             self.check(params, grads)
             self.store.prepare(call)
+            if call.plan.prelude is not None:
+                prelude = <Prelude> call.plan.prelude
+                prelude.prepare(call)
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
@@ -126,12 +131,16 @@ cdef class Engine(Stations):
             if not self.may_go_on(team):
                 self.thread_counts.end()
                 return False
+            if prelude is not None:
+                prelude.compute(call, team)
             if call.numbers:
                 settle(call, self.numbers, True)
             with nogil:
                 run(call.table, call.flush, team)
             self.thread_counts.end()
             self.store.commit(call)
+            if prelude is not None:
+                prelude.commit(call)
             if source is not None:
                 source.applied()
             if call.detours is not None:

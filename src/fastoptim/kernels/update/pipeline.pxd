@@ -1,9 +1,12 @@
 """What the parameters of one group pass through, and what an update needs of hyperparameters."""
 
+cimport numpy as cnp
+
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Stage, Stages
 
 cdef const Rule *pass_of(str name) except NULL
+cdef bint factors_shape(int ndim, const cnp.npy_intp *dims, Py_ssize_t least) noexcept nogil
 
 cdef class Pipeline:
     cdef Stages fixed               # what does not depend on the update
@@ -15,6 +18,8 @@ cdef class Pipeline:
     cdef object clip_value, weight_decay, average
     cdef readonly double most_norm  # of the gradient of each key, infinite if it may have any
     cdef readonly bint zero_grads
+    cdef readonly tuple factored_slots  # of parameters whose second moment is two vectors, or None
+    cdef readonly Py_ssize_t factor_from
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
 
     cpdef int adjust(
@@ -34,3 +39,4 @@ cdef class Plan:
     cdef readonly bint raises
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
+    cdef readonly object prelude    # a Prelude, or None

@@ -1,10 +1,14 @@
 from collections.abc import Callable
 
+from fastoptim.kernels.update.prelude import Prelude
+
 class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
     coefficients: Callable[[int], tuple[float, ...]]
     zero_grads: bool
+    factored_slots: tuple[str, ...] | None
+    factor_from: int
     def __init__(
         self,
         rule: object,
@@ -20,6 +24,8 @@ class Pipeline:
         maximize: bool = False,
         zero_grads: bool = False,
         owner: object = None,
+        factored_slots: tuple[str, ...] | None = None,
+        factor_from: int = 0,
     ) -> None: ...
     def adjust(
         self,
@@ -41,6 +47,7 @@ class Plan:
     raises: bool
     surveys: bool
     flush: bool
+    prelude: Prelude | None
     def __init__(
         self,
         pipelines: list[Pipeline],
@@ -49,4 +56,5 @@ class Plan:
         flush: bool = False,
         *,
         norm: bool = False,
+        prelude: Prelude | None = None,
     ) -> None: ...
