@@ -47,6 +47,7 @@ NONZERO = {
     "HeavyBall": [{"dampening": 0.5}],
     "RMSprop": [{"momentum": 0.5}, {"eps_root": 1e-3}, {"momentum": 0.5, "eps_root": 1e-3}],
     "Adam": [{"eps_root": 1e-3}],
+    "Adafactor": [{"beta1": 0.5}],
 }
 
 # A flag that changes numbers alone, whichever the kernel: one case of its own is enough.
@@ -320,7 +321,7 @@ def assert_same_arrays(ours, expected, name):
 def assert_same_bits(ours, oracle, params, expected):
     """All parameters and all state equal to the oracle's, NaN and the sign of zero included."""
     assert_same_arrays(params, expected, "params")
-    for slot in ours.kernels[ours.kernel]:
+    for slot in (*ours.kernels[ours.kernel], *ours.factored.get(ours.kernel, ())):
         assert_same_arrays(getattr(ours, slot), getattr(oracle, slot), slot)
 
 

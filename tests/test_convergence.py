@@ -12,14 +12,14 @@ QUADRATIC = {
     "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.05, "decay_rate": 0.9}, "Adam": {"lr": 0.1},
     "HeavyBall": {"lr": 0.005}, "Lion": {"lr": 0.05}, "Rprop": {"lr": 0.1}, "FTRL": {"lr": 1.0},
     "AdaDelta": {"lr": 10.0}, "AdamW": {"lr": 0.1}, "AdaMax": {"lr": 0.1}, "NAdam": {"lr": 0.1},
-    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1},
+    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1}, "Adafactor": {"lr": 0.1},
 }
 ROSENBROCK = {
     "SGD": {"lr": 0.001}, "Momentum": {"lr": 0.0002}, "Nesterov": {"lr": 0.0002},
     "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.005, "decay_rate": 0.9}, "Adam": {"lr": 0.02},
     "HeavyBall": {"lr": 0.0002}, "Lion": {"lr": 0.001}, "Rprop": {"lr": 0.01}, "FTRL": {"lr": 0.5},
     "AdaDelta": {"lr": 1.0}, "AdamW": {"lr": 0.02}, "AdaMax": {"lr": 0.02}, "NAdam": {"lr": 0.02},
-    "RAdam": {"lr": 0.001}, "AdaBelief": {"lr": 0.02},
+    "RAdam": {"lr": 0.001}, "AdaBelief": {"lr": 0.02}, "Adafactor": {"lr": 0.02},
 }
 STEADY = {"FTRL"}  # its learning rate divides what is past, too
 

@@ -323,6 +323,15 @@ class Optimizer(Checked):
         """Name of the kernel that the next update runs."""
         return next(iter(self.kernels))
 
+    @classmethod
+    def shape_of(cls, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a state array of a parameter of this shape."""
+        if slot in {slots[0] for slots in cls.factored.values()}:  # of rows
+            return shape[:-1]
+        if slot in {slots[1] for slots in cls.factored.values()}:  # of columns
+            return shape[:-2] + shape[-1:]
+        return shape
+
     def capsule(self) -> object:
         """Return the compiled rule that the next update runs."""
         return RULES[self.kernel]

@@ -264,7 +264,7 @@ cdef class Factored(Prelude):
 
     def __cinit__(self):
         self.params = Table()
-        self.room = self.block_sums = np.zeros(8)
+        self.room, self.block_sums = np.zeros(8), np.zeros(8)
         self.copies, self.copying = {}, []
 
     def __dealloc__(self):
