@@ -51,7 +51,7 @@ NONZERO = {
 }
 
 # A flag that changes numbers alone, whichever the kernel: one case of its own is enough.
-APART = {"bias_correction": False}
+APART = {"bias_correction": False, "relative_step": False, "scale_parameter": False}
 
 
 def values_by_choice(cls):
@@ -154,6 +154,8 @@ def one_case_of_each_class(cases):
 CASES = [Case(cls, options) for cls in CLASSES for options in combinations_of_choices(cls)]
 ONE_EACH = one_case_of_each_class(CASES)
 STATEFUL = [case for case in CASES if case.slots]
+# A rule with a prelude looks at whole tensors: it refuses gradients of rows, and reads in C order.
+BY_ELEMENT = [case for case in CASES if case.ours().prelude is None]
 NUMBERS = [
     (cls, field) for cls in CLASSES for field in own_fields(cls)
     if isinstance(field.metadata["check"], Interval)
@@ -162,6 +164,10 @@ NUMBERS = [
 every_class = pytest.mark.parametrize("case", ONE_EACH, ids=repr)
 every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
 every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
+every_rule_by_element = pytest.mark.parametrize("case", BY_ELEMENT, ids=repr)
+every_class_by_element = pytest.mark.parametrize(
+    "case", one_case_of_each_class(BY_ELEMENT), ids=repr
+)
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 every_number = pytest.mark.parametrize(
     ("cls", "field"), NUMBERS, ids=[f"{cls.__name__}-{field.name}" for cls, field in NUMBERS]

@@ -328,12 +328,18 @@ def test_passes_over_pieces(name, altered, dtype, isa):
         assert piece.total == theirs.total, n
 
 
+# test_adafactor.py compares what they do with the listing, on each instruction set.
+OVER_MATRICES = {
+    "factored", "factored_momentum", "squares", "factored_squares", "adafactor_squares", "sum",
+}
+
+
 # ---------------------------------------------------------------- none is left out
 
 
 def test_every_kernel_is_in_a_table():
     of_rules = {case.kernel for case in CASES}
-    of_passes = {*OVER_ARRAYS, "survey", *OVER_PIECES}
+    of_passes = {*OVER_ARRAYS, "survey", *OVER_PIECES, *OVER_MATRICES}
     assert of_rules == set(RULES)
     assert of_passes == set(PASSES)
     assert of_rules | of_passes == set(RULES) | set(PASSES)
@@ -513,7 +519,20 @@ def rk45_that_knows_the_first_slope(dtype):
     return solved_within_tolerances(dtype, fo.RK45(0.5, 1e-4, 1e-6, deterministic=True))
 
 
+def factored_second_moments(dtype):
+    rng = np.random.default_rng(4)
+    start = arrays(rng, {"W": (70, 41), "b": (41,)}, dtype)
+    results = {}
+    for beta1 in (0.0, 0.5):
+        params, opt = copies(start), fo.Adafactor(beta1=beta1)
+        for _ in range(2):
+            opt.update(params, arrays(rng, {"W": (70, 41), "b": (41,)}, dtype))
+        results |= {(key, beta1): p for key, p in params.items()}
+    return results
+
+
 DOORS = [
+    factored_second_moments,
     clipping_by_value, clipping_by_norm, l2_regularisation, decoupled_weight_decay,
     average_of_parameters, parameters_that_hold_their_averages, zeroed_gradients, ascent,
     soft_batch, rows, soft_batch_of_rows,

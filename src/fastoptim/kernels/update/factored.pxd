@@ -3,6 +3,7 @@
 cimport numpy as cnp
 
 from fastoptim.kernels.factors cimport Factors
+from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Stages, Table
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.prelude cimport Prelude
@@ -39,8 +40,16 @@ cdef struct Part:
     double *sums            # of each row, or of each chunk
     double *col_sums        # of each strip and column
 
+# Of the instruction set in use.
+cdef struct Loops:
+    const Rule *squares
+    const Rule *factored_squares
+    const Rule *adafactor_squares
+    const Rule *sum
+
 # All keys of a call.
 cdef struct Parts:
+    Loops loops
     Py_ssize_t count
     Part *part
     const double *c64       # the coefficients, a row of them for each key

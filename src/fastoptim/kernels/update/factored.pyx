@@ -40,10 +40,6 @@ cdef enum:
     STRIP = 16384               # elements, about
     STRIP_ROWS = 64             # at least: the sums by column then take 1/32 of the gradients' memory
 
-cdef const Rule *SQUARES = pass_of("squares")
-cdef const Rule *FACTORED_SQUARES = pass_of("factored_squares")
-cdef const Rule *ADAFACTOR_SQUARES = pass_of("adafactor_squares")
-cdef const Rule *SUM = pass_of("sum")
 
 
 # ---------------------------------------------------------------- one call of a loop
@@ -57,10 +53,10 @@ cdef inline void run_loop(
         rule.f64(p, g, s, c, n)
 
 
-cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
+cdef inline double sum_of(const Loops *loops, const double *x, Py_ssize_t n) noexcept nogil:
     cdef double total
     cdef double *out = &total
-    SUM.f64(NULL, x, &out, NULL, n)
+    loops.sum.f64(NULL, x, &out, NULL, n)
     return total
 
 
@@ -112,7 +108,7 @@ cdef void over_rows(
 # ---------------------------------------------------------------- units
 
 cdef void squares_of_strip(
-    const Part *part, const double *c, Py_ssize_t unit, floating *_
+    const Loops *loops, const Part *part, const double *c, Py_ssize_t unit, floating *_
 ) noexcept nogil:
     """Sum the squares of a strip by row and by column; let its rows have their new r."""
     cdef Strip strip
@@ -127,13 +123,13 @@ cdef void squares_of_strip(
     strip.row_sums, strip.col_sums = part.sums + first, part.col_sums + unit * cols
     memset(strip.row_sums, 0, rows * sizeof(double))
     memset(strip.col_sums, 0, cols * sizeof(double))
-    over_rows(SQUARES, part, &strip, first, rows, _)
+    over_rows(loops.squares, part, &strip, first, rows, _)
     for i in range(rows):
         new_r[i] = <floating> (c[0] * r[i] + c[1] * (strip.row_sums[i] / cols + c[2]))
 
 
 cdef void squares_of_elements(
-    const Part *part, const floating *c, Py_ssize_t unit
+    const Loops *loops, const Part *part, const floating *c, Py_ssize_t unit
 ) noexcept nogil:
     """Sum the squares of the step that a key whose second moment is whole would make with α = 1."""
     cdef floating[2 * CHUNK] scratch
@@ -148,13 +144,14 @@ cdef void squares_of_elements(
         s[0] = <floating *> part.v + i
         s[1] = <floating *> (part.sums + i // CHUNK)
         run_loop(
-            ADAFACTOR_SQUARES, p, seen(part.stages, p + i, g + i, &scratch[0], width), s, c, width
+            loops.adafactor_squares, p, seen(part.stages, p + i, g + i, &scratch[0], width), s, c,
+            width,
         )
         i += width
 
 
 cdef void factors_of_columns(
-    const Part *part, const double *c, Py_ssize_t unit, floating *_
+    const Loops *loops, const Part *part, const double *c, Py_ssize_t unit, floating *_
 ) noexcept nogil:
     """Add the strips' sums of some columns; let these have their new c and their factors."""
     cdef Py_ssize_t cols = part.factors.cols, rows = part.factors.rows, i, k
@@ -178,10 +175,12 @@ cdef void factors_of_columns(
         total = part.sums + matrix * rows
         for i in range(rows):
             total[i] = r[i]
-        part.means[matrix] = sum_of(total, rows) / rows
+        part.means[matrix] = sum_of(loops, total, rows) / rows
 
 
-cdef void step_of_strip(const Part *part, Py_ssize_t unit, floating *_) noexcept nogil:
+cdef void step_of_strip(
+    const Loops *loops, const Part *part, Py_ssize_t unit, floating *_
+) noexcept nogil:
     """Let a strip's rows have their factors; sum the squares of the step with α = 1 by row."""
     cdef Strip strip
     cdef Py_ssize_t matrix = unit // part.strips, i
@@ -200,7 +199,7 @@ cdef void step_of_strip(const Part *part, Py_ssize_t unit, floating *_) noexcept
     strip.row = factor
     strip.col = <const floating *> part.factors.col + matrix * part.factors.cols
     memset(strip.row_sums, 0, rows * sizeof(double))
-    over_rows(FACTORED_SQUARES, part, &strip, first, rows, _)
+    over_rows(loops.factored_squares, part, &strip, first, rows, _)
 
 
 # ---------------------------------------------------------------- passes
@@ -215,14 +214,15 @@ cdef void squares(void *work, Py_ssize_t unit, Py_ssize_t end) noexcept nogil:
             part += 1
         c64 = parts.c64 + part.row_of_coefs * parts.row64
         if part.factored and part.is_double:
-            squares_of_strip(part, c64, unit - part.first_strip, <double *> NULL)
+            squares_of_strip(&parts.loops, part, c64, unit - part.first_strip, <double *> NULL)
         elif part.factored:
-            squares_of_strip(part, c64, unit - part.first_strip, <float *> NULL)
+            squares_of_strip(&parts.loops, part, c64, unit - part.first_strip, <float *> NULL)
         elif part.most < INFINITY and part.is_double:
-            squares_of_elements(part, c64, unit - part.first_strip)
+            squares_of_elements(&parts.loops, part, c64, unit - part.first_strip)
         elif part.most < INFINITY:
             squares_of_elements(
-                part, parts.c32 + part.row_of_coefs * parts.row32, unit - part.first_strip
+                &parts.loops, part, parts.c32 + part.row_of_coefs * parts.row32,
+                unit - part.first_strip,
             )
         unit += 1
 
@@ -237,22 +237,23 @@ cdef void columns(void *work, Py_ssize_t unit, Py_ssize_t end) noexcept nogil:
             part += 1
         c64 = parts.c64 + part.row_of_coefs * parts.row64
         if part.is_double:
-            factors_of_columns(part, c64, unit - part.first_chunk, <double *> NULL)
+            factors_of_columns(&parts.loops, part, c64, unit - part.first_chunk, <double *> NULL)
         else:
-            factors_of_columns(part, c64, unit - part.first_chunk, <float *> NULL)
+            factors_of_columns(&parts.loops, part, c64, unit - part.first_chunk, <float *> NULL)
         unit += 1
 
 
 cdef void steps(void *work, Py_ssize_t unit, Py_ssize_t end) noexcept nogil:
     """Do the units of the third pass."""
-    cdef const Part *part = (<const Parts *> work).part
+    cdef const Parts *parts = <const Parts *> work
+    cdef const Part *part = parts.part
     while unit < end:
         while unit >= part.first_strip + part.n_strips:
             part += 1
         if part.factored and part.is_double:
-            step_of_strip(part, unit - part.first_strip, <double *> NULL)
+            step_of_strip(&parts.loops, part, unit - part.first_strip, <double *> NULL)
         elif part.factored:
-            step_of_strip(part, unit - part.first_strip, <float *> NULL)
+            step_of_strip(&parts.loops, part, unit - part.first_strip, <float *> NULL)
         unit += 1
 
 
@@ -411,6 +412,10 @@ cdef class Factored(Prelude):
                 part.own.rule = rule
                 span.stages = <Py_ssize_t> &part.own
                 span.s[0], span.s[1] = 0, <Py_ssize_t> &part.factors
+        self.parts.loops = Loops(
+            pass_of("squares"), pass_of("factored_squares"), pass_of("adafactor_squares"),
+            pass_of("sum"),
+        )
         self.parts.c64, self.parts.c32 = &table.c64[0, 0], &table.c32[0, 0]
         self.parts.row64, self.parts.row32 = table.c64.shape[1], table.c32.shape[1]
         cdef double *out = <double *> cnp.PyArray_DATA(self.block_sums)
@@ -440,7 +445,7 @@ cdef class Factored(Prelude):
                 alpha *= size if size > part.least else part.least
             if part.most < INFINITY:
                 if part.factored:
-                    total = sum_of(part.sums, part.matrices * part.factors.rows)
+                    total = sum_of(&self.parts.loops, part.sums, part.matrices * part.factors.rows)
                 else:
                     total = 0.0
                     for b in range(part.chunks):
