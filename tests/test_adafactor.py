@@ -26,8 +26,8 @@ from fastoptim.kernels import instruction_sets, use
 # A row's sums are in chunks of 512 columns, a column's in strips of at least 64 rows and 16,384
 # elements: sizes below, at and beyond both, one row, one column, matrices in a row, nothing at all.
 SHAPES = {
-    "square": (70, 70), "wide": (3, 1025), "chunk": (130, 512), "lanes": (65, 33), "tall": (900, 20),
-    "pairs": (20_000, 2), "row": (1, 40), "column": (40, 1), "many": (2, 3, 66, 5), "empty": (0, 4),
+    "square": (70, 70), "wide": (3, 1025), "chunk": (130, 512), "lanes": (65, 33),
+    "tall": (900, 20), "pairs": (20_000, 2), "row": (1, 40), "column": (40, 1), "many": (2, 3, 66, 5), "empty": (0, 4),
     "vector": (1700,), "long": (16_385,), "number": (),
 }
 CHOICES = {
@@ -166,11 +166,15 @@ def test_which_keys_have_vectors():
     assert len(opt.m) == 0
 
 
-@pytest.mark.parametrize(("least", "factored"), [(0, "abc"), (1, "abc"), (2, "bc"), (4, "c"), (6, "")])
+LEAST = [(0, "abc"), (1, "abc"), (2, "bc"), (4, "c"), (6, "")]
+
+
+@pytest.mark.parametrize(("least", "factored"), LEAST)
 def test_factor_from(least, factored):
     """The smaller size of the matrix decides; an array without elements is none."""
     opt = fo.Adafactor(factor_from=least)
-    params = {"a": np.ones((1, 9)), "b": np.ones((9, 3)), "c": np.ones((2, 4, 5)), "d": np.ones((0, 9))}
+    shapes = {"a": (1, 9), "b": (9, 3), "c": (2, 4, 5), "d": (0, 9)}
+    params = {key: np.ones(shape) for key, shape in shapes.items()}
     opt.update(params, copies(params))
     assert set(opt.r) == set(factored)
     assert set(opt.v) == set(params) - set(factored)
@@ -288,7 +292,7 @@ def test_a_state_without_its_columns_is_refused():
         opt.load_state_dict(state)
 
 
-# ---------------------------------------------------------------- what is refused, and then unchanged
+# ---------------------------------------------------------------- refused, and then unchanged
 
 
 REFUSED = {

@@ -12,7 +12,7 @@ QUADRATIC = {
     "AdaGrad": {"lr": 1.0}, "RMSprop": {"lr": 0.05, "decay_rate": 0.9}, "Adam": {"lr": 0.1},
     "HeavyBall": {"lr": 0.005}, "Lion": {"lr": 0.05}, "Rprop": {"lr": 0.1}, "FTRL": {"lr": 1.0},
     "AdaDelta": {"lr": 10.0}, "AdamW": {"lr": 0.1}, "AdaMax": {"lr": 0.1}, "NAdam": {"lr": 0.1},
-    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1}, "Adafactor": {"lr": 0.1},
+    "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1}, "Adafactor": {"lr": 0.3},
 }
 ROSENBROCK = {
     "SGD": {"lr": 0.001}, "Momentum": {"lr": 0.0002}, "Nesterov": {"lr": 0.0002},

@@ -186,7 +186,7 @@ def pipeline_of(view: "Optimizer") -> Pipeline:
     """Return the pipeline that the parameters of a group pass."""
     slots, factored = view.kernels[view.kernel], view.factored.get(view.kernel)
     if factored is not None:  # new ones: factor_from may be another, and records are asked again
-        slots, factored = tuple([*slots]), tuple([*factored])
+        slots, factored = (*slots,), (*factored,)
     starts = (getattr(type(view), slot).start for slot in slots)
     both = both_set(vars(view))
     if both is not None:

@@ -65,8 +65,10 @@ Beside the way:
                             `with` lasts
      batch.pyx              What waits after some call of a soft batch
      checks/                Input checks and their messages
+     factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
+     prelude.pyx            What a rule computes of whole tensors before its loop can run
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
 """

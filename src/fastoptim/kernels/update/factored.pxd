@@ -18,7 +18,7 @@ cdef struct Part:
     Py_ssize_t g            # in C order, as it came
     const Stages *stages    # those that make the gradient
     Stages own              # with the loop of matrices, if factored
-    Py_ssize_t row_of_coefs # of its own
+    Py_ssize_t row_of_coefs     # of its own
     int alpha               # which of the coefficients is α
     double least            # ε₂, −1 if α is not multiplied by the size of p
     double most             # d, infinite if the step may have any size

@@ -41,7 +41,6 @@ cdef enum:
     STRIP_ROWS = 64             # at least: the sums by column then take 1/32 of the gradients' memory
 
 
-
 # ---------------------------------------------------------------- one call of a loop
 
 cdef inline void run_loop(
@@ -154,7 +153,7 @@ cdef void factors_of_columns(
     const Loops *loops, const Part *part, const double *c, Py_ssize_t unit, floating *_
 ) noexcept nogil:
     """Add the strips' sums of some columns; let these have their new c and their factors."""
-    cdef Py_ssize_t cols = part.factors.cols, rows = part.factors.rows, i, k
+    cdef Py_ssize_t cols = part.factors.cols, rows = part.factors.rows, i, _k
     cdef Py_ssize_t matrix = unit // part.chunks, first = unit % part.chunks * CHUNK
     cdef Py_ssize_t n = min(<Py_ssize_t> CHUNK, cols - first)
     cdef double *total = part.col_sums + matrix * part.strips * cols + first
@@ -163,7 +162,7 @@ cdef void factors_of_columns(
     cdef floating *new = <floating *> part.new_c + matrix * cols + first
     cdef floating *factor = <floating *> part.factors.col + matrix * cols + first
     cdef const floating *r
-    for k in range(1, part.strips):
+    for _k in range(1, part.strips):
         more += cols
         for i in range(n):
             total[i] += more[i]
