@@ -27,7 +27,8 @@ from fastoptim.kernels import instruction_sets, use
 # elements: sizes below, at and beyond both, one row, one column, matrices in a row, nothing at all.
 SHAPES = {
     "square": (70, 70), "wide": (3, 1025), "chunk": (130, 512), "lanes": (65, 33),
-    "tall": (900, 20), "pairs": (20_000, 2), "row": (1, 40), "column": (40, 1), "many": (2, 3, 66, 5), "empty": (0, 4),
+    "tall": (900, 20), "pairs": (20_000, 2),
+    "row": (1, 40), "column": (40, 1), "many": (2, 3, 66, 5), "empty": (0, 4),
     "vector": (1700,), "long": (16_385,), "number": (),
 }
 CHOICES = {
