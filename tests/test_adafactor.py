@@ -385,6 +385,21 @@ def test_a_soft_batch_is_the_mean():
     assert_same_optimizers(a, b)
 
 
+@every_dtype
+@pytest.mark.parametrize("beta1", [0.0, 0.5])
+def test_the_loop_for_one_array_takes_alpha(dtype, beta1):
+    """Where a step depends on no tensor as a whole, α is the last coefficient as it is."""
+    opt = fo.Adafactor(d=None, scale_parameter=False, beta1=beta1)
+    p = np.random.default_rng(0).standard_normal(1025).astype(dtype)
+    params = {"x": p.copy()}
+    state = [np.zeros_like(p) for _ in opt.kernels[opt.kernel]]
+    for t, grads in enumerate(train(opt, params), start=1):
+        fo.kernels.step(opt.kernel, p, grads["x"], state, opt.coefficients(t))
+    assert_same_array(p, params["x"], "param")
+    for slot, a in zip(opt.kernels[opt.kernel], state, strict=True):
+        assert_same_array(a, getattr(opt, slot)["x"], slot)
+
+
 def test_keys_without_a_gradient_keep_their_step():
     """β₂ₜ and ρₜ are of the key's own count."""
     opt, params = fo.Adafactor(), {"W": np.ones((5, 4)), "late": np.ones((5, 4))}
