@@ -154,8 +154,8 @@ def one_case_of_each_class(cases):
 CASES = [Case(cls, options) for cls in CLASSES for options in combinations_of_choices(cls)]
 ONE_EACH = one_case_of_each_class(CASES)
 STATEFUL = [case for case in CASES if case.slots]
-# A rule with a prelude looks at whole tensors: it refuses gradients of rows, and reads in C order.
-BY_ELEMENT = [case for case in CASES if case.ours().prelude is None]
+# A rule that factors looks at whole tensors: it refuses gradients of rows, and reads in C order.
+BY_ELEMENT = [case for case in CASES if not case.cls.factored]
 NUMBERS = [
     (cls, field) for cls in CLASSES for field in own_fields(cls)
     if isinstance(field.metadata["check"], Interval)

@@ -6,6 +6,7 @@ params, grads
 │    call.begin             Forget all, and set the stages of this call
 ├─╮  check                  Check all but the gradients' numbers; the call must have begun
 │ │  intake.read            Check every key and write its span into the call's table
+│ ╎  prelude.check          Refuse gradients of which it cannot be computed
 │ │  coefficients.fill      Let each span point at its coefficients; refuse what its dtype cannot
 │ │                         hold
 │ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
@@ -19,6 +20,7 @@ params, grads
 ├─╯
 │    store.prepare          Make the state, the averages and the records that a call's keys do not
 │                           have yet
+╎    prelude.prepare        Ask for all memory; the keys have been checked and have their state
 ╎    detours.gather         Copy what the span cannot reach
 │    learning.begin         Return the count for an update of `work` elements, which starts now
 ╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
@@ -27,6 +29,7 @@ params, grads
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
 ├─╯
 ├──→ return False
+╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 │
@@ -35,6 +38,7 @@ params, grads
 │    driver.run             Update every span of a table, on `team` threads
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
+╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
 ╎    source.applied         Note, in the same step as the arrays, that they have been written
 ╎    detours.take_back      Copy back what `gather` took, and what is zero in a copy only
 ╵
@@ -68,7 +72,6 @@ Beside the way:
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
-     prelude.pyx            What a rule computes of whole tensors before its loop can run
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
 """

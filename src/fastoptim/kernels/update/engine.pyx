@@ -37,7 +37,10 @@ cdef class Stations:
 
     cdef int check(self, object params, object grads) except -1:
         """Check all but the gradients' numbers; the call must have begun."""
+        cdef Prelude prelude = self.call.plan.prelude
         read(self.call, self.store, self.detours, params, grads)
+        if prelude is not None:
+            prelude.check(self.call)
         coefficients.fill(self.call)
         if self.memory.check(self.call, self.detours):
             try:
@@ -112,15 +115,14 @@ cdef class Engine(Stations):
         """
         cdef Call call = self.call
         cdef Detour detour
-        cdef Prelude prelude = None
+        cdef Prelude prelude = plan.prelude
         cdef int team
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
             self.check(params, grads)
             self.store.prepare(call)
-            if call.plan.prelude is not None:
-                prelude = <Prelude> call.plan.prelude
+            if prelude is not None:
                 prelude.prepare(call)
             if call.detours is not None:
                 for detour in call.detours:

@@ -29,9 +29,11 @@ from fastoptim.kernels.factors cimport Strip
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Span, Stage, Stages, Table, add_span, rounded
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Detour
+from fastoptim.kernels.update.detours cimport Detour, TouchedRows
 from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
 from fastoptim.kernels.update.store cimport Record, is_factored
+
+from fastoptim.kernels.update.checks.row_grads import not_whole
 
 cnp.import_array()
 
@@ -269,6 +271,17 @@ cdef class Factored(Prelude):
 
     def __dealloc__(self):
         PyMem_Free(self.parts.part)
+
+    cdef int check(self, Call call) except -1:
+        """Refuse gradients of rows: means are over whole tensors."""
+        cdef Detour detour
+        for detour in call.detours or ():
+            if type(detour) is TouchedRows:
+                raise not_whole(
+                    detour.record.key, call.gradients[call.place_of(detour.k)],
+                    (<Pipeline> call.plan.pipelines[detour.record.group]).owner,
+                )
+        return 0
 
     cdef int prepare(self, Call call) except -1:
         """Note what each key needs, and ask for all memory."""

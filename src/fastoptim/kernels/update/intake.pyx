@@ -31,7 +31,7 @@ from fastoptim.kernels.update.checks.containers import (
     keys_error,
 )
 from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memory
-from fastoptim.kernels.update.checks.row_grads import is_sparse, not_whole, row_grad
+from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.rows import Rows
 
 cnp.import_array()
@@ -170,8 +170,6 @@ cdef Record detour(
             call.numbers = True
         record = record_for(call, store, key, a, record)
     if isinstance(g, Rows) or is_sparse(g):
-        if call.plan.prelude is not None:
-            raise not_whole(key, g, call.plan.pipelines[0].owner)
         detours.by_rows(call, record).take(
             call, a, row_grad(key, g, record.dtype, record.shape)
         )

@@ -124,7 +124,7 @@ cdef class Memory:
         cdef Stages *stages
         cdef Detour detour
         cdef Py_ssize_t k
-        cdef int n, more = call.plan.prelude is not None    # two vectors take the place of a slot
+        cdef int n, more = call.plan.factors    # two vectors take the place of a slot
         self.written.n = self.read.n = 0
         make_room(&self.written, call.table.count * PER_SPAN)
         make_room(&self.read, call.table.count * 2)

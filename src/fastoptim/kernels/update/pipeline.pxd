@@ -40,3 +40,4 @@ cdef class Plan:
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
     cdef readonly object prelude    # a Prelude, or None
+    cdef readonly bint factors      # whether some second moments are two vectors

@@ -48,6 +48,7 @@ class Plan:
     surveys: bool
     flush: bool
     prelude: Prelude | None
+    factors: bool
     def __init__(
         self,
         pipelines: list[Pipeline],

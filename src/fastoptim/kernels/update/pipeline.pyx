@@ -161,6 +161,7 @@ cdef class Plan:
         self.pipelines, self.flush, self.prelude = pipelines, flush, prelude
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
+        self.factors = any([(<Pipeline> one).factored_slots is not None for one in pipelines])
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])
         self.measures = self.clips or self.clips_keys or norm

@@ -1,12 +1,16 @@
 """What a rule computes of whole tensors before its loop can run.
 
-An optimizer whose rule needs that has one prelude, and its plans lead there. The engine calls it three
-times in an update.
+An optimizer whose rule needs that has one prelude, and its plans lead there. The engine calls it four times
+in an update.
 """
 
 
 cdef class Prelude:
     """What a rule computes of whole tensors before its loop can run."""
+
+    cdef int check(self, Call call) except -1:
+        """Refuse gradients of which it cannot be computed."""
+        return 0
 
     cdef int prepare(self, Call call) except -1:
         """Ask for all memory; the keys have been checked and have their state."""

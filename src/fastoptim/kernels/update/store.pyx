@@ -130,7 +130,7 @@ cdef class Store:
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
         cdef int group = 0 if self.group_of is None else self.group_of(key, a)
-        if call.plan.prelude is not None:       # whole tensors are read in C order
+        if call.plan.factors:       # whole tensors are read in C order
             a = np.empty((<object> a).shape, a.dtype)
         cdef Record record = new_record(key, a, group)
         if call.drafts is None:
