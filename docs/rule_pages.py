@@ -59,9 +59,13 @@ def memory(cls: Class) -> list[tuple[str, str, int, int]]:
     if is_method(cls):
         sizes = 1 + cls.tableau.columns     # the point that a step starts from, and slopes
         return [("", f"{sizes} arrays of the parameters' sizes", 4 * sizes, 8 * sizes)]
+    found = [(kernel, slots, len(slots)) for kernel, slots in cls.kernels.items()]
+    # two slots have an element for each row and for each column, next to nothing for a parameter
+    for kernel, slots in cls.factored.items():
+        found.append((f"{kernel}, matrices", slots, len(slots) - 2))
     return [
-        (kernel, ", ".join(f"`{slot}`" for slot in slots) or "none", 4 * len(slots), 8 * len(slots))
-        for kernel, slots in cls.kernels.items()
+        (kernel, ", ".join(f"`{slot}`" for slot in slots) or "none", 4 * arrays, 8 * arrays)
+        for kernel, slots, arrays in found
     ]
 
 
@@ -182,11 +186,14 @@ def options(cls: Class) -> list[str]:
             "Steps, tolerances, what `fn` is given, saving: [gradient descent as a differential "
             "equation](../ode.md). The options of the rules are not for these methods.", "",
         ]
+    rows = "gradients may be [rows of a table](../rows.md), "
+    if cls.factored:
+        rows = "gradients are whole arrays ([why](../adafactor.md)), "
     return [
         "## Options that every rule has", "",
         ", ".join(f"`{name}`" for name in common(cls)) + ": keyword-only, described in "
-        "[options](../options.md). Every number may be a [schedule](../schedules.md), gradients "
-        "may be [rows of a table](../rows.md), and [soft batches](../soft-batches.md) and "
+        "[options](../options.md). Every number may be a [schedule](../schedules.md), " + rows +
+        "and [soft batches](../soft-batches.md) and "
         "[saving](../saving.md) work with every rule.", "",
     ]
 

@@ -111,7 +111,7 @@ class Way:
     def __init__(self) -> None:
         self.engine = text_of(ENGINE)
         self.types = attributes("Stations", "Engine", "Call")
-        self.types |= {"detour": "Detour", "source": "Source"}
+        self.types |= {"detour": "Detour", "source": "Source", "prelude": "Prelude"}
         self.visited = {"engine"}
         self.files = {}
         for package, listed in re.findall(

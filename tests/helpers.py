@@ -49,10 +49,11 @@ NONZERO = {
     "RMSprop": [{"momentum": 0.5}, {"eps_root": 1e-3}, {"momentum": 0.5, "eps_root": 1e-3}],
     "Adam": [{"eps_root": 1e-3}],
     "SignSGD": [{"momentum": 0.5}],
+    "Adafactor": [{"beta1": 0.5}],
 }
 
 # A flag that changes numbers alone, whichever the kernel: one case of its own is enough.
-APART = {"bias_correction": False}
+APART = {"bias_correction": False, "relative_step": False, "scale_parameter": False}
 
 
 def values_by_choice(cls):
@@ -163,6 +164,8 @@ def one_case_of_each_class(cases):
 CASES = [Case(cls, options) for cls in CLASSES for options in combinations_of_choices(cls)]
 ONE_EACH = one_case_of_each_class(CASES)
 STATEFUL = [case for case in CASES if case.slots]
+# A rule that factors looks at whole tensors: it refuses gradients of rows, and reads in C order.
+BY_ELEMENT = [case for case in CASES if not case.cls.factored]
 NUMBERS = [
     (cls, field) for cls in CLASSES for field in own_fields(cls)
     if isinstance(field.metadata["check"], Interval)
@@ -171,6 +174,10 @@ NUMBERS = [
 every_class = pytest.mark.parametrize("case", ONE_EACH, ids=repr)
 every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
 every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
+every_rule_by_element = pytest.mark.parametrize("case", BY_ELEMENT, ids=repr)
+every_class_by_element = pytest.mark.parametrize(
+    "case", one_case_of_each_class(BY_ELEMENT), ids=repr
+)
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 every_number = pytest.mark.parametrize(
     ("cls", "field"), NUMBERS, ids=[f"{cls.__name__}-{field.name}" for cls, field in NUMBERS]
@@ -351,7 +358,7 @@ def assert_same_arrays(ours, expected, name):
 def assert_same_bits(ours, oracle, params, expected):
     """All parameters and all state equal to the oracle's, NaN and the sign of zero included."""
     assert_same_arrays(params, expected, "params")
-    for slot in ours.kernels[ours.kernel]:
+    for slot in (*ours.kernels[ours.kernel], *ours.factored.get(ours.kernel, ())):
         assert_same_arrays(getattr(ours, slot), getattr(oracle, slot), slot)
 
 

@@ -400,18 +400,115 @@ class ScheduleFreeAdamW(ScheduleFree):
         return self.lr * correction * g / (np.sqrt(v) + self.eps * correction)
 
 
+def chunked(x):
+    """Sums of doubles along the last axis: chunks of 512, 32 lanes in each, halved at a time."""
+    total = np.zeros(x.shape[:-1])
+    for first in range(0, x.shape[-1], 512):
+        chunk = x[..., first : first + 512]
+        width = -(-chunk.shape[-1] // 32) * 32
+        padded = np.zeros((*x.shape[:-1], width))  # a zero behind the end adds nothing
+        padded[..., : chunk.shape[-1]] = chunk
+        lanes = np.zeros((*x.shape[:-1], 32))
+        for k in range(0, width, 32):
+            lanes += padded[..., k : k + 32]
+        for half in (16, 8, 4, 2, 1):
+            lanes = lanes[..., :half] + lanes[..., half:]
+        total += lanes[..., 0]
+    return total
+
+
+def striped(x):
+    """Sums of doubles along the last axis but one: strips of rows, then the strips."""
+    rows = max(64, 16384 // x.shape[-1])
+    total = np.zeros((*x.shape[:-2], x.shape[-1]))
+    for first in range(0, x.shape[-2], rows):
+        strip = np.zeros_like(total)
+        for i in range(first, min(first + rows, x.shape[-2])):
+            strip += x[..., i, :]
+        total = strip if first == 0 else total + strip
+    return total
+
+
+class Adafactor:
+    def __init__(
+        self, lr=0.01, decay_rate=0.8, d=1.0, eps1=1e-30, eps2=1e-3, beta1=0.0, relative_step=True,
+        scale_parameter=True, factor_from=2,
+    ):
+        self.lr, self.decay_rate, self.d, self.beta1 = lr, decay_rate, d, beta1
+        self.eps1, self.eps2, self.factor_from = eps1, eps2, factor_from
+        self.relative_step, self.scale_parameter = relative_step, scale_parameter
+        self.iter = 0
+        self.r, self.c, self.v, self.m = {}, {}, {}, {}
+        self.sizes = None
+
+    def look(self, params):
+        """Note how long the parameters are, before a decay."""
+        self.sizes = {
+            key: math.sqrt(squared_norm({key: p}) / p.size) for key, p in params.items() if p.size
+        }
+
+    def update(self, params, grads):
+        self.iter += 1
+        if self.sizes is None:
+            self.look(params)
+        fresh = self.iter**-self.decay_rate
+        rho = min(self.lr, 1 / math.sqrt(self.iter)) if self.relative_step else self.lr
+        if self.beta1:
+            rho *= 1 - self.beta1
+        for key, p in params.items():
+            g = grads[key]
+            if p.ndim > 1 and p.size and min(p.shape[-2:]) >= self.factor_from:
+                row, col = self.factors(key, g, fresh)
+                u = row * g * col
+                total = float(chunked(chunked(u.astype(float) ** 2).ravel()))
+            else:
+                v = state(self.v, key, p)
+                v[...] = (1 - fresh) * v + fresh * (g * g + self.eps1)
+                row, col, u = None, None, g / np.sqrt(v)
+                total = float(chunked(u.astype(float).ravel() ** 2))
+            alpha = rho
+            if self.scale_parameter:
+                alpha *= max(self.eps2, self.sizes.get(key, 0.0))
+            if self.d is not None and p.size:
+                alpha /= max(1.0, math.sqrt(total / p.size) / self.d)
+            step = alpha * row * g * col if row is not None else alpha * g / np.sqrt(v)
+            if self.beta1:
+                m = state(self.m, key, p)
+                m *= self.beta1
+                m += step
+                step = m
+            p -= step
+        self.sizes = None
+
+    def factors(self, key, g, fresh):
+        """The factors of the rows and of the columns, shaped to be multiplied by a gradient."""
+        r, c = state(self.r, key, g[..., 0]), state(self.c, key, g[..., 0, :])
+        squares = g.astype(float) ** 2
+        n, k = g.shape[-2:]
+        r[...] = (1 - fresh) * r.astype(float) + fresh * (chunked(squares) / k + self.eps1)
+        c[...] = (1 - fresh) * c.astype(float) + fresh * (striped(squares) / n + self.eps1)
+        mean = chunked(r.astype(float)) / n
+        row = np.sqrt(mean[..., None] / r.astype(float)).astype(g.dtype)
+        return row[..., None], (1 / np.sqrt(c.astype(float))).astype(g.dtype)[..., None, :]
+
+
 ORACLES = {
     cls.__name__: cls
     for cls in (
         SGD, Momentum, HeavyBall, Nesterov, Lion, Rprop, AdaGrad, FTRL, RMSprop, AdaDelta, Adam,
-        AdamW, AdaMax, NAdam, RAdam, AdaBelief, SignSGD, Yogi, Adan, ScheduleFreeSGD,
+        AdamW, AdaMax, NAdam, RAdam, AdaBelief, Adafactor, SignSGD, Yogi, Adan, ScheduleFreeSGD,
         ScheduleFreeAdamW,
     )
 }
 
 
 def global_norm(grads):
-    """The norm of all gradients, summed in float64: blocks of 1,024, 32 lanes in each."""
+    """The norm of all gradients, summed in float64."""
+    return math.sqrt(squared_norm(grads))
+
+
+def squared_norm(grads):
+    """The sum of all squares in float64: blocks of 1,024, 32 lanes in each."""
     total = 0.0
     for g in grads.values():
         x = np.zeros(-(-g.size // 1024) * 1024)  # a zero behind the end adds nothing
@@ -425,7 +522,7 @@ def global_norm(grads):
             for lane in block:
                 share += lane
             total += share
-    return math.sqrt(total)
+    return total
 
 
 def lane_sums(rows):
@@ -560,6 +657,8 @@ class Staged:
 
     def update(self, params, grads):
         staged = self.staged(params, grads)
+        if isinstance(self.oracle, Adafactor):
+            self.oracle.look(params)
         if getattr(self.oracle, "decays", False):  # a rule that has to know
             self.oracle.weight_decay, self.oracle.decoupled = self.weight_decay, self.decoupled
         if self.trust_ratio:

@@ -14,6 +14,7 @@ QUADRATIC = {
     "AdaDelta": {"lr": 10.0}, "AdamW": {"lr": 0.1}, "AdaMax": {"lr": 0.1}, "NAdam": {"lr": 0.1},
     "RAdam": {"lr": 0.05}, "AdaBelief": {"lr": 0.1}, "SignSGD": {"lr": 0.05}, "Yogi": {"lr": 0.1},
     "Adan": {"lr": 0.1}, "ScheduleFreeSGD": {"lr": 0.04}, "ScheduleFreeAdamW": {"lr": 0.5},
+    "Adafactor": {"lr": 0.3}, "LAMB": {"lr": 0.05}, "LARS": {"lr": 0.05, "trust": 0.5},
 }
 ROSENBROCK = {
     "SGD": {"lr": 0.001}, "Momentum": {"lr": 0.0002}, "Nesterov": {"lr": 0.0002},
@@ -22,7 +23,8 @@ ROSENBROCK = {
     "AdaDelta": {"lr": 1.0}, "AdamW": {"lr": 0.02}, "AdaMax": {"lr": 0.02}, "NAdam": {"lr": 0.02},
     "RAdam": {"lr": 0.001}, "AdaBelief": {"lr": 0.02}, "SignSGD": {"lr": 0.0006},
     "Yogi": {"lr": 0.02}, "Adan": {"lr": 0.02}, "ScheduleFreeSGD": {"lr": 0.004},
-    "ScheduleFreeAdamW": {"lr": 0.02},
+    "ScheduleFreeAdamW": {"lr": 0.02}, "Adafactor": {"lr": 0.02}, "LAMB": {"lr": 0.01},
+    "LARS": {"lr": 0.02, "trust": 0.05},
 }
 # FTRL's learning rate divides what is past, too; of a falling one schedule-free rules have no need.
 STEADY = {"FTRL", "ScheduleFreeSGD", "ScheduleFreeAdamW"}

@@ -539,6 +539,10 @@ def updates_by_key(opt):
     return {key: record["updates"] for key, record in opt.state_dict()["parameters"].items()}
 
 
+# What keeps steps from growing with the parameter: a number of 1e9 would be below 0 at once.
+ABSOLUTE = {"Adafactor": {"relative_step": False, "scale_parameter": False}}
+
+
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize(
     ("kind", "number", "error"),
@@ -547,7 +551,9 @@ def updates_by_key(opt):
 @every_rule
 def test_a_number_that_cannot_be_put_back(case, kind, number, error, first):
     """That is found after the new number is known; still nothing is updated."""
-    opt, oracle = case.ours_with({}, average=0.5), case.ours_with({}, average=0.5)
+    steady = ABSOLUTE.get(case.cls.__name__, {})
+    steady = {name: value for name, value in steady.items() if name not in case.options}
+    opt, oracle = (case.ours_with({}, average=0.5, **steady) for _ in range(2))
     start = {"w": 1e9, "W": ones(3), "x": number, "y": ones(4)[::2]}
     params, expected = kind(start), {key: np.array(p) for key, p in start.items()}
     calm = {"w": 1.0, "W": ones(3), "x": -1.0, "y": ones(2)}

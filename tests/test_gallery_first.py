@@ -259,13 +259,15 @@ def heights_by_oracle(name, rule, lr):
         options["weight_decay"] = 0.0
     oracle = ORACLES[rule](**options)
     start = {"valley": VALLEY, "bowl": BOWL, "rosenbrock": ROSENBROCK}[name][1]
-    params = {"p": start.copy()}
+    params = {"x": start[:1].copy(), "y": start[1:].copy()}  # two tensors, as the picture has them
     loss = PROBLEMS[name].loss
     heights = [loss(*start)]
     with np.errstate(all="ignore"):  # of the rates that are too large
         for _ in range(STEPS[name]):
-            oracle.update(params, {"p": gradients(name, params["p"])})
-            heights.append(loss(*params["p"]))
+            point = np.concatenate(list(params.values()))
+            g = gradients(name, point)
+            oracle.update(params, {"x": g[:1], "y": g[1:]})
+            heights.append(loss(params["x"][0], params["y"][0]))
     return np.array(heights)
 
 

@@ -104,6 +104,8 @@ def test_an_integer_too_large_for_a_float():
 # difference that ten steps could show.
 TELLING = {
     ("AdaBelief", "eps"): 1e-8,
+    ("Adafactor", "eps1"): 1e-6,
+    ("Adafactor", "eps2"): 2.0,
     ("Rprop", "eta_plus"): 1.1,
     ("Rprop", "step_min"): 0.02,
     ("Rprop", "step_max"): 0.005,
@@ -147,8 +149,12 @@ def test_every_hyperparameter_assigned_changes_the_result(cls, field):
 def test_every_choice_changes_the_result(case):
     def trained(opt):
         params = {"x": np.ones(5)}
+        if isinstance(opt, fo.Adafactor):
+            opt.lr = 1.0  # 1/√t falls below it at the second update
+        if isinstance(opt, fo.LARS):
+            opt.weight_decay = 0.1  # by which its forms differ
         for size in (1.0, 0.5, -0.01):  # AMSGrad's maximum is not the last v, a sign is another
-            opt.update(params, {"x": np.full(5, size)})
+            opt.update(params, {"x": size * np.arange(1.0, 6.0)})   # LAMB sees through a factor
         return params["x"].tobytes()
 
     others = [c for c in CASES if c.cls is case.cls and c.options != case.options]

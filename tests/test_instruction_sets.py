@@ -170,12 +170,13 @@ def ahead(p, g, s, c):
 
 OVER_ARRAYS = {
     "scale": scale, "scale_each": scale_each, "shift": shift, "shift_each": shift_each,
-    "bound": bound, "follow": follow, "clip": clip, "l2": l2, "shrink": shrink, "average": average, "zero": zero,
+    "bound": bound, "follow": follow, "clip": clip, "l2": l2, "shrink": shrink,
+    "average": average, "zero": zero,
     "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,
 }
 
 
-REDUCTIONS = ("survey", "total", "squares", "both_squares")     # a test each, below
+REDUCTIONS = ("survey", "total", "column_squares", "both_squares")     # a test each, below
 
 
 @every_dtype
@@ -237,10 +238,10 @@ def test_squares_of_each_element(numbers, dtype, isa):
     rng = np.random.default_rng(2)
     for n in LENGTHS:
         g, sums = in_a_room(numbers(rng, n, dtype)), in_a_room(rng.standard_normal(n))
-        c = coefficients(rng, PASSES["squares"], dtype)
+        c = coefficients(rng, PASSES["column_squares"], dtype)
         with np.errstate(all="ignore"):
             expected = in_a_room(sums + (c[0] * g).astype(np.float64) ** 2)
-        call_loop(PASSES["squares"], g, g, [sums], c)
+        call_loop(PASSES["column_squares"], g, g, [sums], c)
         assert_same_array(sums.base, expected.base, f"{n} sums and guards")
 
 
@@ -398,12 +399,18 @@ def test_passes_over_pieces(name, altered, dtype, isa):
         assert piece.total == theirs.total, n
 
 
+# test_adafactor.py compares what they do with the listing, on each instruction set.
+OVER_MATRICES = {
+    "factored", "factored_momentum", "squares", "factored_squares", "adafactor_squares", "sum",
+}
+
+
 # ---------------------------------------------------------------- none is left out
 
 
 def test_every_kernel_is_in_a_table():
     of_rules = {case.kernel for case in CASES}
-    of_passes = {*OVER_ARRAYS, *REDUCTIONS, *OVER_PIECES}
+    of_passes = {*OVER_ARRAYS, *REDUCTIONS, *OVER_PIECES, *OVER_MATRICES}
     assert of_rules == set(RULES)
     assert of_passes == set(PASSES)
     assert of_rules | of_passes == set(RULES) | set(PASSES)
@@ -615,10 +622,24 @@ def rk45_that_knows_the_first_slope(dtype):
     return solved_within_tolerances(dtype, fo.RK45(0.5, 1e-4, 1e-6, deterministic=True))
 
 
+def factored_second_moments(dtype):
+    rng = np.random.default_rng(4)
+    start = arrays(rng, {"W": (70, 41), "b": (41,)}, dtype)
+    results = {}
+    for beta1 in (0.0, 0.5):
+        params, opt = copies(start), fo.Adafactor(beta1=beta1)
+        for _ in range(2):
+            opt.update(params, arrays(rng, {"W": (70, 41), "b": (41,)}, dtype))
+        results |= {(key, beta1): p for key, p in params.items()}
+    return results
+
+
 DOORS = [
+    factored_second_moments,
     clipping_by_value, clipping_by_norm, l2_regularisation, decoupled_weight_decay,
     average_of_parameters, parameters_that_hold_their_averages, zeroed_gradients, ascent,
-    clipping_of_columns, centred_gradients, centred_gradients_in_fortran_order, trust_ratio, rates_by_norms, bounds, norms_of_columns,
+    clipping_of_columns, centred_gradients, centred_gradients_in_fortran_order, trust_ratio,
+    rates_by_norms, bounds, norms_of_columns,
     soft_batch, rows, soft_batch_of_rows,
     coalesced_rows, look_ahead, heun, rk23, rk45, rk23_with_tolerances, rk45_with_tolerances,
     rk45_that_knows_the_first_slope,

@@ -150,6 +150,13 @@ def test_keras(keras, row):
 
 # ---------------------------------------------------------------- Optax
 
+def exact(number):
+    """A number that lets Optax compute t^number in float64; of a float it makes float32."""
+    import jax.numpy as jnp
+
+    return jnp.asarray(number, "float64")
+
+
 OPTAX = {
     "sgd": (lambda optax: optax.sgd(0.1), fo.SGD(0.1)),
     "momentum": (lambda optax: optax.sgd(0.1, momentum=0.9), fo.HeavyBall(0.1, 0.9)),
@@ -206,6 +213,31 @@ OPTAX = {
     "adabelief, eps": (
         lambda optax: optax.adabelief(0.01, b1=0.8, b2=0.9, eps=1e-2, eps_root=1e-3),
         fo.AdaBelief(0.01, 0.8, 0.9, 1e-2, 1e-3),
+    ),
+    "adafactor": (
+        lambda optax: optax.adafactor(0.05, decay_rate=exact(0.8)),
+        fo.Adafactor(0.05, relative_step=False, factor_from=128),
+    ),
+    "adafactor, matrices": (
+        lambda optax: optax.adafactor(
+            0.05, 2, exact(0.6), clipping_threshold=0.7, weight_decay_rate=1e-3
+        ),
+        fo.Adafactor(0.05, 0.6, 0.7, relative_step=False, weight_decay=1e-3 / 0.05),
+    ),
+    "adafactor, momentum": (
+        lambda optax: optax.adafactor(
+            0.05, 2, exact(0.8), momentum=0.9, dtype_momentum="float64"
+        ),
+        fo.Adafactor(0.05, beta1=0.9, relative_step=False),
+    ),
+    "adafactor, absolute": (
+        lambda optax: optax.adafactor(
+            0.05, 6, exact(0.8), multiply_by_parameter_scale=False, clipping_threshold=None,
+            eps=1e-3,
+        ),
+        fo.Adafactor(
+            0.05, d=None, eps1=1e-3, relative_step=False, scale_parameter=False, factor_from=6
+        ),
     ),
     "lion": (lambda optax: optax.lion(0.01), fo.Lion(0.01)),
     "lion, decay": (

@@ -81,6 +81,10 @@ def rprop(lr, etas, step_sizes, **options):
     return fo.Rprop(lr, *etas, *step_sizes, **options)
 
 
+def adafactor(lr, d, beta2_decay=-0.8, weight_decay=0.0, **options):
+    return fo.Adafactor(lr, -beta2_decay, d, weight_decay=weight_decay, **options)
+
+
 OPTIONS = {"weight_decay": [0.0, 0.1], "maximize": [False, True]}
 BETAS = [(0.9, 0.999), (0.5, 0.8)]
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
@@ -149,6 +153,10 @@ PAIRS = [
             "step_sizes": [(1e-6, 50), (0.005, 0.02)], "maximize": [False, True],
         },
     ),
+    Pair(
+        "Adafactor", adafactor, {"r": "row_var", "c": "col_var", "v": "variance"},
+        {"lr": [0.01, 0.3], "d": [1.0, 2.5], "beta2_decay": [-0.8, -0.5], **OPTIONS},
+    ),
 ]
 
 
@@ -195,9 +203,15 @@ def test_the_same_numbers(pair, given):
         if pair.theirs == "NAdam":
             products = momentum_products(given["betas"][0], given["momentum_decay"])
             same(products.product(STEPS), state.pop("mu_product"), atol=1e-20)  # nothing beside 1
-        for slot in ours.kernels[ours.kernel]:
-            same(getattr(ours, slot)[key], state.pop(pair.state[slot]))
+        for slot in slots_of(ours, key):
+            held = state.pop(pair.state[slot])
+            same(getattr(ours, slot)[key], held.reshape(ours.shape_of(slot, params[key].shape)))
         assert state == {}
+
+
+def slots_of(opt, key):
+    """The state arrays of a key; those that are two vectors where a rule has that."""
+    return opt.state_dict()["parameters"][key]["state"]
 
 
 def same(a, b, atol=0.0):
@@ -212,6 +226,7 @@ DEFAULTS = {
     fo.RAdam: ("RAdam", {}),
     fo.AdaDelta: ("Adadelta", {}),
     fo.Rprop: ("Rprop", {}),
+    fo.Adafactor: ("Adafactor", {}),
 }
 
 

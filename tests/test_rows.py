@@ -15,10 +15,10 @@ from helpers import (
     bytes_at_peak,
     bytes_kept,
     copies,
-    every_class,
+    every_class_by_element,
     every_dtype,
     every_option,
-    every_rule,
+    every_rule_by_element,
     random_rows,
     read_only,
     summed_rows,
@@ -57,7 +57,7 @@ def lazily(case, opt, oracle, params, key, rows, sums):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @every_dtype
-@every_rule
+@every_rule_by_element
 def test_touched_rows_get_the_dense_update(case, dtype, shape):
     rng = np.random.default_rng(0)
     expected = arrays(rng, {"E": shape}, dtype)
@@ -78,7 +78,7 @@ def test_touched_rows_get_the_dense_update(case, dtype, shape):
 
 @every_option
 @every_dtype
-@every_class
+@every_class_by_element
 def test_every_option(case, dtype, options):
     """Of one parameter, all of whose other rows are zero: then the norm is that of the rows."""
     rng = np.random.default_rng(1)
@@ -99,7 +99,7 @@ def test_every_option(case, dtype, options):
 @pytest.mark.parametrize("shape", [(500,), (300, 5), (200, 33), (40, 2000), (20, 4, 7)], ids=str)
 @pytest.mark.parametrize("how", ["in order", "shuffled", "unique"])
 @pytest.mark.parametrize("name", ["none", "all with clip_value", "all with clip_norm"])
-@every_class
+@every_class_by_element
 def test_rows_that_cover_the_table_are_the_dense_update(case, name, how, shape):
     rng = np.random.default_rng(2)
     options = OPTIONS.get(name, {}) | {"nonfinite": "skip"}
@@ -116,7 +116,7 @@ def test_rows_that_cover_the_table_are_the_dense_update(case, name, how, shape):
 
 
 @every_dtype
-@every_class
+@every_class_by_element
 def test_no_thread_count_and_no_instruction_set_changes_a_bit(case, dtype, threads, isa):
     rng = np.random.default_rng(3)
     start = arrays(rng, {"E": (5000, 40)}, dtype)
@@ -209,7 +209,7 @@ def layouts(a):
 
 
 @every_option
-@every_class
+@every_class_by_element
 def test_any_layout_of_parameter_and_values(case, options):
     rng = np.random.default_rng(6)
     start = arrays(rng, {"E": (40, 20)}, F32)["E"]
@@ -464,7 +464,7 @@ def bits_and_state(opt, params):
 
 @pytest.mark.parametrize("updates", [0, 2])
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
-@every_class
+@every_class_by_element
 def test_refused_and_nothing_changed(case, row, updates):
     key, grad, error, text = row
     params = {"a": ones(2), "E": ones(4, 2), "x": ones(5), "s": np.ones((), F32), "z": ones(2)}
@@ -566,7 +566,7 @@ def formats(coo):
 
 @pytest.mark.parametrize("shape", [(50, 4), (7, 300), (90,)], ids=str)
 @every_dtype
-@every_rule
+@every_rule_by_element
 def test_sparse_arrays_are_rows_of_one_element(case, dtype, shape):
     rng = np.random.default_rng(9)
     start = arrays(rng, {"W": shape}, dtype)["W"]
@@ -643,7 +643,7 @@ def random_sparse(rng, shape, dtype):
 
 @every_soft_option
 @every_dtype
-@every_class
+@every_class_by_element
 def test_a_soft_batch_of_rows_is_one_update(case, dtype, options):
     rng = np.random.default_rng(11)
     shape, every = (40, 20), 5
@@ -668,7 +668,7 @@ def test_a_soft_batch_of_rows_is_one_update(case, dtype, options):
 
 @every_soft_option
 @every_dtype
-@every_class
+@every_class_by_element
 def test_a_soft_batch_of_sparse_arrays_is_one_update(case, dtype, options):
     rng = np.random.default_rng(11)
     shape, every = (40, 20), 5
@@ -840,7 +840,7 @@ def test_a_damaged_state_of_rows_is_refused(damage):
         fo.SoftBatch(fo.SGD(), every=3).load_state_dict(saved)
 
 
-@every_class
+@every_class_by_element
 def test_every_optimizer_takes_rows(case):
     params = {"E": ones(4, 2)}
     case.cls().update(params, {"E": fo.Rows([1], ones(1, 2))})
@@ -849,7 +849,7 @@ def test_every_optimizer_takes_rows(case):
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["update", "soft batch"])
-@every_rule
+@every_rule_by_element
 def test_rows_without_elements_between_other_keys(case, soft, isa):
     expected = {"a": np.ones(2), "E": np.zeros((3, 0)), "b": np.ones(2)}
     params = copies(expected)

@@ -63,12 +63,13 @@ def test_every_rule_has_a_page(tmp_path):
 def variants():
     """Every kernel of every rule, with arguments that choose it where there are several."""
     flags = "amsgrad", "centered", "nesterov"
+    numbers = {"momentum": 0.5}, {"centered": True, "momentum": 0.5}, {"beta1": 0.5}
     for cls in RULES:
         if rule_pages.is_method(cls):
             continue
         found = {}
-        for flag in [{}, *({name: True} for name in flags), {"form": "listing"}, {"momentum": 0.5},
-                     {"centered": True, "momentum": 0.5}]:
+        for flag in [{}, *({name: True} for name in flags), {"form": "listing"},
+                     *numbers]:
             if flag.keys() <= inspect.signature(cls).parameters.keys():
                 found.setdefault(cls(**flag).kernel, flag)
         assert found.keys() == cls.kernels.keys()

@@ -15,6 +15,7 @@ from helpers import (
     assert_same_averages,
     every_dtype,
     every_rule,
+    every_rule_by_element,
     put,
 )
 
@@ -72,7 +73,7 @@ def test_resumed_training_is_training_that_never_stopped(case, dtype, options, t
     assert_same_arrays(params, saved, "params")
 
 
-@every_rule
+@every_rule_by_element
 def test_state_follows_its_layout(case):
     """Loaded state lies like the parameter did, so that updates stay one pass."""
     opt, params = case.ours(), {"x": np.asfortranarray(np.ones((3, 4)))}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same_array, every_dtype, every_rule, read_only
+from helpers import assert_same_array, every_dtype, every_rule_by_element, read_only
 
 import fastoptim as fo
 from fastoptim.kernels import RULES, step
@@ -10,7 +10,7 @@ from fastoptim.kernels import RULES, step
 
 @pytest.mark.parametrize("n", [0, 1, 1023, 1025, 200_000])
 @every_dtype
-@every_rule
+@every_rule_by_element
 def test_same_bits_as_the_listing(case, dtype, n):
     rng = np.random.default_rng(0)
     expected = {"x": rng.standard_normal(n).astype(dtype)}

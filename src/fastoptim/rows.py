@@ -38,8 +38,8 @@ class Rows:
     The step count is the parameter's: it grows at every update, even at one of no rows. Rows that
     cover the whole table give, to the bit, the update with the dense gradient.
 
-    Every rule and every option takes them. The norm of `clip_norm` is that of the summed rows;
-    `zero_grads` sets `values` to zero.
+    Every option takes them, and every rule but `Adafactor`, which looks at whole tensors. The norm
+    of `clip_norm` is that of the summed rows; `zero_grads` sets `values` to zero.
 
     A sparse array of SciPy (CSR, CSC or COO) of the parameter's shape is taken as a gradient in
     the same way, element by element instead of row by row. To make one takes SciPy longer than the

@@ -11,8 +11,17 @@ from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
+from fastoptim.kernels.update.factored import Factored
 from fastoptim.optimizer.base import Optimizer, Slot
-from fastoptim.optimizer.hyperparameters import Choice, Epsilon, Flag, Interval, OrNone, hyper
+from fastoptim.optimizer.hyperparameters import (
+    Choice,
+    Epsilon,
+    Flag,
+    Interval,
+    OrNone,
+    Steps,
+    hyper,
+)
 from fastoptim.optimizer.lookahead import AtPosition, FlagAndFunction, LookAhead
 from fastoptim.optimizer.objective import Function
 from fastoptim.optimizer.schedule_free import ScheduleFree
@@ -1764,3 +1773,155 @@ class ScheduleFreeAdamW(ScheduleFree):
             self.beta1 * c,
             c,
         )
+
+
+@dataclass(eq=False, repr=False)
+class Adafactor(Optimizer):
+    r"""Adafactor: RMSprop whose second moment of a matrix is kept as two vectors.
+
+    For a matrix of n rows and k columns, with the means over a row's and a column's elements:
+
+    .. math::
+
+        r_i &\leftarrow \beta_{2t} r_i
+        + (1-\beta_{2t}) \Big(\frac1k \sum_j g_{ij}^2 + \epsilon_1\Big) \\
+        c_j &\leftarrow \beta_{2t} c_j
+        + (1-\beta_{2t}) \Big(\frac1n \sum_i g_{ij}^2 + \epsilon_1\Big) \\
+        u_{ij} &= \sqrt{\frac{\bar r}{r_i}}\; g_{ij}\, \frac{1}{\sqrt{c_j}},
+        \qquad \bar r = \frac1n \sum_i r_i \\
+        p &\leftarrow p - \alpha_t u
+
+    For a vector the second moment is kept whole:
+
+    .. math::
+
+        v \leftarrow \beta_{2t} v + (1-\beta_{2t}) (g^2 + \epsilon_1), \qquad u = \frac{g}{\sqrt v}
+
+    The step has a length in proportion to the parameter's, and is shortened if it is too long:
+
+    .. math::
+
+        \alpha_t = \frac{\rho_t \max(\epsilon_2, \mathrm{RMS}(p))}{\max(1, \mathrm{RMS}(u)/d)},
+        \qquad \rho_t = \min(\eta, 1/\sqrt t), \qquad \beta_{2t} = 1 - t^{-\gamma}
+
+    With a momentum β₁ > 0 the last line of an update becomes
+
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1-\beta_1)\,\alpha_t u \\
+        p &\leftarrow p - m
+
+    Parameters
+    ----------
+    lr : float in [0, inf), default 0.01
+        Learning rate η, relative to the size of p.
+    decay_rate : float in [0, 1], default 0.8
+        γ: how fast the decay β₂ₜ of the second moment comes near 1. It is 0 at a parameter's first
+        update, so no bias is to be corrected.
+    d : float in (0, inf) or None, default 1.0
+        The largest RMS of u; None leaves the steps as long as they are.
+    eps1 : float in (0, inf), default 1e-30
+        ε₁, added to every square; at least 1.4e-45.
+    eps2 : float in [0, inf), default 1e-3
+        ε₂, the smallest size that a parameter is taken to have; one that starts at zero would
+        stay there with 0.
+    beta1 : float in [0, 1), default 0.0
+        β₁. With a momentum there is another array as large as the parameter.
+    relative_step : bool, default True
+        False: ρₜ is η itself, as in Optax.
+    scale_parameter : bool, default True
+        False: the step's length does not depend on the parameter's, 1 takes the place of the
+        maximum in αₜ.
+    factor_from : int of at least 0, default 2
+        The two vectors take the place of v where both sizes of the matrix are at least this.
+        Optax has 128.
+    decoupled : bool, default True
+        As in PyTorch and Optax; the size of p in αₜ is that before the decay.
+
+    Attributes
+    ----------
+    r : mapping of key to array
+        Moving average of the rows' mean squares, of shape (…, n) for a parameter of shape
+        (…, n, k).
+    c : mapping of key to array
+        Moving average of the columns' mean squares, of shape (…, k).
+    v : mapping of key to array
+        Moving average of the squared gradients, shaped like the parameter; only where there are no
+        r and c.
+    m : mapping of key to array
+        Momentum of the steps, shaped like the parameter; only with `beta1`.
+
+    Notes
+    -----
+    The matrix is made of the last two axes, and each of those that the other axes count has its own
+    r and c; α is the whole parameter's. So it is in PyTorch; Optax takes the two longest axes.
+    PyTorch has a smallest v in the place of ε₁ (the square of its eps[0]); the numbers are the same
+    where the squares of gradients are far above both.
+
+    RMS is the root of the mean square. The sums are of doubles in a fixed order, so the number of
+    threads and the arrays' layout change no bit. An update reads the gradient three times and the
+    parameter twice.
+
+    A gradient of some rows (`Rows`, a sparse array) is refused: the means are over whole tensors.
+
+    References
+    ----------
+    N. Shazeer and M. Stern, "Adafactor: adaptive learning rates with sublinear memory cost",
+    arXiv:1804.04235 (2018); the numbers of its algorithm 6 are the defaults.
+
+    Examples
+    --------
+    >>> import numpy as np, fastoptim as fo
+    >>> params = {"x": np.array([5.0, 1.0])}                   # minimise x₀² + 50 x₁²
+    >>> opt = fo.Adafactor(lr=0.1)
+    >>> for step in range(3):
+    ...     x = params["x"]
+    ...     print(f"{x[0]**2 + 50 * x[1]**2:.3f}")
+    ...     opt.update(params, {"x": np.array([2.0, 100.0]) * x})
+    75.000
+    41.969
+    25.832
+
+    A matrix of 1000 rows and 400 columns has 1,400 numbers of state in the place of 400,000:
+
+    >>> params = {"W": np.ones((1000, 400), np.float32), "b": np.ones(400, np.float32)}
+    >>> opt = fo.Adafactor()
+    >>> opt.update(params, {key: np.ones_like(p) for key, p in params.items()})
+    >>> opt.r["W"].shape, opt.c["W"].shape, opt.v["b"].shape
+    ((1000,), (400,), (400,))
+    """
+
+    kernels = {"adafactor": ("v",), "adafactor_momentum": ("v", "m")}
+    factored = {"adafactor": ("r", "c"), "adafactor_momentum": ("r", "c", "m")}
+    lr: Number = hyper(0.01, RATE)
+    decay_rate: Number = hyper(0.8, SHARE)
+    d: NumberOrNone = hyper(1.0, OrNone(Interval("(0, inf)")))
+    eps1: Number = hyper(1e-30, POSITIVE)
+    eps2: Number = hyper(1e-3, RATE)
+    beta1: Number = hyper(0.0, DECAY)
+    _: KW_ONLY
+    relative_step: bool = hyper(True, Flag())
+    scale_parameter: bool = hyper(True, Flag())
+    factor_from: int = hyper(2, Steps())
+    decoupled: bool = hyper(True, Flag())
+    r = Slot()
+    c = Slot()
+    v = Slot()
+    m = Slot()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "prelude", Factored())
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return "adafactor_momentum" if self.beta1 else "adafactor"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        one_minus_beta2 = t**-self.decay_rate
+        rho = min(self.lr, 1.0 / math.sqrt(t)) if self.relative_step else self.lr
+        beta2 = 1.0 - one_minus_beta2
+        if self.beta1:
+            return beta2, one_minus_beta2, self.eps1, self.beta1, (1.0 - self.beta1) * rho
+        return beta2, one_minus_beta2, self.eps1, rho

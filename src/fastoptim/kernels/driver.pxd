@@ -1,7 +1,9 @@
 """The walk over a table of spans, and the sums of rows."""
 
+from cython cimport floating
+
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Table
+from fastoptim.kernels.table cimport Stages, Table
 
 # The rows of one gradient and their sums: row k of out is the sum of the rows
 # order[start[k]], …, order[start[k + 1] - 1] of values, in this order. Example: values are for the
@@ -43,3 +45,13 @@ cdef void sum_units(
 cdef void survey(const Rule *rule, double factor, Table table, double *out, int team) noexcept nogil
 
 cdef void sum_rows(const Rule *add, const RowSums *sums, bint flush, int most) noexcept nogil
+
+# Does some of the units of a piece of work: those from first to end.
+ctypedef void (*Job)(void *work, Py_ssize_t first, Py_ssize_t end) noexcept nogil
+
+cdef void share(Job job, void *work, Py_ssize_t count, bint flush, int team) noexcept nogil
+
+cdef const floating *gradient(
+    const Stages *stages, int n_stages, floating *p, const floating *g, floating *one, floating *other,
+    Py_ssize_t n, Py_ssize_t at
+) noexcept nogil

@@ -291,7 +291,7 @@ cdef void parts(
         finish(stages, p, a, n)
 
 
-cdef inline const floating *gradient(
+cdef const floating *gradient(
     const Stages *stages, int n_stages, floating *p, const floating *g, floating *one, floating *other,
     Py_ssize_t n, Py_ssize_t at,
 ) noexcept nogil:
@@ -502,6 +502,26 @@ cdef inline void sums_part(
         sums_of(add, sums, <double *> sums.out, flush, place, end)
     else:
         sums_of(add, sums, <float *> sums.out, flush, place, end)
+
+
+cdef void share(Job job, void *work, Py_ssize_t count, bint flush, int team) noexcept nogil:
+    """Do the units of a piece of work on `team` threads; no unit may depend on another."""
+    cdef int k
+    if count == 0:
+        return
+    if team == 1:
+        share_part(job, work, flush, 0, count)
+        return
+    for k in prange(team, num_threads=region_size(team), schedule="static", chunksize=1):
+        share_part(job, work, flush, count * k // team, count * (k + 1) // team)
+
+
+cdef inline void share_part(
+    Job job, void *work, bint flush, Py_ssize_t first, Py_ssize_t end
+) noexcept nogil:
+    cdef fo_float_mode before = fo_set_mode(flush)
+    job(work, first, end)
+    fo_put_back(before)
 
 
 def can_flush():

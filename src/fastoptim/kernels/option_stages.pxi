@@ -188,7 +188,7 @@ cdef void _total(floating *p, const floating *g, floating **s, const floating *c
 
 
 # Adds the square of each element to a sum of its own: s[0] is n doubles.
-cdef void _squares(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _column_squares(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
     cdef double *total = <double *> s[0]
     cdef floating factor = c[0], y
     cdef double x

@@ -27,6 +27,7 @@ from libc.math cimport fabs, fabsf, sqrt, sqrtf
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastoptim.kernels.factors cimport Factors, Strip
 from fastoptim.kernels.ode.piece cimport Piece
 from fastoptim.kernels.rule cimport RULE_ABI, Rule, rule_f32, rule_f64
 
@@ -385,6 +386,7 @@ cdef void schedule_free_adamw(
 
 
 include "option_stages.pxi"
+include "adafactor.pxi"
 include "runge_kutta.pxi"
 
 
@@ -433,6 +435,8 @@ row(RULES, b"adabelief",            2, 5, <rule_f32> adabelief[float], <rule_f64
 row(RULES, b"yogi",                 2, 4, <rule_f32> yogi[float], <rule_f64> yogi[double])
 row(RULES, b"adan",                 4, 8, <rule_f32> adan[float], <rule_f64> adan[double])
 row(RULES, b"schedule_free_adamw",  2, 7, <rule_f32> schedule_free_adamw[float], <rule_f64> schedule_free_adamw[double])
+row(RULES, b"adafactor",            1, 4, <rule_f32> adafactor[float], <rule_f64> adafactor[double])
+row(RULES, b"adafactor_momentum",   2, 5, <rule_f32> adafactor_momentum[float], <rule_f64> adafactor_momentum[double])
 
 # The same for the functions that are not rules.
 PASSES = {}
@@ -451,9 +455,16 @@ row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(PASSES, b"both_squares",    1, 0, <rule_f32> _both_squares[float], <rule_f64> _both_squares[double])
 row(PASSES, b"total",           1, 0, <rule_f32> _total[float], <rule_f64> _total[double])
-row(PASSES, b"squares",         1, 1, <rule_f32> _squares[float], <rule_f64> _squares[double])
+row(PASSES, b"column_squares",  1, 1, <rule_f32> _column_squares[float], <rule_f64> _column_squares[double])
 row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(PASSES, b"stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])
+
+row(PASSES, b"factored",        2, 4, <rule_f32> _factored[float], <rule_f64> _factored[double])
+row(PASSES, b"factored_momentum", 3, 5, <rule_f32> _factored_momentum[float], <rule_f64> _factored_momentum[double])
+row(PASSES, b"squares",         1, 0, <rule_f32> _squares[float], <rule_f64> _squares[double])
+row(PASSES, b"factored_squares", 1, 0, <rule_f32> _factored_squares[float], <rule_f64> _factored_squares[double])
+row(PASSES, b"adafactor_squares", 2, 4, <rule_f32> _adafactor_squares[float], <rule_f64> _adafactor_squares[double])
+row(PASSES, b"sum",             1, 0, <rule_f32> _sum[float], <rule_f64> _sum[double])
 
 row(PASSES, b"copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
 row(PASSES, b"ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])

@@ -13,6 +13,7 @@ from fastoptim.kernels import RULES, driver
 from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
+from fastoptim.kernels.update.prelude import Prelude
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import pickling, plateaus, state
 from fastoptim.optimizer.by_key import ByKey
@@ -180,6 +181,9 @@ class Optimizer(Checked):
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}
     norms: ClassVar[str] = ""  # "seen", "before decay": whether coefficients get ‖p‖ and ‖g‖
+    # The same for parameters whose second moment is two vectors: their slots, these two first.
+    factored: ClassVar[dict[str, tuple[str, ...]]] = {}
+    prelude: ClassVar[Prelude | None] = None  # what the rule computes of whole tensors first
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
     carries: ClassVar[int] = 0  # how many numbers `carried_on` takes from one update to the next
     decays: ClassVar[bool] = False  # whether the rule itself has the decoupled decay, not a stage
@@ -342,6 +346,15 @@ class Optimizer(Checked):
     def kernel(self) -> str:
         """Name of the kernel that the next update runs."""
         return next(iter(self.kernels))
+
+    @classmethod
+    def shape_of(cls, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a state array of a parameter of this shape."""
+        if slot in {slots[0] for slots in cls.factored.values()}:  # of rows
+            return shape[:-1]
+        if slot in {slots[1] for slots in cls.factored.values()}:  # of columns
+            return shape[:-2] + shape[-1:]
+        return shape
 
     def capsule(self) -> object:
         """Return the compiled rule that the next update runs."""

@@ -129,7 +129,7 @@ class LivePlan:
         self.made_for = self.kinds()
         self.plan = Plan(
             pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
-            norm=opt.norm,
+            norm=opt.norm, prelude=opt.prelude,
         )
         starts = {
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
@@ -190,7 +190,9 @@ def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
 
 def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
     """Return the pipeline that the parameters of a group pass; their mean, if any, begins there."""
-    slots = view.kernels[view.kernel]
+    slots, factored = view.kernels[view.kernel], view.factored.get(view.kernel)
+    if factored is not None:  # new ones: factor_from may be another, and records are asked again
+        slots, factored = (*slots,), (*factored,)
     starts = (getattr(type(view), slot).start for slot in slots)
     both = both_set(vars(view))
     if both is not None:
@@ -210,6 +212,8 @@ def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
         mean_from=mean_from,
         owner=view,
         carries=bool(view.carries),
+        factored_slots=factored,
+        factor_from=getattr(view, "factor_from", 0),
     )
 
 

@@ -268,20 +268,25 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"{name} has dtype {shown(dtype)}, not float32 or float64")
+    cls = type(opt)
+    if cls.factored and part(saved, "order") != "C":
+        raise ValueError(f"{name} has order {saved['order']!r}, and {cls.__name__}'s is 'C'")
     if part(saved, "order") not in ("C", "F"):
         raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
-    known = {slot for slots in type(opt).kernels.values() for slot in slots}
+    complete = [*cls.kernels.values(), *cls.factored.values()]
+    known = {slot for slots in complete for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
     if not set(arrays) <= known:
         raise ValueError(f"{name} has slots {sorted(arrays)}, this rule has {sorted(known)}")
-    if not any(set(slots) <= set(arrays) for slots in type(opt).kernels.values()):
+    if not any(set(slots) <= set(arrays) for slots in complete):
         raise ValueError(f"{name} has only the slots {sorted(arrays)} of {sorted(known)}")
     for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
         if slot == "average" and a is None:
             continue
-        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != shape:
+        wanted = cls.shape_of(slot, shape)
+        if type(a) is not np.ndarray or a.dtype != dtype or a.shape != wanted:
             got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
-            raise ValueError(f"{name} should have {dtype} {shape} as its {slot}, got {got}")
+            raise ValueError(f"{name} should have {dtype} {wanted} as its {slot}, got {got}")
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
         "order": saved["order"], "state": arrays, "average": saved["average"],

@@ -6,6 +6,7 @@ params, grads
 │    call.begin             Forget all, and set the stages of this call
 ├─╮  check                  Check all but the gradients' numbers; the call must have begun
 │ │  intake.read            Check every key and write its span into the call's table
+│ ╎  prelude.check          Refuse gradients of which it cannot be computed
 │ │  coefficients.fill      Let each span point at its coefficients; refuse what its dtype cannot
 │ │                         hold
 │ │  memory.check           Refuse two written arrays on one memory; copy gradients that lie on
@@ -21,6 +22,7 @@ params, grads
 │                           have yet
 ╎    means.prepare          Make room for stages of their own, if a key's mean has another count
 ╎                           than its group's
+╎    prelude.prepare        Ask for all memory; the keys have been checked and have their state
 ╎    detours.gather         Copy what the span cannot reach
 ╎    tensors.prepare        List the keys that are concerned, and make room for all that will be
 ╎                           found
@@ -33,6 +35,7 @@ params, grads
 ├──→ return False
 ╎    tensors.look           Find what the rules and the stages before them have to know
 ╎    means.set_averagers    Let such a key's mean count the key's own updates
+╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 ╎    tensors.run            Update all keys, a window of them after the other
@@ -42,6 +45,7 @@ params, grads
 │    driver.run             Update every span of a table, on `team` threads
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
+╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
 ╎    source.applied         Note, in the same step as the arrays, that they have been written
 ╎    detours.take_back      Copy back what `gather` took, and what is zero in a copy only
 ╵
@@ -75,6 +79,7 @@ Beside the way:
      checks/                Input checks and their messages
      compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
                             parameter in one pass
+     factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient

@@ -19,6 +19,7 @@ from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
+from fastoptim.kernels.update.prelude cimport Prelude
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
 from fastoptim.kernels.update.tensors cimport Tensors
@@ -38,7 +39,10 @@ cdef class Stations:
 
     cdef int check(self, object params, object grads) except -1:
         """Check all but the gradients' numbers; the call must have begun."""
+        cdef Prelude prelude = self.call.plan.prelude
         read(self.call, self.store, self.detours, params, grads)
+        if prelude is not None:
+            prelude.check(self.call)
         coefficients.fill(self.call)
         if self.memory.check(self.call, self.detours):
             try:
@@ -113,6 +117,7 @@ cdef class Engine(Stations):
         """
         cdef Call call = self.call
         cdef Detour detour
+        cdef Prelude prelude = plan.prelude
         cdef int team
         self.begin()
         try:
@@ -121,6 +126,8 @@ cdef class Engine(Stations):
             self.store.prepare(call)
             if plan.means:
                 means.prepare(call, self.store.iter)
+            if prelude is not None:
+                prelude.prepare(call)
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
@@ -136,6 +143,8 @@ cdef class Engine(Stations):
                 self.tensors.look(call, team)
             if call.own_means:
                 means.set_averagers(call, self.store.iter)
+            if prelude is not None:
+                prelude.compute(call, team)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
             if call.plan.of_tensors:
@@ -145,6 +154,8 @@ cdef class Engine(Stations):
                     run(call.table, call.flush, team)
             self.thread_counts.end()
             self.store.commit(call)
+            if prelude is not None:
+                prelude.commit(call)
             if source is not None:
                 source.applied()
             if call.detours is not None:

@@ -21,7 +21,7 @@ from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, Store, is_straight
+from fastoptim.kernels.update.store cimport Record, Store, is_factored, is_straight
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
 from fastoptim.kernels.update.checks.containers import (
@@ -125,7 +125,9 @@ cdef inline int connect(Call call, Py_ssize_t k, Span *span, Record record) exce
     span.s = record.s
     if record.average is not None:
         span.average = <Py_ssize_t> cnp.PyArray_DATA(record.average)
-    if record.slots is not pipeline.slots or pipeline.fixed.average and record.average is None:
+    if record.slots is not pipeline.slots and (
+        record.slots is None or record.slots is not pipeline.factored_slots
+    ) or pipeline.fixed.average and record.average is None:
         if call.pending is None:
             call.pending = []
         call.pending.append(k)
@@ -136,8 +138,9 @@ cdef inline int connect(Call call, Py_ssize_t k, Span *span, Record record) exce
 cdef int lead_to_state(Span *span, Record record, Pipeline pipeline) except -1:
     """Lead a span to the state that is there for its rule: after a load, or when the kernel changed."""
     cdef int n
-    for n in range(len(pipeline.slots)):
-        array = record.state.get(pipeline.slots[n])
+    cdef tuple slots = pipeline.factored_slots if is_factored(record, pipeline) else pipeline.slots
+    for n in range(len(slots)):
+        array = record.state.get(slots[n])
         span.s[n] = 0 if array is None else <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> array)
     return 0
 

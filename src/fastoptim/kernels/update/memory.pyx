@@ -18,7 +18,8 @@ from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span, Stages
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows, detour_of
-from fastoptim.kernels.update.store cimport Record
+from fastoptim.kernels.update.pipeline cimport Pipeline
+from fastoptim.kernels.update.store cimport Record, is_factored
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
 from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shared_memory
@@ -123,7 +124,7 @@ cdef class Memory:
         cdef Stages *stages
         cdef Detour detour
         cdef Py_ssize_t k
-        cdef int n
+        cdef int n, more = call.plan.factors    # two vectors take the place of a slot
         self.written.n = self.read.n = 0
         make_room(&self.written, call.table.count * PER_SPAN)
         make_room(&self.read, call.table.count * 2)
@@ -133,7 +134,7 @@ cdef class Memory:
             put(&self.written, stages.rule.slots * 4 + stages.zero * 2 + span.is_double)
             put(&self.written, span.p)
             put(&self.written, (<Record> PyList_GET_ITEM(call.records, k)).n_bytes)
-            for n in range(stages.rule.slots):
+            for n in range(stages.rule.slots + more):
                 put(&self.written, span.s[n])
             put(&self.written, span.average)
             words = &self.written if stages.zero else &self.read
@@ -153,6 +154,7 @@ cdef class Memory:
         cdef Span *span
         cdef Record record
         cdef Detour detour
+        cdef Pipeline pipeline
         cdef void *memory
         cdef bint doubtful = False
         if most > self.room:
@@ -177,10 +179,17 @@ cdef class Memory:
                     given = grad_memory(call.gradients[call.place_of(k)])
                     self.extents[n] = extent_of(given if isinstance(given, np.ndarray) else detour.grad)
                 n += 1
-            for i in range(call.stages[record.group].rule.slots):
-                if span.s[i]:           # not made yet, it lies nowhere
-                    self.extents[n] = Extent(span.s[i], span.s[i] + record.n_bytes)
-                    n += 1
+            pipeline = call.plan.pipelines[record.group]
+            if is_factored(record, pipeline):       # state of other shapes
+                for name in pipeline.factored_slots:
+                    if name in record.state:
+                        self.extents[n] = extent_of(record.state[name])
+                        n += 1
+            else:
+                for i in range(call.stages[record.group].rule.slots):
+                    if span.s[i]:       # not made yet, it lies nowhere
+                        self.extents[n] = Extent(span.s[i], span.s[i] + record.n_bytes)
+                        n += 1
             if span.average:
                 self.extents[n] = Extent(span.average, span.average + record.n_bytes)
                 n += 1

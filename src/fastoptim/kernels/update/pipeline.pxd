@@ -1,9 +1,12 @@
 """What the parameters of one group pass through, and what an update needs of hyperparameters."""
 
+cimport numpy as cnp
+
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Stage, Stages
 
 cdef const Rule *pass_of(str name) except NULL
+cdef bint factors_shape(int ndim, const cnp.npy_intp *dims, Py_ssize_t least) noexcept nogil
 
 cdef enum Project:
     NOT_PROJECTED
@@ -35,6 +38,8 @@ cdef class Pipeline:
     cdef readonly bint by_row       # whether a unit is a row, not a column
     cdef readonly bint zero_grads
     cdef readonly Py_ssize_t mean_from  # the update at which a mean of the weights begins, or -1
+    cdef readonly tuple factored_slots  # of parameters whose second moment is two vectors, or None
+    cdef readonly Py_ssize_t factor_from
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
     cdef tuple unbound              # the same of a constraint's bounds
 
@@ -58,3 +63,5 @@ cdef class Plan:
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
     cdef readonly bint means        # whether some keys have a mean of their weights
+    cdef readonly object prelude    # a Prelude, or None
+    cdef readonly bint factors      # whether some second moments are two vectors

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from fastoptim.kernels.update.prelude import Prelude
+
 class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
@@ -8,6 +10,8 @@ class Pipeline:
     carries: bool
     zero_grads: bool
     mean_from: int
+    factored_slots: tuple[str, ...] | None
+    factor_from: int
     def __init__(
         self,
         rule: object,
@@ -19,12 +23,21 @@ class Pipeline:
         shrink: float = 1.0,
         average: float | None = None,
         clip_norm_per_key: float | None = None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
         *,
         maximize: bool = False,
         zero_grads: bool = False,
+        centralize: bool = False,
+        trust: tuple[float, float] | None = None,
+        constraint: tuple[Any, ...] | None = None,
+        norms: str = "",
         mean_from: int = -1,
         owner: object = None,
         carries: bool = False,
+        factored_slots: tuple[str, ...] | None = None,
+        factor_from: int = 0,
     ) -> None: ...
     def adjust(
         self,
@@ -33,6 +46,9 @@ class Pipeline:
         shrink: float,
         average: float | None,
         clip_norm_per_key: float | None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
     ) -> int: ...
     def set_shrink(self, shrink: float) -> int: ...
 
@@ -47,6 +63,8 @@ class Plan:
     surveys: bool
     flush: bool
     means: bool
+    prelude: Prelude | None
+    factors: bool
     def __init__(
         self,
         pipelines: list[Pipeline],
@@ -55,4 +73,5 @@ class Plan:
         flush: bool = False,
         *,
         norm: bool = False,
+        prelude: Prelude | None = None,
     ) -> None: ...

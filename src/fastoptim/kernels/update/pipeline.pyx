@@ -4,6 +4,7 @@ Stages that nobody asks for are not in the pipeline at all, so an option that is
 and changes no bit: g + 0·p is not g where p is infinite or g is −0.
 """
 
+cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, isfinite, isnan
 
@@ -16,6 +17,15 @@ from fastoptim.kernels.table cimport FITS, MOST_GRAD, rounded, set_scalar
 cdef const Rule *pass_of(str name) except NULL:
     """Return a kernel that is no rule."""
     return <const Rule *> PyCapsule_GetPointer(PASSES[name], "fastoptim.Rule")
+
+
+cdef bint factors_shape(int ndim, const cnp.npy_intp *dims, Py_ssize_t least) noexcept nogil:
+    """Whether the second moment of an array of this shape is two vectors: its last axes decide."""
+    cdef int axis
+    for axis in range(ndim):
+        if dims[axis] == 0:
+            return False
+    return ndim > 1 and dims[ndim - 1] >= least and dims[ndim - 2] >= least
 
 
 cdef tuple set_stage(Stage *stage, str name, double value, tuple unfit):
@@ -78,6 +88,10 @@ cdef class Pipeline:
     carries : bool
         Whether `coefficients` is (t, carried) → (tuple of float, carried): what it gave at the update
         before, None at the first, and what it goes on with.
+    factored_slots : tuple or None
+        Names of the state of parameters whose second moment is two vectors: these two first.
+    factor_from : int
+        The smaller one of a matrix's sizes from which its second moment is two vectors.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ cdef class Pipeline:
         agc=None, double lr=1.0, double start=0.0, *, bint maximize=False, bint zero_grads=False,
         bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
         Py_ssize_t mean_from=-1, bint carries=False,
+        tuple factored_slots=None, Py_ssize_t factor_from=0,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -96,6 +111,7 @@ cdef class Pipeline:
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.carries = carries
+        self.factored_slots, self.factor_from = factored_slots, factor_from
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads, self.mean_from = zero_grads, mean_from
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
@@ -202,18 +218,21 @@ cdef class Plan:
     nonfinite : {"propagate", "skip", "raise"}
     flush : bool
         Whether subnormals are flushed to zero.
+    prelude : Prelude or None
+        What the rule computes of whole tensors before its loop can run.
     """
 
     def __init__(
         self, list pipelines, clip_norm=None, str nonfinite="propagate", bint flush=False,
-        *, bint norm=False,
+        *, bint norm=False, prelude=None,
     ):
         for pipeline in pipelines:
             if not isinstance(pipeline, Pipeline):
                 raise TypeError(f"pipelines must be a list of Pipeline, got {pipeline!r} in it")
-        self.pipelines, self.flush = pipelines, flush
+        self.pipelines, self.flush, self.prelude = pipelines, flush, prelude
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
+        self.factors = any([(<Pipeline> one).factored_slots is not None for one in pipelines])
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
         self.of_tensors = any([(<Pipeline> one).of_tensors for one in pipelines])
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])

@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport MOST_DIMS
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.pipeline cimport Pipeline, factors_shape
 
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISNOTSWAPPED(cnp.ndarray a)
@@ -34,6 +35,7 @@ cdef class Record:
     cdef Py_ssize_t first_address, address
 
     cdef object new_array(self, int which)
+    cdef object new_mean(self, int kind)
 
 # Inline here, since they are called for each key, and a call to another module costs 2 ns.
 
@@ -67,6 +69,12 @@ cdef inline bint lies_straight(Record record, cnp.ndarray a, int needs) noexcept
         if record.dims[i] > 1 and cnp.PyArray_STRIDES(a)[i] != record.strides[i]:
             return record.size == 0
     return True
+
+cdef inline bint is_factored(Record record, Pipeline pipeline) noexcept:
+    """Whether a record's second moment is two vectors."""
+    return pipeline.factored_slots is not None and factors_shape(
+        record.ndim, record.dims, pipeline.factor_from
+    )
 
 cdef Record new_record(object key, cnp.ndarray a, int group)
 

@@ -40,6 +40,11 @@ cdef class Record:
             self.shape, self.dtype, raw, start, tuple([self.strides[i] for i in range(self.ndim)])
         )
 
+    cdef object new_mean(self, int kind):
+        """Return zeros for what is kept of each row (kind 0) or column (1) of the last two axes."""
+        cdef int without = self.ndim - 1 - kind
+        return np.zeros(self.shape[:without] + self.shape[without + 1:], self.dtype)
+
     def described(self):
         """Return what a checkpoint keeps of this record, the arrays themselves."""
         described = {
@@ -89,7 +94,10 @@ cdef Record restored(object key, object saved, object group_of):
     if saved["mean"] is not None:
         record.averaged, record.mean_from = saved["mean"]
     for k, (name, a) in enumerate(saved["state"].items()):
-        record.state[name] = record.new_array(k + 1)
+        if (<object> a).shape == record.shape:
+            record.state[name] = record.new_array(k + 1)
+        else:
+            record.state[name] = np.empty((<object> a).shape, record.dtype)
         record.state[name][...] = a
     if saved["average"] is not None:
         record.average = record.new_array(MAX_SLOTS + 2)
@@ -130,7 +138,10 @@ cdef class Store:
 
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
-        cdef Record record = new_record(key, a, 0 if self.group_of is None else self.group_of(key, a))
+        cdef int group = 0 if self.group_of is None else self.group_of(key, a)
+        if call.plan.factors:       # whole tensors are read in C order
+            a = np.empty((<object> a).shape, a.dtype)
+        cdef Record record = new_record(key, a, group)
         if call.drafts is None:
             call.drafts = []
         call.drafts.append(record)
@@ -155,6 +166,7 @@ cdef class Store:
         cdef Span *span
         cdef Py_ssize_t k
         cdef int n
+        cdef tuple slots
         if call.pending is None:
             return 0
         call.new_states = []
@@ -162,19 +174,24 @@ cdef class Store:
             record = call.records[k]
             span = &call.table.spans[k]
             pipeline = call.plan.pipelines[record.group]
-            state, average = record.state, record.average
-            for n, (name, start) in enumerate(zip(pipeline.slots, pipeline.starts, strict=True)):
+            state, average, slots = record.state, record.average, pipeline.slots
+            if is_factored(record, pipeline):
+                slots = pipeline.factored_slots
+            for n, name in enumerate(slots):
                 if name not in state:
-                    state = {**state, name: record.new_array(n + 1)}
-                    if start != 0.0:
-                        state[name].fill(start)
+                    if slots is pipeline.slots or n > 1:
+                        state = {**state, name: record.new_array(n + 1)}
+                    else:
+                        state = {**state, name: record.new_mean(n)}
+                    if slots is pipeline.slots and pipeline.starts[n] != 0.0:
+                        state[name].fill(pipeline.starts[n])
                 span.s[n] = <Py_ssize_t> cnp.PyArray_DATA(state[name])
             if call.stages[record.group].average:
                 if average is None:
                     average = record.new_array(MAX_SLOTS + 2)
                     average[...] = call.arrays[call.place_of(k)]
                 span.average = <Py_ssize_t> cnp.PyArray_DATA(average)
-            call.new_states.append((k, record, pipeline.slots, state, average))
+            call.new_states.append((k, record, slots, state, average))
         new = {record.key: record for _, record, _, _, _ in call.new_states}
         call.new_records = {**self.records, **new}
         return 0

@@ -326,9 +326,9 @@ cdef class Tensors:
         cdef Py_ssize_t unit, g = tensor.ordered_g(span)
         cdef Span gradient
         units.p, units.g, units.stages = tensor.ordered_p(span), g, 0
-        self.sum(units, "survey", "squares", call.factor, of_g, team)
+        self.sum(units, "survey", "column_squares", call.factor, of_g, team)
         units.g = 0
-        self.sum(units, "survey", "squares", 1.0, of_p, team)
+        self.sum(units, "survey", "column_squares", 1.0, of_p, team)
         for unit in range(units.count):
             norm, most = sqrt(of_g[unit]), sqrt(of_p[unit])
             if norm == INFINITY:
@@ -548,7 +548,7 @@ cdef class Tensors:
         cdef double norm
         cdef Py_ssize_t unit
         units.p = tensor.ordered_p(span)
-        self.sum(units, "survey", "squares", 1.0, &self.sums[0], team)
+        self.sum(units, "survey", "column_squares", 1.0, &self.sums[0], team)
         for unit in range(units.count):
             norm = sqrt(self.sums[unit])
             if norm <= pipeline.most_unit and pipeline.projects == MAX_NORM or norm == 0.0:

@@ -27,6 +27,16 @@ def is_sparse(g: object) -> bool:
     return sparse is not None and sparse.issparse(g)
 
 
+def not_whole(key: object, g: object, owner: object) -> TypeError:
+    """Return the error for a gradient of rows where a rule needs all of them."""
+    kind = "a sparse array" if is_sparse(g) else "of rows"
+    dense = f"grads[{key!r}].toarray()" if is_sparse(g) else "an array of the parameter's shape"
+    return TypeError(
+        f"grads[{key!r}] is {kind}, but {type(owner).__name__} needs whole gradients, since it "
+        f"looks at each tensor as a whole; pass {dense}, or use another rule for this key"
+    )
+
+
 def row_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
     """Return a gradient that is `Rows` or sparse, checked as far as dtypes and shapes go."""
     name = f"grads[{key!r}]"
