@@ -189,7 +189,8 @@ modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
     "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
     "update/row_numbers", "update/detours", "update/intake", "update/coefficients",
-    "update/memory", "update/habits", "update/survey", "update/numbers", "update/engine",
+    "update/memory", "update/habits", "update/survey", "update/numbers", "update/prelude",
+    "update/engine", "update/newton_schulz",
     "update/batch", "update/addition", "update/adder", "update/averaged",
     "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",
 ]

@@ -20,7 +20,7 @@ KERNELS = ROOT / "src" / "fastoptim" / "kernels"
 UPDATE = KERNELS / "update"
 ENGINE = UPDATE / "engine.pyx"
 PARTS = "check", "may_go_on", "end"
-PASSED = "Plan", "Record", "Call", "Detour", "Source"
+PASSED = "Plan", "Record", "Call", "Detour", "Source", "Prelude"
 WRITTEN = "╪═   before this line no array is written; after it nothing is refused"
 WIDTH = 99
 PAGE, DOCSTRING = ROOT / "CONTRIBUTING.md", UPDATE / "__init__.py"
@@ -111,7 +111,7 @@ class Way:
     def __init__(self) -> None:
         self.engine = text_of(ENGINE)
         self.types = attributes("Stations", "Engine", "Call")
-        self.types |= {"detour": "Detour", "source": "Source"}
+        self.types |= {"detour": "Detour", "source": "Source", "prelude": "Prelude"}
         self.visited = {"engine"}
         self.files = {}
         for package, listed in re.findall(

@@ -305,6 +305,7 @@ cdef void adabelief(floating *p, const floating *g, floating **s, const floating
 
 include "option_stages.pxi"
 include "runge_kutta.pxi"
+include "muon.pxi"
 
 
 cdef Rule[64] TABLE
@@ -356,6 +357,8 @@ row(PASSES, b"shrink",          0, 1, <rule_f32> _shrink[float], <rule_f64> _shr
 row(PASSES, b"average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
 row(PASSES, b"swap",            1, 0, <rule_f32> _swap[float], <rule_f64> _swap[double])
 row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
+row(PASSES, b"muon_direction",  2, 4, <rule_f32> _muon_direction[float], <rule_f64> _muon_direction[double])
+row(PASSES, b"muon",            2, 4, <rule_f32> _muon[float], <rule_f64> _muon[double])
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(PASSES, b"add",             0, 0, <rule_f32> _add[float], <rule_f64> _add[double])
 row(PASSES, b"stream",          2, 0, <rule_f32> _stream[float], <rule_f64> _stream[double])

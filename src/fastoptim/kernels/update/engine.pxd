@@ -29,6 +29,7 @@ cdef class Source:
 cdef class Engine(Stations):
     cdef bint busy
     cdef bint averaged                  # whether the parameters hold their averages
+    cdef str words                      # of an optimizer that is a part of another, or None
     cdef Py_ssize_t readers                 # calls of `still` that are not over
 
     cdef int begin(self) except -1

@@ -19,6 +19,7 @@ from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
+from fastoptim.kernels.update.prelude cimport Prelude
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
 
@@ -47,6 +48,9 @@ cdef class Stations:
         self.call.table.number_blocks()
         if self.call.plan.surveys:
             self.survey.prepare(self.call)
+        cdef Prelude prelude = self.call.plan.prelude
+        if prelude is not None:
+            prelude.check(self.call)
         return 0
 
     cdef bint may_go_on(self, int team) except -1:
@@ -111,12 +115,15 @@ cdef class Engine(Stations):
         """
         cdef Call call = self.call
         cdef Detour detour
+        cdef Prelude prelude = plan.prelude
         cdef int team
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
             self.check(params, grads)
             self.store.prepare(call)
+            if prelude is not None:
+                prelude.prepare(call)
             if call.detours is not None:
                 for detour in call.detours:
                     detour.gather(call)
@@ -126,6 +133,8 @@ cdef class Engine(Stations):
             if not self.may_go_on(team):
                 self.thread_counts.end()
                 return False
+            if prelude is not None:
+                prelude.compute(call, team)
             if call.numbers:
                 settle(call, self.numbers, True)
             with nogil:
@@ -153,7 +162,17 @@ cdef class Engine(Stations):
         self.busy = True
         return 0
 
+    def share(self, Engine other not None, str words not None):
+        """Show what another engine keeps, and refuse whatever would use or change it.
+
+        `words` say whose this optimizer is.
+        """
+        self.store = other.store
+        self.words = words
+
     cdef int refuse_if_busy(self) except -1:
+        if self.words is not None:
+            raise RuntimeError(self.words)
         if self.averaged:
             raise RuntimeError(
                 "the parameters hold their averages, and this optimizer's own hold the weights; leave "

@@ -9,6 +9,7 @@ cdef class Pipeline:
     cdef Stages fixed               # what does not depend on the update
     cdef readonly tuple slots       # names of the rule's state, in the kernel's order
     cdef readonly tuple starts      # what fresh state is filled with
+    cdef readonly int scratch       # arrays of the rule beyond those: a prelude leads spans to them
     cdef readonly object coefficients
     cdef readonly object owner      # the optimizer, for messages
     cdef double sign
@@ -34,3 +35,4 @@ cdef class Plan:
     cdef readonly bint raises
     cdef readonly bint surveys      # whether the gradients are looked at as a whole
     cdef readonly bint flush
+    cdef readonly object prelude    # a Prelude, or None

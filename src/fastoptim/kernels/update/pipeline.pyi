@@ -1,8 +1,11 @@
 from collections.abc import Callable
 
+from fastoptim.kernels.update.prelude import Prelude
+
 class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
+    scratch: int
     coefficients: Callable[[int], tuple[float, ...]]
     zero_grads: bool
     def __init__(
@@ -20,6 +23,7 @@ class Pipeline:
         maximize: bool = False,
         zero_grads: bool = False,
         owner: object = None,
+        scratch: int = 0,
     ) -> None: ...
     def adjust(
         self,
@@ -41,6 +45,7 @@ class Plan:
     raises: bool
     surveys: bool
     flush: bool
+    prelude: Prelude | None
     def __init__(
         self,
         pipelines: list[Pipeline],
@@ -49,4 +54,5 @@ class Plan:
         flush: bool = False,
         *,
         norm: bool = False,
+        prelude: Prelude | None = None,
     ) -> None: ...

@@ -58,22 +58,25 @@ cdef class Pipeline:
     zero_grads : bool
     owner : Optimizer
         Whose hyperparameters these are, for messages.
+    scratch : int
+        How many arrays the rule has behind its state, which a `Prelude` makes for each update.
     """
 
     def __init__(
         self, rule, tuple slots, tuple starts, coefficients, clip_value=None,
         double weight_decay=0.0, double shrink=1.0, average=None, clip_norm_per_key=None,
         *, bint maximize=False,
-        bint zero_grads=False, owner=None,
+        bint zero_grads=False, owner=None, int scratch=0,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
-        if not len(slots) == len(starts) == self.fixed.rule.slots:
+        if not len(slots) == len(starts) == self.fixed.rule.slots - scratch:
             raise ValueError(
-                f"the rule {self.fixed.rule.name.decode()!r} has {self.fixed.rule.slots} state "
+                f"the rule {self.fixed.rule.name.decode()!r} has {self.fixed.rule.slots - scratch} state "
                 f"arrays, got {len(slots)} names and {len(starts)} starts"
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
+        self.scratch = scratch
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads = zero_grads
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
@@ -132,16 +135,18 @@ cdef class Plan:
     nonfinite : {"propagate", "skip", "raise"}
     flush : bool
         Whether subnormals are flushed to zero.
+    prelude : Prelude or None
+        What is computed of whole tensors before anything is written.
     """
 
     def __init__(
         self, list pipelines, clip_norm=None, str nonfinite="propagate", bint flush=False,
-        *, bint norm=False,
+        *, bint norm=False, prelude=None,
     ):
         for pipeline in pipelines:
             if not isinstance(pipeline, Pipeline):
                 raise TypeError(f"pipelines must be a list of Pipeline, got {pipeline!r} in it")
-        self.pipelines, self.flush = pipelines, flush
+        self.pipelines, self.flush, self.prelude = pipelines, flush, prelude
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
