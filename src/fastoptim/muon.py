@@ -1,8 +1,8 @@
 """Muon: the momentum of a matrix is orthogonalised before the step.
 
-The recursion is said by the class. A pass of kernels/muon.pxi forms the directions, the iteration is
-in kernels/update/orthogonal.py, and a second pass makes the step, with the stages of the options
-around it. Which keys are whose is decided in `Muon.group_of`.
+A pass of kernels/muon.pxi forms the directions, the iteration is in kernels/update/orthogonal.py,
+and a second pass makes the step, with the stages of the options around it. `Muon.group_of` decides
+which keys are whose.
 """
 
 import math
@@ -27,9 +27,10 @@ from fastoptim.optimizer.hyperparameters import (
     hyper,
     real_number,
 )
-from fastoptim.optimizer.predicates import ParamInfo, Predicate
+from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.rest import (
     KeyPatterns,
+    Keys,
     PlanWithRest,
     Rest,
     bind,
@@ -136,9 +137,9 @@ class Muon(Optimizer):
     Notes
     -----
     The variant is that of ``torch.optim.Muon``, whose iteration runs in bfloat16: here it runs in
-    the parameter's dtype. Its matrix products are NumPy's, so their last bits depend on the BLAS and
-    its threads; whatever else is computed has the bits of the listing. In exact arithmetic X and
-    Xᵀ give the same, so the products are formed of the shorter side.
+    the parameter's dtype. Its matrix products are NumPy's, so their last bits depend on the BLAS
+    and its threads; v and the keys of `rest` have the bits of their listings. In exact arithmetic
+    X and Xᵀ give the same, so the products are formed of the shorter side.
 
     The iteration reads and writes memory of its own, which is kept from update to update: one
     array like each matrix, one more like the largest, and twice its shorter side squared.
@@ -152,15 +153,20 @@ class Muon(Optimizer):
     Examples
     --------
     >>> import numpy as np, fastoptim as fo
-    >>> params = {"W": np.array([[5.0, 1.0], [0.0, 2.0]]), "b": np.array([1.0])}
-    >>> opt = fo.Muon(lr=0.5, weight_decay=0.0, rest=fo.SGD(lr=0.1))
-    >>> for step in range(3):                                  # minimise ‖W‖² + b²
-    ...     print(f"{(params['W']**2).sum():.3f}", params["b"])
+    >>> params = {"W": np.array([[5.0, 1.0], [0.0, 2.0]]), "b": np.array([3.0])}
+    >>> opt = fo.Muon(lr=0.5, rest=fo.SGD(lr=0.1))
+    >>> for step in range(3):                                  # minimise ‖W‖² + ‖b‖²
+    ...     print(f"{sum((p**2).sum() for p in params.values()):.3f}")
     ...     opt.update(params, {key: 2 * p for key, p in params.items()})
-    30.000 [1.]
+    39.000
+    27.680
+    19.300
+    >>> opt.v["W"].shape, opt.rest
+    ((2, 2), SGD(lr=0.1))
     """
 
     kernels = {"muon": ("v",)}
+    of_matrices: ClassVar[bool] = True
     scratch: ClassVar[int] = 1
     live_plans = PlanWithRest
 
@@ -174,7 +180,7 @@ class Muon(Optimizer):
     adjust_lr: str = hyper("original", Choice(("original", "match_rms_adamw")))
     bias_correction: bool = hyper(False, Flag())
     rest: Optimizer | None = hyper(None, Rest())
-    to_rest: str | Predicate | Sequence[str | Predicate] = hyper((), KeyPatterns())
+    to_rest: Keys = hyper((), KeyPatterns())
     weight_decay: Number = hyper(0.1, RATE)
     decoupled: bool = hyper(True, Flag())
     v = Slot()
@@ -208,7 +214,8 @@ class Muon(Optimizer):
         """Return the optimizer of the keys that are not this one's."""
         if self.to_rest and self.rest is None:
             raise ValueError(
-                f"to_rest={self.to_rest!r} needs an optimizer for these keys: rest=fastoptim.AdamW()"
+                f"to_rest={self.to_rest!r} needs an optimizer for these keys: "
+                f"rest=fastoptim.AdamW()"
             )
         if self.rest is not None:
             vars(self.rest)["first_group"] = 1 + len(self.groups)
@@ -216,7 +223,7 @@ class Muon(Optimizer):
 
     def goes_to_rest(self, key: object, p: ParamInfo) -> bool:
         """Whether a key is not orthogonalised."""
-        return p.ndim != 2 or any(matches(one, key, p) for one in self.to_rest)  # type: ignore[arg-type]
+        return p.ndim != 2 or any(matches(one, key, p) for one in self.to_rest)
 
     def part_of(self, key: object, p: ParamInfo) -> Optimizer:
         """Return which optimizer's rule a key has."""
@@ -244,7 +251,7 @@ class Muon(Optimizer):
         known = [(key, info) for key, _, info in infos if info is not None]
         if len(known) < len(infos):
             return  # what is no parameter is refused in a moment, by its name
-        check_patterns("to_rest", self.to_rest, known)  # type: ignore[arg-type]
+        check_patterns("to_rest", self.to_rest, known)
         for part in (self, self.rest):
             if part is None or not part.groups:
                 continue
@@ -255,7 +262,7 @@ class Muon(Optimizer):
             grouping.check_keys(part.groups, [key for key, _ in own], [p for _, p in own])
 
     def views(self) -> list[Optimizer]:
-        """Return copies whose hyperparameters are numbers: for each group, then for those of rest."""
+        """Return copies whose hyperparameters are numbers: for each group, then rest's."""
         rest = self.inner()
         return [*super().views(), *([] if rest is None else rest.views())]
 
@@ -263,7 +270,7 @@ class Muon(Optimizer):
         """Return the compiled pass that makes the step."""
         return PASSES[self.kernel]
 
-    def coefficients(self, t: int) -> tuple[float, ...]:
+    def coefficients(self, t: int) -> tuple[float, ...]:  # noqa: D102
         mu = self.momentum
         share_v, share_g = (mu, 1.0 - mu) if self.nesterov else (1.0, 0.0)
         if self.bias_correction:

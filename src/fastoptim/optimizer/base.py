@@ -169,6 +169,7 @@ class Optimizer(Checked):
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
     live_plans: ClassVar[type[LivePlan]] = LivePlan
     prelude: ClassVar[Prelude | None] = None  # of each instance, if its rule needs whole tensors
+    of_matrices: ClassVar[bool] = False  # whether its keys have two axes each
     scratch: ClassVar[int] = 0  # arrays of the kernel that are not state, but the prelude's
     whole: ClassVar["Optimizer | None"] = None  # the optimizer that this one is a part of
     first_group: ClassVar[int] = 0  # of a part: where its groups begin among the whole's

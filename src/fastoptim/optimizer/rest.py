@@ -6,7 +6,7 @@ outer optimizer has its own copy of the inner one, as of its groups; the copy sh
 keys, and refuses to be used alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
 
 Patterns: TypeAlias = tuple[str | Predicate, ...]
+
+if TYPE_CHECKING:
+
+    class Keys:
+        """A hyperparameter that says which keys are meant."""
+
+        def __get__(self, optimizer: object, owner: Any) -> Patterns: ...
+        def __set__(
+            self, optimizer: object, value: str | Predicate | Sequence[str | Predicate]
+        ) -> None: ...
+
+else:  # what signatures and help show
+    Keys: TypeAlias = str | Callable | Sequence
 
 
 class KeyPatterns:
@@ -79,8 +92,8 @@ class Rest:
             )
         if value.engine.store.records and value.whole is None:
             raise ValueError(
-                f"{name} has made {value.iter} updates, and its state would stay behind; give a new "
-                f"{type(value).__name__}"
+                f"{name} has made {value.iter} updates, and its state would stay behind; give a "
+                f"new {type(value).__name__}"
             )
         check_is_part(name, value)
         return copied(value)

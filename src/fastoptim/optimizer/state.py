@@ -32,7 +32,7 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
 
     parameters = opt.engine.records()
     rest = opt.inner()
-    if rest is not None or any(callable(group.pattern) for group in opt.groups):
+    if keeps_groups(opt):
         for key, one in opt.engine.store.records.items():
             parameters[key]["group"] = one.group
     return {
@@ -46,6 +46,11 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
         **({} if rest is None else {"rest": of_rest(opt, rest)}),
         "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
+
+
+def keeps_groups(opt: "Optimizer") -> bool:
+    """Whether a state has the group of each key, since its patterns cannot tell."""
+    return opt.inner() is not None or any(callable(group.pattern) for group in opt.groups)
 
 
 def settings(opt: "Optimizer") -> dict[str, Any]:
@@ -122,8 +127,6 @@ def checked(
     observed = plateaus.changes(seen)
     records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
     check_present(opt, records)
-    if rest is not None or any(callable(group.pattern) for group in opt.groups):
-        check_members(opt, saved["parameters"])
     changes += observed
     return partial(opt.engine.restore, records, iter_, skipped, clipped, changes), lost
 
@@ -199,8 +202,8 @@ def written(patterns: list[Any]) -> str:
     return f"[{', '.join('a predicate' if p is None else repr(p) for p in patterns)}]"
 
 
-def check_members(opt: "Optimizer", records: Mapping[Any, Any]) -> None:
-    """Refuse a state whose keys are in other groups than this optimizer puts them.
+def check_member(opt: "Optimizer", key: object, p: ParamInfo, saved: Mapping[str, Any]) -> None:
+    """Refuse a state that has a key in another group than this optimizer puts it.
 
     A predicate is code, and code is not saved: what it said of each key is, and that is compared.
     """
@@ -208,14 +211,12 @@ def check_members(opt: "Optimizer", records: Mapping[Any, Any]) -> None:
     rest = opt.inner()
     if rest is not None:
         names += ["rest", *(f"the group {group.label} of rest" for group in rest.groups)]
-    for key, saved in records.items():
-        then = part(saved, "group", int)
-        now = opt.group_of(key, ParamInfo(tuple(saved["shape"]), np.dtype(saved["dtype"])))
-        if then != now:
-            raise ValueError(
-                f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
-                f"{names[now]}; give the group the predicate that it had when the state was saved"
-            )
+    then, now = part(saved, "group", int), opt.group_of(key, p)
+    if then != now:
+        raise ValueError(
+            f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
+            f"{names[now]}; give the group the predicate that it had when the state was saved"
+        )
 
 
 def name_at(names: list[str], k: int) -> str:
@@ -313,7 +314,10 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
         raise ValueError(f"{name} has dtype {shown(dtype)}, not float32 or float64")
     if part(saved, "order") not in ("C", "F"):
         raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
-    rule = type(opt.part_of(key, ParamInfo(shape, np.dtype(dtype))))
+    info = ParamInfo(shape, np.dtype(dtype))
+    if keeps_groups(opt):
+        check_member(opt, key, info, saved)
+    rule = type(opt.part_of(key, info))
     known = {slot for slots in rule.kernels.values() for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
     if not set(arrays) <= known:

@@ -29,11 +29,12 @@ cnp.import_array()
 
 @cython.final
 cdef class Scratch:
-    """A key's matrices: the direction, which becomes the step, and those that are used in between."""
+    """A key's matrices: its direction, which becomes the step, and those that it is made with."""
 
     cdef Record record
+    cdef Py_ssize_t k               # which span is its, in this call
     cdef cnp.ndarray x              # the direction, in the layout of the state
-    cdef tuple matrices             # (x, and as large as x; twice with its shorter side squared), in C order
+    cdef tuple matrices             # in C order: x, one as large, two of its shorter side squared
 
     def __cinit__(self, Record record):
         self.record = record
@@ -50,9 +51,9 @@ cdef class NewtonSchulz(Prelude):
     cdef Py_ssize_t room
     cdef cnp.ndarray sums           # a sum of squares for each block
     cdef dict scratch               # key → Scratch
-    cdef list found                 # of this call: (span, Scratch)
-    cdef object large               # memory of one key after the other: as large as the largest matrix
-    cdef object small               # twice the square of the largest shorter side
+    cdef list found                 # those of this call
+    cdef object large               # memory for one key after the other: of the largest matrix
+    cdef object small               # of the largest two with a shorter side squared
 
     def __cinit__(self):
         self.table, self.directions = Table(), Table()
@@ -85,7 +86,8 @@ cdef class NewtonSchulz(Prelude):
             if scratch is None or scratch.record is not record:
                 scratch = self.scratch[record.key] = Scratch(record)
             call.table.spans[k].s[1] = <Py_ssize_t> cnp.PyArray_DATA(scratch.x)
-            self.found.append((k, scratch))
+            scratch.k = k
+            self.found.append(scratch)
             short = min(record.dims[0], record.dims[1])
             large = max(large, record.n_bytes)
             small = max(small, 2 * short * short * record.dtype.itemsize)
@@ -94,7 +96,7 @@ cdef class NewtonSchulz(Prelude):
                 scratch.matrices = None
             self.large = self.small = None              # the old ones go first
             self.large, self.small = np.empty(large, np.uint8), np.empty(small, np.uint8)
-        for k, scratch in self.found:
+        for scratch in self.found:
             if scratch.matrices is None:
                 scratch.matrices = self.matrices(scratch)
         return self.make_tables(call)
@@ -113,13 +115,13 @@ cdef class NewtonSchulz(Prelude):
 
     cdef int make_tables(self, Call call) except -1:
         """Make room for the passes of `compute`, which then needs no memory."""
-        cdef Py_ssize_t n = len(self.found), k
+        cdef Py_ssize_t n = len(self.found)
         cdef void *memory
         cdef Scratch scratch
         self.table.make_room(n)
         self.directions.make_room(n)
         self.directions.count = 0
-        for k, scratch in self.found:
+        for scratch in self.found:
             add_span(
                 self.directions, scratch.record.size, scratch.record.type_num == cnp.NPY_DOUBLE
             ).g = <Py_ssize_t> cnp.PyArray_DATA(scratch.x)
@@ -135,26 +137,25 @@ cdef class NewtonSchulz(Prelude):
 
     cdef int compute(self, Call call, int team) except -1:
         """Orthogonalise the directions of this call's matrices."""
-        cdef Py_ssize_t i = 0, k
+        cdef Py_ssize_t i
         cdef Scratch scratch
         cdef const Rule *squares = pass_of("survey")
         cdef double *sums = <double *> cnp.PyArray_DATA(self.sums)
         self.table.count = 0
-        for k, scratch in self.found:
-            self.add_direction(call, k)
+        for scratch in self.found:
+            self.add_direction(call, scratch.k)
         self.table.number_blocks()
         self.table.c32, self.table.c64 = call.table.c32, call.table.c64
         with nogil:
             run(self.table, call.flush, team)
             survey(squares, 1.0, self.directions, sums, team)
         with np.errstate(all="ignore"):         # what is not finite goes its way, as in a kernel
-            for k, scratch in self.found:
+            for i, scratch in enumerate(self.found):
                 owner = (<Pipeline> call.plan.pipelines[scratch.record.group]).owner
                 orthogonalize(
                     scratch.matrices, self.norm(i, scratch), owner.eps, owner.ns_coefficients,
                     owner.ns_steps, owner.factor_of(scratch.record.shape),
                 )
-                i += 1
         return 0
 
     cdef int add_direction(self, Call call, Py_ssize_t k) except -1:

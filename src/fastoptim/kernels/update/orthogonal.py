@@ -1,8 +1,8 @@
 """The Newton–Schulz iteration: matrix products that bring all singular values of a matrix near 1.
 
-A step is X ← (aI + bA + cA²)X with A = XXᵀ, which takes each singular value σ to aσ + bσ³ + cσ⁵. A is
-formed of the shorter side: for a matrix with more rows than columns A = XᵀX, from the right. Nothing
-is transposed in memory, and nothing is allocated.
+A step is X ← (aI + bA + cA²)X with A = XXᵀ, which takes each singular value σ to aσ + bσ³ + cσ⁵. A
+is formed of the shorter side: for a matrix with more rows than columns A = XᵀX, from the right.
+Nothing is transposed in memory, and nothing is allocated.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.floating]
 
-# Rows of a symmetric product that are computed at a time: what lies above the diagonal is copied.
+# Rows of a symmetric product that are computed at a time; what lies above the diagonal is copied.
 # Measured (float32, n × n, two threads): for 1024 a product takes 5.9 ms, BLAS's own for symmetric
-# results (syrk) with NumPy's copy 7.8, a general one 8.0; for 2048 it is 41, 49 and 57. Blocks of 128
-# and 512 are slower, and for n up to 256 there is nothing to gain.
+# results (syrk) with NumPy's copy 7.8, a general one 8.0; for 2048 it is 41, 49 and 57. Blocks of
+# 128 and 512 rows are slower, and for n up to 256 there is nothing to gain.
 ROWS = 256
 
 
