@@ -125,7 +125,7 @@ def test_two_matrices_share_what_they_are_made_with():
 
 
 @every_dtype
-@pytest.mark.parametrize("n", [1, 2, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS + 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 2 * ROWS - 1, 2 * ROWS, 2 * ROWS + 1, 3 * ROWS + 5])
 def test_a_symmetric_product_is_the_product(n, dtype):
     x = np.random.default_rng(0).standard_normal((n, 33)).astype(dtype)
     out = np.full((n, n), np.nan, dtype)

@@ -16,9 +16,11 @@ params, grads
 │ │  table.number_blocks    Number the blocks of all spans, and sum up the work
 │ ╎  survey.prepare         List the gradients, each in C order; make room for copies of those that
 │ ╎                         lie otherwise
+│ ╎  prelude.check          Refuse gradients of which nothing can be computed
 ├─╯
 │    store.prepare          Make the state, the averages and the records that a call's keys do not
 │                           have yet
+╎    prelude.prepare        Make the scratch arrays, and lead the spans to them
 ╎    detours.gather         Copy what the span cannot reach
 │    learning.begin         Return the count for an update of `work` elements, which starts now
 ╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
@@ -27,6 +29,8 @@ params, grads
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
 ├─╯
 ├──→ return False
+╎    prelude.compute        Fill the scratch arrays; read parameters, gradients and state, and
+╎                           write none of them
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 │
@@ -55,6 +59,8 @@ Passed from station to station:
      Detour, detours.pyx    The way of one key whose arrays cannot be used where they lie
      Source, engine.pyx     Where the gradients of an update come from, if it has to know of the
                             update's stations
+     Prelude, prelude.pyx   What an optimizer computes of whole tensors, with the memory that it
+                            uses again
 
 Beside the way:
      adder.pyx              The sums of a soft batch: a call is checked as an update is, and then
@@ -67,6 +73,7 @@ Beside the way:
      checks/                Input checks and their messages
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
+     newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
 """
