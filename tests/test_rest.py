@@ -519,6 +519,26 @@ def test_plateaus_are_copied(way, tmp_path):
     assert twin.rest.lr is twin.rest.groups[0].lr
 
 
+def test_what_its_plateaus_have_observed_is_loaded(tmp_path):
+    def make():
+        plateau = schedules.plateau(0.1, patience=0)
+        return fo.Muon(0.1, rest=fo.SGD(plateau)), plateau
+
+    opt, plateau = make()
+    for _ in range(3):
+        plateau.observe(1.0)
+    lr = opt.rest.current("lr")
+    assert lr < 0.1
+    twin, _ = make()
+    twin.load_state_dict(opt.state_dict())
+    assert twin.rest.current("lr") == lr
+    fo.save(tmp_path / "all", {"opt": opt, "rate": plateau})
+    twin, theirs = make()
+    found = fo.load(tmp_path / "all", into={"opt": twin})
+    assert twin.rest.current("lr") == lr
+    assert found["rate"] is twin.rest.lr is theirs
+
+
 def test_a_copy_of_the_inner_one_is_without_state():
     opt = fo.Muon(rest=fo.Adam(0.5, groups=[fo.Group("b", lr=0.25)]))
     opt.update({"W": np.ones((2, 2)), "b": np.ones(2)}, {"W": np.ones((2, 2)), "b": np.ones(2)})
