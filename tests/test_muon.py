@@ -4,6 +4,8 @@ Matrix products round as the BLAS pleases, so parameters are compared within a t
 momentum is element by element, and is compared to the bit.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -122,6 +124,38 @@ def test_two_matrices_share_what_they_are_made_with():
         ours.update(params, grads)
         oracle.update(expected, grads)
         assert_close(params, expected, np.float64, "params")
+
+
+def test_a_key_of_another_shape_after_a_reset():
+    opt = fo.Muon(0.02)
+    for shape in ((3, 4), (4, 3)):
+        compare(opt, Oracle(0.02), np.float64, shapes={"a": shape})
+        opt.reset()
+
+
+def test_memory_is_what_the_page_says():
+    """An array like each matrix, one like the largest, two of its shorter side; then no more."""
+    opt, side = fo.Muon(0.02, weight_decay=0.0), {"a": 300, "b": 310}
+    params = {key: np.ones((n, n)) for key, n in side.items()}
+    grads = copies(params)
+    first = {"a": params["a"]}
+    fo.Muon().update(first, {"a": grads["a"]})      # what Python keeps from its first call on
+    tracemalloc.start()
+    try:
+        opt.update(first, {"a": grads["a"]})
+        opt.update(params, grads)
+        opt.update(params, grads)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        opt.update(params, grads)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    a, b = params["a"].nbytes, params["b"].nbytes
+    momentum = a + b
+    assert kept < momentum + a + b + b + 2 * b + a // 4
+    assert after <= kept + 4096
+    assert peak < kept + 65_536
 
 
 @every_dtype
