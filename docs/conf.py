@@ -80,7 +80,7 @@ def write(app: Sphinx) -> None:
     """Write the pages that are made."""
     gallery_page.write()
     rule_pages.write(HERE / "rules")
-    for cls in rule_pages.rules():
+    for cls in rule_pages.with_path():
         rule_pages.draw(cls, HERE / "rules" / f"{cls.__name__.lower()}.png")
     links.write(HERE / "made")
     gallery_page.write()

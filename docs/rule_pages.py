@@ -29,9 +29,10 @@ def rules() -> list[Class]:
     ]
     order = {Optimizer: 0, RungeKutta: 1}
 
-    def place(cls: Class) -> tuple[int, int]:
+    def place(cls: Class) -> tuple[int, bool, int]:
         family = next(order[base] for base in cls.__mro__ if base in order)
-        return family, inspect.getsourcelines(cls)[1]
+        own_file = cls.__module__ != fastoptim.SGD.__module__
+        return family, own_file, inspect.getsourcelines(cls)[1]
 
     return sorted(found, key=place)
 
@@ -129,8 +130,20 @@ def common(cls: Class) -> list[str]:
     return [field.name for field in fields(Optimizer) if field.name not in cls.__annotations__]
 
 
+def is_of_matrices(cls: Class) -> bool:
+    """Return whether a rule's keys are matrices."""
+    return bool(getattr(cls, "of_matrices", False))
+
+
+def with_path() -> list[Class]:
+    """Return the optimizers that move a point over a valley."""
+    return [cls for cls in rules() if not is_of_matrices(cls)]
+
+
 def picture(cls: Class) -> list[str]:
     """Return the lines that show the path of a rule."""
+    if is_of_matrices(cls):
+        return []
     name, lr, sgd = cls.__name__, best_rate(cls), best_rate(fastoptim.SGD)
     beside = "" if cls is fastoptim.SGD else f", beside SGD with lr = {sgd:g}"
     return [
@@ -174,7 +187,9 @@ def kept(cls: Class) -> list[str]:
     return [
         "## What it keeps", "", *memory_table(cls), "",
         "These bytes come beside the parameter's own 4 or 8 and its gradient's."
-        + ("" if is_method(cls) else " `average=` takes one array more."), "",
+        + ("" if is_method(cls) else " `average=` takes one array more.")
+        + (" The iteration has memory of its own, see above." if is_of_matrices(cls) else ""),
+        "",
     ]
 
 
@@ -189,6 +204,8 @@ def options(cls: Class) -> list[str]:
     rows = "gradients may be [rows of a table](../rows.md), "
     if cls.factored:
         rows = "gradients are whole arrays ([why](../adafactor.md)), "
+    if is_of_matrices(cls):
+        rows = ""
     return [
         "## Options that every rule has", "",
         ", ".join(f"`{name}`" for name in common(cls)) + ": keyword-only, described in "

@@ -31,7 +31,8 @@ def optimizer_classes():
     return [cls for cls in classes if cls is not Optimizer]
 
 
-CLASSES = optimizer_classes()
+EVERY_CLASS = optimizer_classes()
+CLASSES = [cls for cls in EVERY_CLASS if not cls.of_matrices]  # those for arrays of any shape
 
 
 def own_fields(cls):

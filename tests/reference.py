@@ -492,6 +492,50 @@ class Adafactor:
         return row[..., None], (1 / np.sqrt(c.astype(float))).astype(g.dtype)[..., None, :]
 
 
+class Muon:
+    """For matrices. The products are NumPy's, in the order in which the iteration is published."""
+
+    def __init__(
+        self, lr=1e-3, momentum=0.95, nesterov=True, ns_steps=5,
+        ns_coefficients=(3.4445, -4.775, 2.0315), eps=1e-7, adjust_lr="original",
+        bias_correction=False, weight_decay=0.1,
+    ):
+        self.lr, self.momentum, self.nesterov, self.eps = lr, momentum, nesterov, eps
+        self.ns_steps, self.ns_coefficients, self.adjust_lr = ns_steps, ns_coefficients, adjust_lr
+        self.bias_correction, self.weight_decay = bias_correction, weight_decay
+        self.iter = 0
+        self.v = {}
+
+    def update(self, params, grads):
+        self.iter += 1
+        mu, t = self.momentum, self.iter
+        share_v, share_g = (mu, 1 - mu) if self.nesterov else (1.0, 0.0)
+        if self.bias_correction:
+            share_v /= 1 - mu ** (t + 1 if self.nesterov else t)
+            share_g /= 1 - mu**t
+        for key, p in params.items():
+            g, v = grads[key], state(self.v, key, p)
+            v += (1 - mu) * (g - v)
+            rows, cols = p.shape
+            ratio = 0.2 * math.sqrt(max(rows, cols))
+            if self.adjust_lr == "original":
+                ratio = math.sqrt(max(1, rows / cols))
+            if self.weight_decay:
+                p *= 1 - self.lr * self.weight_decay
+            if p.size:
+                p -= self.lr * ratio * self.orthogonalized(share_v * v + share_g * g)
+
+    def orthogonalized(self, x):
+        a, b, c = self.ns_coefficients
+        if x.shape[0] > x.shape[1]:
+            return self.orthogonalized(x.T).T
+        x = x / max(math.sqrt(np.sum(np.square(x, dtype=np.float64))), self.eps)
+        for _ in range(self.ns_steps):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return x
+
+
 ORACLES = {
     cls.__name__: cls
     for cls in (
@@ -765,3 +809,6 @@ class LARS:
 
 
 ORACLES |= {"LAMB": LAMB, "LARS": LARS}
+
+# Oracles of rules for matrices alone.
+OF_MATRICES = {"Muon": Muon}

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from helpers import CLASSES
+from helpers import EVERY_CLASS
 
 import fastoptim
 
@@ -26,7 +26,7 @@ def test_docstrings(name):
     assert doctest.testmod(import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EVERY_CLASS)
 def test_every_class_shows_its_objective_falling(cls):
     doc = cls.__doc__
     for heading in ("Parameters", "References", "Examples", ".. math::"):

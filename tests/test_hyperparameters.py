@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers import CASES, CLASSES, every_number, slots_by_start
+from helpers import CASES, EVERY_CLASS, every_number, slots_by_start
 
 import fastoptim as fo
 from fastoptim.optimizer.base import Optimizer
@@ -170,7 +170,7 @@ def test_choice():
         fo.Nesterov(form=1)
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EVERY_CLASS)
 def test_unknown_names(cls):
     with pytest.raises(TypeError, match=f"{cls.__name__} has no 'learning_rate'; here it is lr"):
         cls(learning_rate=0.1)

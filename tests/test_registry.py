@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from helpers import CASES, CLASSES
-from reference import ORACLES
+from helpers import CASES, CLASSES, EVERY_CLASS
+from reference import OF_MATRICES, ORACLES
 
 import fastoptim
 from fastoptim.kernels import RULES
@@ -27,6 +27,7 @@ def test_every_case_runs_one_of_its_kernels_and_all_are_run():
 
 def test_every_class_has_an_oracle_and_every_oracle_a_class():
     assert set(ORACLES) == {cls.__name__ for cls in CLASSES}
+    assert set(OF_MATRICES) == {cls.__name__ for cls in EVERY_CLASS if cls.of_matrices}
 
 
 def test_kernel_names_begin_with_the_class_name():

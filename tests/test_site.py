@@ -81,8 +81,8 @@ def variants():
 def test_bytes_per_parameter_are_those_that_an_update_keeps(cls, kernel, flag):
     told = {name: sizes for name, _, *sizes in rule_pages.memory(cls)}[kernel]
     for dtype, size in zip((np.float32, np.float64), told, strict=True):
-        opt, params = cls(**flag), {"x": np.ones(10, dtype)}
-        opt.update(params, {"x": np.ones(10, dtype)})
+        opt, params = cls(**flag), {"x": np.ones((2, 5), dtype)}
+        opt.update(params, {"x": np.ones((2, 5), dtype)})
         slots = cls.kernels[kernel]
         assert sum(getattr(opt, slot)["x"].nbytes for slot in slots) == 10 * size
 

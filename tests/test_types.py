@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLASSES, own_fields
+from helpers import EVERY_CLASS, own_fields
 
 import fastoptim as fo
 from fastoptim.ode.runge_kutta import RungeKutta
@@ -23,7 +23,7 @@ from fastoptim.optimizer.option_help import TITLE, entries, section
 CLIENT = Path(__file__).with_name("typed_client.py")
 METHODS = [fo.Heun, fo.RK23, fo.RK45]
 
-every_class = pytest.mark.parametrize("cls", [*CLASSES, *METHODS])
+every_class = pytest.mark.parametrize("cls", [*EVERY_CLASS, *METHODS])
 
 
 # ---------------------------------------------------------------- type checkers
@@ -83,7 +83,7 @@ def test_a_typed_program(checker, tmp_path):
 def test_the_arguments_of_every_class(checker, tmp_path):
     """A checker knows which arguments go by position, which by name, and what each may be."""
     lines, bad = ["import fastoptim as fo"], set()
-    for cls in [*CLASSES, *METHODS]:
+    for cls in [*EVERY_CLASS, *METHODS]:
         parameters = inspect.signature(cls).parameters.values()
         by_position = [v.default for v in parameters if v.kind is v.POSITIONAL_OR_KEYWORD]
         named = [f"{v.name}={v.default!r}" for v in parameters if v.kind is v.KEYWORD_ONLY]
@@ -181,7 +181,7 @@ def test_every_option_is_described():
     assert set(OPTIONS) == set(checks_of(fo.Optimizer))
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EVERY_CLASS)
 def test_help_lists_the_options_that_a_class_inherits(cls):
     """Each option is described once: by the class, or in the section that all share."""
     own = re.findall(r"^(\w+(?:, \w+)*) :", section(cls.__doc__, "Parameters"), re.MULTILINE)

@@ -48,6 +48,9 @@ fo.Nesterov(form=True)  # error
 fo.RK45(lr=halved)
 fo.RK45(lr="x")  # error
 fo.RK45(rtol=halved)  # error
+fo.Muon(rest=fo.AdamW(), to_rest=["head.*", lambda key, p: p.ndim > 2])
+fo.Muon(rest=fo.AdamW)  # error
+fo.Muon(to_rest=3)  # error
 
 assert_type(opt.lr, float)
 assert_type(opt.clip_norm, float | None)

@@ -12,6 +12,7 @@ from importlib.metadata import version as _version
 
 from fastoptim import plot, problems, schedules
 from fastoptim.custom.rule import rule
+from fastoptim.muon import Muon
 from fastoptim.ode.methods import RK23, RK45, Heun
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
@@ -77,6 +78,7 @@ __all__ = [
     "Lion",
     "MaxNorm",
     "Momentum",
+    "Muon",
     "NAdam",
     "Nesterov",
     "Optimizer",

@@ -17,6 +17,7 @@ def known() -> dict[str, type]:
     return {
         name: x for name, x in exported.items()
         if isinstance(x, type) and issubclass(x, (Optimizer, RungeKutta)) and x is not Optimizer
+        and not getattr(x, "of_matrices", False)  # a path is one of points
     }
 
 

@@ -52,10 +52,10 @@ LISTED = tuple(name for name in SETTINGS if hasattr(listings, name))
 
 
 def rule_names() -> tuple[str, ...]:
-    """Return the name of every rule of the library, those of the table first."""
+    """Return the name of every rule of the library for any array, those of the table first."""
     exported = (getattr(fastoptim, name) for name in fastoptim.__all__)
     classes = (x for x in exported if isinstance(x, type) and issubclass(x, Optimizer))
-    rules = [cls.__name__ for cls in classes if cls is not Optimizer]
+    rules = [cls.__name__ for cls in classes if cls is not Optimizer and not cls.of_matrices]
     return tuple(dict.fromkeys([*SETTINGS, *rules]))
 
 

@@ -47,9 +47,11 @@ def follow(problem: Problem, rules: Rules, steps: int) -> Groups:
 
 
 def optimizers() -> Iterator[type[Any]]:
-    """Yield every rule of the library."""
+    """Yield every rule of the library that moves points."""
     for public in (getattr(fastoptim, name) for name in fastoptim.__all__):
-        if isinstance(public, type) and issubclass(public, Optimizer) and public is not Optimizer:
+        if not isinstance(public, type) or not issubclass(public, Optimizer):
+            continue
+        if public is not Optimizer and not public.of_matrices:
             yield public
 
 

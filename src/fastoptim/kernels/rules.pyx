@@ -388,6 +388,7 @@ cdef void schedule_free_adamw(
 include "option_stages.pxi"
 include "adafactor.pxi"
 include "runge_kutta.pxi"
+include "muon.pxi"
 
 
 cdef Rule[96] TABLE
@@ -452,6 +453,8 @@ row(PASSES, b"follow",          0, 1, <rule_f32> _follow[float], <rule_f64> _fol
 row(PASSES, b"average",         1, 1, <rule_f32> _average[float], <rule_f64> _average[double])
 row(PASSES, b"swap",            1, 0, <rule_f32> _swap[float], <rule_f64> _swap[double])
 row(PASSES, b"zero",            0, 0, <rule_f32> _zero[float], <rule_f64> _zero[double])
+row(PASSES, b"muon_direction",  2, 4, <rule_f32> _muon_direction[float], <rule_f64> _muon_direction[double])
+row(PASSES, b"muon",            2, 4, <rule_f32> _muon[float], <rule_f64> _muon[double])
 row(PASSES, b"survey",          1, 1, <rule_f32> _survey[float], <rule_f64> _survey[double])
 row(PASSES, b"both_squares",    1, 0, <rule_f32> _both_squares[float], <rule_f64> _both_squares[double])
 row(PASSES, b"total",           1, 0, <rule_f32> _total[float], <rule_f64> _total[double])

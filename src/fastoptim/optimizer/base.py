@@ -75,7 +75,7 @@ class Slot:
     def __get__(self, optimizer: "Optimizer | None", owner: type) -> Any:
         if optimizer is None:
             return self
-        return ByKey(optimizer.engine.store, self.name)
+        return ByKey(optimizer.engine.store, self.name, optimizer.own_groups)
 
     def __set__(self, optimizer: "Optimizer", value: Never) -> None:
         raise AttributeError(
@@ -183,13 +183,18 @@ class Optimizer(Checked):
     norms: ClassVar[str] = ""  # "seen", "before decay": whether coefficients get ‖p‖ and ‖g‖
     # The same for parameters whose second moment is two vectors: their slots, these two first.
     factored: ClassVar[dict[str, tuple[str, ...]]] = {}
-    prelude: ClassVar[Prelude | None] = None  # what the rule computes of whole tensors first
     rounds_to_0: ClassVar[bool] = False  # whether a coefficient may be too small for float32
     carries: ClassVar[int] = 0  # how many numbers `carried_on` takes from one update to the next
     decays: ClassVar[bool] = False  # whether the rule itself has the decoupled decay, not a stage
     engine: ClassVar[Engine]  # of each instance; a ClassVar is no field to dataclass
     live_plan: ClassVar[LivePlan | None]  # until a hyperparameter is assigned
     fixed_plan: ClassVar[Plan | None]  # the same, if no schedule can change it
+    live_plans: ClassVar[type[LivePlan]] = LivePlan
+    prelude: ClassVar[Prelude | None] = None  # of each instance, if its rule needs whole tensors
+    of_matrices: ClassVar[bool] = False  # whether its keys have two axes each
+    scratch: ClassVar[int] = 0  # arrays of the kernel that are not state, but the prelude's
+    whole: ClassVar["Optimizer | None"] = None  # the optimizer that this one is a part of
+    first_group: ClassVar[int] = 0  # of a part: where its groups begin among the whole's
 
     _: dataclasses.KW_ONLY
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"))
@@ -221,9 +226,24 @@ class Optimizer(Checked):
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
 
-    def group_of(self, key: object, p: NDArray[Any]) -> int:
+    def group_of(self, key: object, p: NDArray[Any] | ParamInfo) -> int:
         """Return the index of the view that a key's parameter is updated with."""
         return grouping.index_of(self.groups, key, ParamInfo(p.shape, p.dtype))
+
+    def inner(self) -> "Optimizer | None":
+        """Return the optimizer that is a part of this one, for other keys."""
+        return None
+
+    def part_of(self, key: object, p: ParamInfo) -> "Optimizer":
+        """Return which optimizer's rule a key has: this one's, or that of `inner`."""
+        return self
+
+    @property
+    def own_groups(self) -> range | None:
+        """The numbers of the groups whose keys have this optimizer's state; None: all."""
+        if self.whole is None:
+            return None
+        return range(self.first_group, self.first_group + 1 + len(self.groups))
 
     def check_keys(self, keys: Iterable[object], arrays: Iterable[object]) -> None:
         """Refuse a group that no key belongs to."""
@@ -258,6 +278,8 @@ class Optimizer(Checked):
         """Let the next update make a new plan."""
         object.__setattr__(self, "fixed_plan", None)
         object.__setattr__(self, "live_plan", None)
+        if self.whole is not None:
+            self.whole._forget()
 
     def __repr__(self) -> str:
         plain = {f.name: f.default for f in dataclasses.fields(Optimizer)}
@@ -386,7 +408,7 @@ class Optimizer(Checked):
             return self.fixed_plan
         if self.live_plan is not None:
             return self.live_plan.prepared()
-        live = LivePlan(self)
+        live = self.live_plans(self)
         object.__setattr__(self, "live_plan", live)
         if not live.changes:
             object.__setattr__(self, "fixed_plan", live.plan)
@@ -562,6 +584,8 @@ class Optimizer(Checked):
         state.load(self, checkpoint.load(path))
 
     def __reduce__(self) -> Any:
+        if self.whole is not None:  # whose state is the whole's
+            return pickling.without_state(self)
         return pickling.of_optimizer(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -569,6 +593,7 @@ class Optimizer(Checked):
         twin = type(self)(**plateaus.copied(values, memo))
         for group in twin.groups:
             group._given.update(plateaus.copied(group._given, memo))
-        self.engine.still(lambda: state.load(twin, state.of(self, copy=False)))
+        if self.whole is None:  # else the state is the whole's
+            self.engine.still(lambda: state.load(twin, state.of(self, copy=False)))
         memo[id(self)] = twin
         return twin

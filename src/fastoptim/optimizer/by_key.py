@@ -20,15 +20,17 @@ class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
     store : Store
     slot : str or None
         None stands for the averages.
+    groups : range or None
+        The groups whose keys count; None: all keys.
     """
 
-    __slots__ = ("_slot", "_store")
+    __slots__ = ("_groups", "_slot", "_store")
 
-    def __init__(self, store: Store, slot: str | None) -> None:
-        self._store, self._slot = store, slot
+    def __init__(self, store: Store, slot: str | None, groups: range | None = None) -> None:
+        self._store, self._slot, self._groups = store, slot, groups
 
     def _array_of(self, record: Record | None) -> NDArray[Any] | None:
-        if record is None:
+        if record is None or (self._groups is not None and record.group not in self._groups):
             return None
         return record.average if self._slot is None else record.state.get(self._slot)
 

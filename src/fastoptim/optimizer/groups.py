@@ -12,7 +12,9 @@ from fastoptim.optimizer.types import Schedule
 from fastoptim.porting import answers
 
 # These concern a whole update, all its gradients or all its kernels.
-OF_THE_WHOLE = ("clip_norm", "norm", "nonfinite", "denormals", "groups", "lookahead")
+OF_THE_WHOLE = (
+    "clip_norm", "norm", "nonfinite", "denormals", "groups", "lookahead", "rest", "to_rest",
+)
 
 
 class Group:

@@ -31,6 +31,16 @@ def optimizer(cls: type[Any], values: dict[str, Any], saved: dict[str, Any]) -> 
     return opt
 
 
+def without_state(opt: "Optimizer") -> tuple[Callable[..., Any], tuple[Any, dict[str, Any]]]:
+    """Return how an optimizer is made again that is a part of another, which has the state."""
+    return new, (type(opt), values_of(opt))
+
+
+def new(cls: type[Any], values: dict[str, Any]) -> Any:
+    """Return an optimizer without state."""
+    return cls(**values)
+
+
 def of_method(opt: "RungeKutta") -> tuple[Callable[..., Any], Parts]:
     """Return how a Runge–Kutta method is made again."""
     return method, (type(opt), values_of(opt), opt.state_dict())

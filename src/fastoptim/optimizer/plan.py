@@ -72,7 +72,7 @@ class LivePlan:
         self.views = [object.__new__(type(opt)) for _ in groups]
         places = [vars(view) for view in self.views]
         for values, group in zip(places, groups, strict=True):
-            values.update(own)
+            values.update(own, first_group=opt.first_group)
             values.update(group)
         for name, value in own.items():
             users = [v for v, group in zip(places, groups, strict=True) if name not in group]
@@ -128,8 +128,8 @@ class LivePlan:
         pipelines = [pipeline_of(view, begins.get(id(vars(view)), -1)) for view in self.views]
         self.made_for = self.kinds()
         self.plan = Plan(
-            pipelines, self.views[0].clip_norm, opt.nonfinite, opt.denormals == "flush",
-            norm=opt.norm, prelude=opt.prelude,
+            [*pipelines, *self.others()], self.views[0].clip_norm, opt.nonfinite,
+            opt.denormals == "flush", norm=opt.norm, prelude=opt.prelude,
         )
         starts = {
             getattr(type(opt), slot).start for pipeline in pipelines for slot in pipeline.slots
@@ -146,6 +146,10 @@ class LivePlan:
             if not self.adjusted and "lr" in scheduled
             and values["decoupled"] and values["weight_decay"] and not opt.decays
         ]
+
+    def others(self) -> list[Pipeline]:
+        """Return the pipelines of keys that are another optimizer's, a part of this one."""
+        return []
 
     def kinds(self) -> list[tuple[object, ...]]:
         """Return what pipelines are made for: each view's kernel, and which clipping is on."""
@@ -180,6 +184,7 @@ def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
     """Refuse a mean whose first weights are gone: it would count updates that it never saw."""
     if values["average"] != "mean" or opt.iter <= values["average_from"]:
         return
+    group += opt.first_group
     records = [one for one in opt.engine.store.records.values() if one.group == group]
     if records and all(one.average is None for one in records):
         raise ValueError(
@@ -214,6 +219,7 @@ def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
         carries=bool(view.carries),
         factored_slots=factored,
         factor_from=getattr(view, "factor_from", 0),
+        scratch=view.scratch,
     )
 
 

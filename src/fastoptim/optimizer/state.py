@@ -12,7 +12,6 @@ import numpy as np
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
 from fastoptim.optimizer import plateaus
-from fastoptim.optimizer.groups import index_of
 from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.tensor_options import plain
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 NONE: Mapping[str, Any] = {}
 Changes = Sequence[tuple[dict[str, Any], Any]]  # dicts to update, each with what
+# What says which keys are whose; it stands apart from the hyperparameters.
+STRUCTURE = ("groups", "rest", "to_rest")
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {
     "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm", "trust_ratio",
@@ -34,9 +35,9 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     """Return an optimizer's state, its arrays copied or not."""
     from fastoptim import __version__
 
-    names = [name for name in checks_of(type(opt)) if name != "groups"]
     parameters = opt.engine.records()
-    if any(callable(group.pattern) for group in opt.groups):
+    rest = opt.inner()
+    if keeps_groups(opt):
         for key, one in opt.engine.store.records.items():
             parameters[key]["group"] = one.group
     return {
@@ -46,7 +47,21 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
         "iter": opt.iter,
         "skipped": opt.skipped,
         "clipped": opt.clipped,
-        **numbers({name: vars(opt)[name] for name in names}),
+        **settings(opt),
+        **({} if rest is None else {"rest": of_rest(opt, rest)}),
+        "parameters": copying.deepcopy(parameters) if copy else parameters,
+    }
+
+
+def keeps_groups(opt: "Optimizer") -> bool:
+    """Whether a state has the group of each key, since its patterns cannot tell."""
+    return opt.inner() is not None or any(callable(group.pattern) for group in opt.groups)
+
+
+def settings(opt: "Optimizer") -> dict[str, Any]:
+    """Return an optimizer's hyperparameters and groups."""
+    return {
+        **numbers({name: vars(opt)[name] for name in values_of(opt)}),
         "groups": [
             {
                 "pattern": None if callable(group.pattern) else group.pattern,
@@ -54,8 +69,18 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
             }
             for group in opt.groups
         ],
-        "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
+
+
+def values_of(opt: "Optimizer") -> list[str]:
+    """Return the names of the hyperparameters that a state has."""
+    return [name for name in checks_of(type(opt)) if name not in STRUCTURE]
+
+
+def of_rest(opt: "Optimizer", rest: "Optimizer") -> dict[str, Any]:
+    """Return what a state has of the optimizer inside another one, and which keys go there."""
+    patterns = [None if callable(one) else one for one in vars(opt)["to_rest"]]
+    return {"rule": type(rest).__name__, **settings(rest), "to_rest": patterns}
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -92,18 +117,43 @@ Restore = partial[None]
 def checked(
     opt: "Optimizer", saved: Mapping[str, Any], schedules: Mapping[str, Any] = NONE,
     of_the_groups: tuple[Mapping[str, Any], ...] = (),
+    of_the_rest: tuple[Mapping[str, Any], tuple[Mapping[str, Any], ...]] = (NONE, ()),
 ) -> tuple[Restore, list[str]]:
     """Check a saved state as a whole; return what takes it over, and what to warn of.
 
     The schedules, and those of each group, take the places at which this optimizer has numbers.
+    `of_the_rest` are the same for the optimizer inside this one.
     """
     check_is_of(opt, saved)
-    checks = checks_of(type(opt))
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
     clipped = whole({"clipped": 0, **saved}, "clipped")
-    present = {name: vars(opt)[name] for name in checks if name != "groups"}
+    changes, seen, lost = settings_of(opt, saved, "", schedules, of_the_groups)
+    rest = opt.inner()
+    if (rest is None) != ("rest" not in saved):
+        here, there = ("a rest", "no") if rest is not None else ("no rest", "one")
+        raise ValueError(f"this optimizer has {here}, and the state has {there}")
+    if rest is not None:
+        check_is_rest(opt, rest, part(saved, "rest", Mapping))
+        also_changes, also, gone = settings_of(rest, saved["rest"], "rest: ", *of_the_rest)
+        changes += also_changes
+        seen += also
+        lost += gone
+    observed = plateaus.changes(seen)
+    records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
+    check_present(opt, records)
+    changes += observed
+    return partial(opt.engine.restore, records, iter_, skipped, clipped, changes), lost
+
+
+def settings_of(
+    opt: "Optimizer", saved: Mapping[str, Any], where: str, schedules: Mapping[str, Any],
+    of_the_groups: tuple[Mapping[str, Any], ...],
+) -> tuple[list[tuple[dict[str, Any], Any]], plateaus.Seen, list[str]]:
+    """Return the dicts that take over saved hyperparameters, each with what; and as `merged`."""
+    checks = checks_of(type(opt))
+    present = {name: vars(opt)[name] for name in values_of(opt)}
     check_names(saved, present)
-    values, seen, lost = merged(saved, present, checks, "", schedules)
+    values, seen, lost = merged(saved, present, checks, where, schedules)
     check_groups(opt, saved)
     of_groups = []
     given = of_the_groups or (NONE,) * len(opt.groups)
@@ -114,20 +164,28 @@ def checked(
                 f"this optimizer's {sorted(group.hyperparameters)}"
             )
         inside, also, gone = merged(
-            theirs, group.hyperparameters, checks, f"{group.title}: ", known
+            theirs, group.hyperparameters, checks, f"{where}{group.title}: ", known
         )
         of_groups.append(inside)
         seen += also
         lost += gone
-    observed = plateaus.changes(seen)
-    records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
-    check_present(opt, records)
-    if any(callable(group.pattern) for group in opt.groups):
-        check_members(opt, saved["parameters"])
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
-    changes += observed
-    return partial(opt.engine.restore, records, iter_, skipped, clipped, changes), lost
+    return changes, seen, lost
+
+
+def check_is_rest(opt: "Optimizer", rest: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """Refuse a state whose optimizer for the other keys is another one, or has other keys."""
+    if part(saved, "rule") != type(rest).__name__:
+        raise ValueError(
+            f"the state's rest is of {saved['rule']}, this optimizer's is {type(rest).__name__}"
+        )
+    theirs = part(saved, "to_rest", list)
+    ours = [None if callable(one) else one for one in vars(opt)["to_rest"]]
+    if theirs != ours:
+        raise ValueError(
+            f"the state's to_rest is {written(theirs)}, this optimizer's is {written(ours)}"
+        )
 
 
 def check_is_of(opt: object, saved: Any) -> None:
@@ -158,21 +216,21 @@ def written(patterns: list[Any]) -> str:
     return f"[{', '.join('a predicate' if p is None else repr(p) for p in patterns)}]"
 
 
-def check_members(opt: "Optimizer", records: Mapping[Any, Any]) -> None:
-    """Refuse a state whose keys are in other groups than this optimizer puts them.
+def check_member(opt: "Optimizer", key: object, p: ParamInfo, saved: Mapping[str, Any]) -> None:
+    """Refuse a state that has a key in another group than this optimizer puts it.
 
     A predicate is code, and code is not saved: what it said of each key is, and that is compared.
     """
     names = ["no group", *(f"the group {group.label}" for group in opt.groups)]
-    for key, saved in records.items():
-        then = part(saved, "group", int)
-        p = ParamInfo(tuple(saved["shape"]), np.dtype(saved["dtype"]))
-        now = index_of(opt.groups, key, p)
-        if then != now:
-            raise ValueError(
-                f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
-                f"{names[now]}; give the group the predicate that it had when the state was saved"
-            )
+    rest = opt.inner()
+    if rest is not None:
+        names += ["rest", *(f"the group {group.label} of rest" for group in rest.groups)]
+    then, now = part(saved, "group", int), opt.group_of(key, p)
+    if then != now:
+        raise ValueError(
+            f"the state has {key!r} in {name_at(names, then)}, and this optimizer puts it in "
+            f"{names[now]}; give the group the predicate that it had when the state was saved"
+        )
 
 
 def name_at(names: list[str], k: int) -> str:
@@ -268,12 +326,15 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"{name} has dtype {shown(dtype)}, not float32 or float64")
-    cls = type(opt)
-    if cls.factored and part(saved, "order") != "C":
-        raise ValueError(f"{name} has order {saved['order']!r}, and {cls.__name__}'s is 'C'")
+    if opt.factored and part(saved, "order") != "C":
+        raise ValueError(f"{name} has order {saved['order']!r}, and {type(opt).__name__}'s is 'C'")
     if part(saved, "order") not in ("C", "F"):
         raise ValueError(f"{name} has order {saved['order']!r}, not 'C' or 'F'")
-    complete = [*cls.kernels.values(), *cls.factored.values()]
+    info = ParamInfo(shape, np.dtype(dtype))
+    if keeps_groups(opt):
+        check_member(opt, key, info, saved)
+    owner = opt.part_of(key, info)
+    complete = [*owner.kernels.values(), *owner.factored.values()]
     known = {slot for slots in complete for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
     if not set(arrays) <= known:
@@ -283,14 +344,14 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
         if slot == "average" and a is None:
             continue
-        wanted = cls.shape_of(slot, shape)
+        wanted = owner.shape_of(slot, shape)
         if type(a) is not np.ndarray or a.dtype != dtype or a.shape != wanted:
             got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
             raise ValueError(f"{name} should have {dtype} {wanted} as its {slot}, got {got}")
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
         "order": saved["order"], "state": arrays, "average": saved["average"],
-        **({"carried": carried(opt, name, saved)} if opt.carries else {}),
+        **({"carried": carried(owner, name, saved)} if owner.carries else {}),
         "mean": mean_of(name, saved.get("mean")),
     }
 

@@ -127,6 +127,23 @@ class Builder:
     def optimizer(self, place: str, content: Any) -> Optimizer:
         """Return a new optimizer with the state of the stored one."""
         saved = content["state"]
+        inside = {}
+        if "rest" in content:
+            if None in saved["rest"]["to_rest"]:
+                raise ValueError(
+                    f"to_rest has a predicate, which is code, and not in a file; {instead(place)}"
+                )
+            inside = {
+                "rest": self.without_state(place, {**content["rest"], "state": saved["rest"]}),
+                "to_rest": saved["rest"]["to_rest"],
+            }
+        opt = self.without_state(place, content, **inside)
+        state.load(opt, saved)
+        return opt
+
+    def without_state(self, place: str, content: Any, **inside: Any) -> Optimizer:
+        """Return a new optimizer with the hyperparameters of the stored one."""
+        saved = content["state"]
         groups = []
         for one, plain in zip(saved["groups"], content["groups"], strict=True):
             if one["pattern"] is None:
@@ -136,8 +153,8 @@ class Builder:
                 )
             groups.append(Group(one["pattern"], **self.values(place, one, plain)))
         cls = self.class_of(place, content)
-        opt: Optimizer = cls(**self.values(place, saved, content["schedules"]), groups=groups)
-        state.load(opt, saved)
+        values = self.values(place, saved, content["schedules"])
+        opt: Optimizer = cls(**values, groups=groups, **inside)
         return opt
 
     def method(self, place: str, content: Any) -> RungeKutta:

@@ -154,17 +154,30 @@ class Into:
         """Return the calls that restore an optimizer and undo that, which both take a source."""
         known = self.builder.known(content["schedules"])
         of_groups = tuple(self.builder.known(one) for one in content["groups"])
-        restore, lost = state.checked(opt, content["state"], known, of_groups)
+        rest, of_rest = opt.inner(), content.get("rest", {"schedules": {}, "groups": []})
+        inside = self.builder.known(of_rest["schedules"])
+        of_inside = tuple(self.builder.known(one) for one in of_rest["groups"])
+        restore, lost = state.checked(
+            opt, content["state"], known, of_groups, (inside, of_inside)
+        )
         self.lost += lost
-        self.stay(known, vars(opt))
-        for group, theirs in zip(opt.groups, of_groups, strict=True):
-            self.stay(theirs, group.hyperparameters)
+        self.keep(opt, known, of_groups)
+        if rest is not None:
+            self.keep(rest, inside, of_inside)
         *_, changes = restore.args
         undo = partial(
             opt.engine.restore, opt.engine.records(), opt.iter, opt.skipped, opt.clipped,
             [(kept, before(kept, new)) for kept, new in changes], norm=opt.grad_norm,
         )
         return restore, undo
+
+    def keep(
+        self, opt: Optimizer, known: Mapping[str, Any], of_groups: tuple[Mapping[str, Any], ...]
+    ) -> None:
+        """Let the plateaus of an optimizer be those of what is made from now on."""
+        self.stay(known, vars(opt))
+        for group, theirs in zip(opt.groups, of_groups, strict=True):
+            self.stay(theirs, group.hyperparameters)
 
     def of_method(self, here: RungeKutta, content: Any, place: str) -> None:
         """Compare a Runge–Kutta method."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastoptim import rules
+from fastoptim import muon, rules
 from fastoptim.checkpoint.tree import Stored
 from fastoptim.kernels.update.adder import still_all
 from fastoptim.ode import methods
@@ -28,7 +28,7 @@ KINDS = {
 }
 BUILT_IN: dict[str, type[Any]] = {
     name: cls
-    for module in (rules, methods)
+    for module in (rules, muon, methods)
     for name, cls in vars(module).items()
     if isinstance(cls, type) and issubclass(cls, (Optimizer, RungeKutta))
     and cls.__module__ == module.__name__
@@ -80,11 +80,17 @@ class Writer:
 
     def optimizer(self, opt: Optimizer) -> dict[str, Any]:
         """Return what makes an optimizer again."""
-        names = checks_of(type(opt))
+        rest = opt.inner()
+        return {
+            "state": state.for_file(state.of(opt, copy=False)), **self.code(opt),
+            **({} if rest is None else {"rest": self.code(rest)}),
+        }
+
+    def code(self, opt: Optimizer) -> dict[str, Any]:
+        """Return what a state does not have of an optimizer."""
         return {
             "own": is_own(type(opt)),
-            "state": state.for_file(state.of(opt, copy=False)),
-            "schedules": self.of_values({name: vars(opt)[name] for name in names}),
+            "schedules": self.of_values({name: vars(opt)[name] for name in state.values_of(opt)}),
             "groups": [self.of_values(group.hyperparameters) for group in opt.groups],
         }
 

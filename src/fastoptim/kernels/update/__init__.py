@@ -67,6 +67,7 @@ Passed from station to station:
      Detour, detours.pyx    The way of one key whose arrays cannot be used where they lie
      Source, engine.pyx     Where the gradients of an update come from, if it has to know of the
                             update's stations
+     Prelude, prelude.pyx   What a rule computes of whole tensors before its loop can run
 
 Beside the way:
      adder.pyx              The sums of a soft batch: a call is checked as an update is, and then
@@ -82,6 +83,7 @@ Beside the way:
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
+     newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
 """

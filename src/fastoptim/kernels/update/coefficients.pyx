@@ -59,6 +59,8 @@ cdef Fit set_row(Call call, Py_ssize_t row, Pipeline pipeline, Record record) ex
         values, carried = pipeline.coefficients(record.t + 1, record.carried)
         if call.carried is None:
             call.carried = []
+        while len(call.carried) < row:      # a row of a rule that carries nothing
+            call.carried.append(None)
         call.carried.append(carried)
     else:
         values = pipeline.coefficients(record.t + 1)

@@ -31,6 +31,7 @@ cdef class Source:
 cdef class Engine(Stations):
     cdef bint busy
     cdef str inside                         # the method whose context has exchanged the parameters, or None
+    cdef str words                      # of an optimizer that is a part of another, or None
     cdef Py_ssize_t readers                 # calls of `still` that are not over
 
     cdef int begin(self) except -1

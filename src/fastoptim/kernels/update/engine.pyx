@@ -179,7 +179,17 @@ cdef class Engine(Stations):
         self.busy = True
         return 0
 
+    def share(self, Engine other not None, str words not None):
+        """Show what another engine keeps, and refuse whatever would use or change it.
+
+        `words` say whose this optimizer is.
+        """
+        self.store = other.store
+        self.words = words
+
     cdef int refuse_if_busy(self) except -1:
+        if self.words is not None:
+            raise RuntimeError(self.words)
         if self.inside is not None:
             held = "their averages, and this optimizer's own hold the weights"
             if self.inside == "evaluation":

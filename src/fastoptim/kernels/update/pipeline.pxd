@@ -17,6 +17,7 @@ cdef class Pipeline:
     cdef Stages fixed               # what does not depend on the update
     cdef readonly tuple slots       # names of the rule's state, in the kernel's order
     cdef readonly tuple starts      # what fresh state is filled with
+    cdef readonly int scratch       # arrays of the rule beyond those: a prelude leads spans to them
     cdef readonly object coefficients
     cdef readonly bint carries      # whether these go on with numbers of the update before
     cdef readonly object owner      # the optimizer, for messages

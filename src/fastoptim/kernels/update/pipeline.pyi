@@ -6,6 +6,7 @@ from fastoptim.kernels.update.prelude import Prelude
 class Pipeline:
     slots: tuple[str, ...]
     starts: tuple[float, ...]
+    scratch: int
     coefficients: Callable[..., tuple[Any, ...]]
     carries: bool
     zero_grads: bool
@@ -38,6 +39,7 @@ class Pipeline:
         carries: bool = False,
         factored_slots: tuple[str, ...] | None = None,
         factor_from: int = 0,
+        scratch: int = 0,
     ) -> None: ...
     def adjust(
         self,

@@ -92,6 +92,8 @@ cdef class Pipeline:
         Names of the state of parameters whose second moment is two vectors: these two first.
     factor_from : int
         The smaller one of a matrix's sizes from which its second moment is two vectors.
+    scratch : int
+        How many arrays the rule has behind its state, which a `Prelude` makes for each update.
     """
 
     def __init__(
@@ -100,18 +102,19 @@ cdef class Pipeline:
         agc=None, double lr=1.0, double start=0.0, *, bint maximize=False, bint zero_grads=False,
         bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
         Py_ssize_t mean_from=-1, bint carries=False,
-        tuple factored_slots=None, Py_ssize_t factor_from=0,
+        int scratch=0, tuple factored_slots=None, Py_ssize_t factor_from=0,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
-        if not len(slots) == len(starts) == self.fixed.rule.slots:
+        if not len(slots) == len(starts) == self.fixed.rule.slots - scratch:
             raise ValueError(
-                f"the rule {self.fixed.rule.name.decode()!r} has {self.fixed.rule.slots} state "
+                f"the rule {self.fixed.rule.name.decode()!r} has {self.fixed.rule.slots - scratch} state "
                 f"arrays, got {len(slots)} names and {len(starts)} starts"
             )
         self.slots, self.starts, self.coefficients = slots, starts, coefficients
         self.carries = carries
         self.factored_slots, self.factor_from = factored_slots, factor_from
+        self.scratch = scratch
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads, self.mean_from = zero_grads, mean_from
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
@@ -219,7 +222,7 @@ cdef class Plan:
     flush : bool
         Whether subnormals are flushed to zero.
     prelude : Prelude or None
-        What the rule computes of whole tensors before its loop can run.
+        What is computed of whole tensors before anything is written.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a rule computes of whole tensors before its loop can run."""
+"""What is computed of whole tensors before any array is written."""
 
 from fastoptim.kernels.update.call cimport Call
 

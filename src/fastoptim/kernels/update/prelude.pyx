@@ -1,7 +1,9 @@
-"""What a rule computes of whole tensors before its loop can run.
+"""What a rule computes of whole tensors before any array is written.
 
-An optimizer whose rule needs that has one prelude, and its plans lead there. The engine calls it four times
-in an update.
+A kernel sees one element of each array. A rule that needs more, such as a product of matrices, has it
+computed between two stations: the gradients have been looked at by then, and nothing has been written.
+So all of it may fail, or be interrupted. Its results are scratch arrays, the last operands of the
+rule's kernel, and are forgotten with the call.
 """
 
 

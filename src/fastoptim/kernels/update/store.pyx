@@ -217,7 +217,8 @@ cdef class Store:
         if call.carried is not None:
             for k in range(len(call.records)):
                 record = <Record> call.records[k]
-                record.carried = <tuple> call.carried[call.table.spans[k].coefs]
+                if (<Pipeline> call.plan.pipelines[record.group]).carries:
+                    record.carried = <tuple> call.carried[call.table.spans[k].coefs]
         if call.measured:
             self.norm = call.norm
             self.measured = True

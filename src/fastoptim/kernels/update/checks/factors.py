@@ -21,6 +21,7 @@ OPTIONS = {
 
 def of_group(owner: Any, group: int) -> str:
     """Return in words which group a key is in, nothing if in none."""
+    group -= owner.first_group
     return f" (group {owner.groups[group - 1].label})" if group else ""
 
 

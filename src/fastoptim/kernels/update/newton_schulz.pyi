@@ -1,0 +1,3 @@
+from fastoptim.kernels.update.prelude import Prelude
+
+class NewtonSchulz(Prelude): ...
