@@ -226,6 +226,13 @@ OPTIONS = {
     },
 }
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+# Options that look at elements, or at all gradients together, and at no tensor as a whole.
+OF_ELEMENTS = {
+    name: options for name, options in OPTIONS.items()
+    if not options.keys() & {"agc", "trust_ratio"} and (
+        isinstance(options.get("constraint"), (tuple, type(None))) or name == "nonnegative"
+    )
+}
 every_class_with_every_option = pytest.mark.parametrize(
     ("case", "options"),
     [(case, options) for case in ONE_EACH for options in OPTIONS.values() if case.takes(options)],

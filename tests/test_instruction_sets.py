@@ -164,6 +164,15 @@ def copy(p, g, s, c):
     p[:] = g
 
 
+def muon_direction(p, g, s, c):
+    s[1][:] = c[1] * (s[0] + c[0] * (g - s[0])) + c[2] * g
+
+
+def muon(p, g, s, c):
+    s[0] += c[0] * (g - s[0])
+    p -= c[3] * s[1]
+
+
 def ahead(p, g, s, c):
     p[:] = s[0] + c[0] * g
 
@@ -173,6 +182,7 @@ OVER_ARRAYS = {
     "bound": bound, "follow": follow, "clip": clip, "l2": l2, "shrink": shrink,
     "average": average, "zero": zero,
     "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,
+    "muon": muon, "muon_direction": muon_direction,
 }
 
 
@@ -490,6 +500,14 @@ def clipping_of_columns(dtype):
     return updated(dtype, fo.Adam(agc=0.3))
 
 
+def orthogonalised_momentum(dtype):
+    """On diagonal matrices of powers of two, so that no product of a BLAS is rounded."""
+    params = {"W": np.eye(4, dtype=dtype)}
+    opt = fo.Muon(ns_coefficients=(2.0, -1.0, 0.5), ns_steps=2)
+    opt.update(params, {"W": np.eye(4, dtype=dtype)})
+    return state_and_params(opt, params)
+
+
 def centred_gradients(dtype):
     return updated(dtype, fo.Adam(centralize=True))
 
@@ -638,7 +656,8 @@ DOORS = [
     factored_second_moments,
     clipping_by_value, clipping_by_norm, l2_regularisation, decoupled_weight_decay,
     average_of_parameters, parameters_that_hold_their_averages, zeroed_gradients, ascent,
-    clipping_of_columns, centred_gradients, centred_gradients_in_fortran_order, trust_ratio,
+    orthogonalised_momentum, clipping_of_columns, centred_gradients,
+    centred_gradients_in_fortran_order, trust_ratio,
     rates_by_norms, bounds, norms_of_columns,
     soft_batch, rows, soft_batch_of_rows,
     coalesced_rows, look_ahead, heun, rk23, rk45, rk23_with_tolerances, rk45_with_tolerances,

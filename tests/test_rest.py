@@ -55,7 +55,7 @@ def assert_as_apart(make, matrices=None, steps=4, dtype=np.float64, change=lambd
 
 
 @every_dtype
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls is not fo.Adafactor])
 def test_every_rule(cls, dtype):
     assert_as_apart(cls, dtype=dtype)
 
@@ -228,7 +228,7 @@ NO_REST = [
     (fo.SoftBatch(fo.SGD()), TypeError, "got SoftBatch"),
     (fo.SAM(fo.SGD()), TypeError, "got SAM"),
     (fo.RK45(), TypeError, "got RK45"),
-    (fo.Muon(), TypeError, "rest cannot be a Muon"),
+    (fo.Muon(), TypeError, "rest cannot be Muon"),
     (fo.SGD(clip_norm=1.0), ValueError, r"clip_norm concerns the whole .* clip_norm=1.0 to the"),
     (fo.SGD(norm=True), ValueError, "norm concerns the whole update"),
     (fo.SGD(nonfinite="skip"), ValueError, "nonfinite concerns the whole update"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from helpers import (
+    OF_ELEMENTS,
     OPTIONS,
     arrays,
     assert_same_array,
@@ -17,7 +18,6 @@ from helpers import (
     copies,
     every_class_by_element,
     every_dtype,
-    every_option,
     every_rule_by_element,
     random_rows,
     read_only,
@@ -76,7 +76,7 @@ def test_touched_rows_get_the_dense_update(case, dtype, shape):
     assert opt.iter == 5
 
 
-@every_option
+@pytest.mark.parametrize("options", OF_ELEMENTS.values(), ids=OF_ELEMENTS)
 @every_dtype
 @every_class_by_element
 def test_every_option(case, dtype, options):

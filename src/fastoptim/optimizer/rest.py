@@ -88,7 +88,7 @@ class Rest:
             raise TypeError(f"{name} must be an optimizer of fastoptim or None, got {got}{made}")
         if value.prelude is not None:
             raise TypeError(
-                f"{name} cannot be a {type(value).__name__}; fastoptim.AdamW() is the usual choice"
+                f"{name} cannot be {type(value).__name__}; fastoptim.AdamW() is the usual choice"
             )
         if value.engine.store.records and value.whole is None:
             raise ValueError(
