@@ -208,7 +208,7 @@ def layouts(a):
     }
 
 
-@every_option
+@pytest.mark.parametrize("options", OF_ELEMENTS.values(), ids=OF_ELEMENTS)
 @every_class_by_element
 def test_any_layout_of_parameter_and_values(case, options):
     rng = np.random.default_rng(6)
