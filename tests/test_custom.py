@@ -719,6 +719,10 @@ def swapped(p, m, g, lr):
     return p, m
 
 
+def normed(p, g, lr, norm_p):
+    return p - lr * norm_p * g
+
+
 AROUND = [
     ({"lr": 0.1}, lambda p, g, lr: p, TypeError, "a rule is made of a function with a name"),
     ({"lr": 0.1}, 3, TypeError, "a rule is made of a function with a name, by def; got 3"),
@@ -764,6 +768,25 @@ AROUND = [
     ({"lr": (2.0, "[1, 0]")}, sgd, ValueError, r"the interval of lr must be such as '\[0, 1\)'"),
     ({"lr": (2.0,)}, sgd, TypeError, r"lr must be a number, or a number and an interval such as"),
     ({"lr": (2.0, 1)}, sgd, TypeError, r"lr must be a number, or a number and an interval such as"),
+    ({"norms": "g", "lr": 0.1}, sgd, TypeError, r"norms must be a tuple of 'p' and 'g', such as"),
+    ({"norms": ("x",), "lr": 0.1}, sgd, TypeError, r"norms must be a tuple .* got \('x',\)"),
+    ({"norms": (["p"],), "lr": 0.1}, sgd, TypeError, r"norms must be a tuple .* got \(\['p'\],\)"),
+    ({"norms": {"p"}, "lr": 0.1}, sgd, TypeError, r"norms must be a tuple .* got \{'p'\}"),
+    ({"norms": ("p", "p"), "lr": 0.1}, sgd, ValueError, r"norms names a norm twice: \('p', 'p'\)"),
+    ({"norms": ("g",), "lr": 0.1}, sgd, TypeError, "sgd does not take norm_g, which norms gives"),
+    ({"norms": ("p",), "state": ("norm_p",)}, sgd, ValueError, "is both a state array and a norm"),
+    ({"norm_p": 1.0, "lr": 0.1}, sgd, ValueError, r"ask for it with rule\(norms=\('p', 'g'\)\)"),
+    ({"norm": ("p",), "lr": 0.1}, sgd, TypeError, "rule has no 'norm'; did you mean 'norms'"),
+    ({"norm": 1.0, "lr": 0.1}, sgd, ValueError, "'norm' is an option or attribute of every"),
+    ({"lr": 0.1}, normed, TypeError, r"normed takes norm_p, .* ask for: rule\(norms=\('p',\)\)"),
+    (
+        {"norms": ("g",), "lr": 0.1}, normed, TypeError,
+        r"normed takes norm_p, .* ask for: rule\(norms=\('p', 'g'\)\)",
+    ),
+    (
+        {"norms": ("p",), "lr": 0.1, "coefficients": lambda t: {"norm_p": 1.0}}, normed, ValueError,
+        "coefficients returns 'norm_p', which norms asks for",
+    ),
     ({"lr": 0.1, "coefficients": {"x": 1}}, sgd, TypeError, "coefficients must be a function of t"),
     ({"lr": 0.1, "coefficients": lambda t, m: {}}, sgd, TypeError, "coefficients takes 'm', which"),
     ({"lr": 0.1, "coefficients": lambda *, t: 3}, sgd, TypeError, "must take t by position"),
@@ -785,6 +808,11 @@ AROUND = [
 def test_errors_around_the_body(arguments, fn, error, text):
     with pytest.raises(error, match=text):
         fo.rule(**arguments)(fn)
+
+
+def test_a_norm_needs_parentheses():
+    with pytest.raises(TypeError, match=r"takes norm_p, .* parentheses: @rule\(norms=\('p',\), lr="):
+        fo.rule(normed)
 
 
 def test_coefficients_are_checked_at_every_step():

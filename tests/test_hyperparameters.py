@@ -170,6 +170,12 @@ def test_choice():
         fo.Nesterov(form=1)
 
 
+@pytest.mark.parametrize("cls", [fo.MaxNorm, fo.UnitNorm])
+def test_a_class_in_place_of_a_constraint(cls):
+    with pytest.raises(TypeError, match=rf"constraint must be .*; write .*{cls.__name__}\("):
+        fo.SGD(constraint=cls)
+
+
 @pytest.mark.parametrize("cls", EVERY_CLASS)
 def test_unknown_names(cls):
     with pytest.raises(TypeError, match=f"{cls.__name__} has no 'learning_rate'; here it is lr"):

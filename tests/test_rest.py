@@ -416,6 +416,29 @@ def test_averaged_weights():
     assert params["b"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("cls", [fo.ScheduleFreeSGD, fo.ScheduleFreeAdamW])
+def test_a_schedule_free_rest_is_evaluated(cls):
+    """The keys of rest hold their averages, by the beta of their group; the matrices stay."""
+    beta = "beta" if cls is fo.ScheduleFreeSGD else "beta1"
+    opt = fo.Muon(
+        0.02, groups=[fo.Group("a.W", lr=0.1)],
+        rest=cls(0.1, groups=[fo.Group("scale", **{beta: 0.25})], **{beta: 0.5}),
+    )
+    params = trained(opt, steps=3)
+    before, expected = copies(params), copies(params)
+    for key in opt.rest.d:
+        expected[key] -= (0.75 if key == "scale" else 0.5) * opt.rest.d[key]
+    assert list(opt.v) == ["a.W", "emb.W"]
+    with opt.rest.evaluation(params):
+        assert_same_arrays(params, expected, "params")
+        with pytest.raises(RuntimeError, match="hold the point to evaluate at"):
+            opt.update(params, params)
+    assert_same_arrays(params, before, "params")
+    opt.update(params, params)
+    with pytest.raises(AttributeError, match=r"a schedule-free rest has it: opt.rest.evaluation\("):
+        opt.evaluation(params)
+
+
 def test_current_and_counters():
     opt = fo.Muon(lambda step: 1.0 / (1 + step), rest=fo.SGD(lambda step: 2.0 / (1 + step)))
     params = {"W": np.ones((2, 2)), "b": np.ones(2)}

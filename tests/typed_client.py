@@ -51,10 +51,58 @@ fo.RK45(rtol=halved)  # error
 fo.Muon(rest=fo.AdamW(), to_rest=["head.*", lambda key, p: p.ndim > 2])
 fo.Muon(rest=fo.AdamW)  # error
 fo.Muon(to_rest=3)  # error
+fo.Muon(0.02, to_rest="head.*", groups=[fo.Group("l*.W", trust_ratio=(0.0, 10.0))])
+fo.Muon(ns_steps=2.5)  # error
+fo.Muon(adjust_lr=0.1)  # error
+fo.Muon(rest=None).rest.lr = 0.1  # error
+fo.SGD(agc=0.01, centralize=True, trust_ratio=True, constraint="nonnegative")
+fo.SGD(agc=halved, trust_ratio=(0, 10), constraint=(-1, 1))
+fo.SGD(trust_ratio=(0, 1, 2))  # error
+fo.SGD(trust_ratio=10.0)  # error
+fo.SGD(trust_ratio=None)  # error
+fo.SGD(centralize="yes")  # error
+fo.SGD(agc=(0.01, 0.1))  # error
+fo.SGD(constraint=fo.MaxNorm(2.0, per="row"))
+fo.SGD(constraint=fo.UnitNorm())
+fo.SGD(groups=[fo.Group("words", constraint=fo.MaxNorm(1.0, per="row"), agc=None)])
+fo.SGD(groups=[fo.Group("W*", constraint="unit_norm", trust_ratio=(0, 10), centralize=True)])
+fo.SGD(groups=[fo.Group("W*", constraint=fo.MaxNorm)])  # error
+fo.SGD(constraint=fo.MaxNorm)  # error
+fo.SGD(constraint=(0.0, 1.0, 2.0))  # error
+fo.SGD(constraint=(None, 1.0))  # error
+fo.SGD(constraint=3.0)  # error
+fo.SGD(constraint=lambda p: p)  # error
+fo.MaxNorm()  # error
+fo.MaxNorm(2.0, axis=0)  # error
+fo.MaxNorm("2")  # error
+fo.UnitNorm(1.0)  # error
+fo.LAMB(0.01, groups=[fo.Group("b*", trust_ratio=False, weight_decay=0.0)])
+fo.LARS(schedules.warmup(halved, steps=10), alpha=0.9, trust=None, form="norm_of_sum")
+fo.LARS(trust="x")  # error
+fo.SignSGD(momentum=0.9)
+fo.SignSGD(momentum=None)  # error
+fo.Yogi(initial=0.1)
+fo.Adan(0.001, 0.98, 0.92, 0.99)
+fo.Adan(betas=(0.98, 0.92, 0.99))  # error
+fo.Adafactor(0.01, d=None, beta1=0.9, factor_from=128)
+fo.Adafactor(factor_from=2.5)  # error
+fo.Adafactor(eps=(1e-30, 1e-3))  # error
 
 assert_type(opt.lr, float)
 assert_type(opt.clip_norm, float | None)
 assert_type(opt.iter, int)
+assert_type(opt.trust_ratio, bool | tuple[float, float])
+assert_type(opt.agc, float | None)
+opt.trust_ratio = (0.0, 10.0)
+opt.trust_ratio = 3  # error
+opt.constraint = fo.MaxNorm(2.0)
+opt.constraint = None
+opt.constraint = 2.0  # error
+muon = fo.Muon(rest=fo.AdamW(1e-3))
+assert_type(muon.rest, fo.Optimizer | None)
+muon.to_rest = ["head.*"]
+muon.to_rest = 3  # error
+muon.rest = fo.AdamW  # error
 opt.lr = 0.1
 opt.lr = halved
 opt.lr *= 0.5
@@ -124,6 +172,8 @@ fo.SoftBatch(opt, every="4")  # error
 free = fo.ScheduleFreeAdamW(schedules.linear(0.0, 0.0025, 100), beta1=0.9, weight_decay=0.1)
 with free.evaluation(params), opt.averaged(params):
     pass
+free.evaluation()  # error
+free.evaluation(params["W"])  # error
 opt.evaluation(params)  # error
 fo.ScheduleFreeSGD(beta="x")  # error
 
@@ -140,4 +190,15 @@ train(mine, params, grads)
 my_momentum("x")  # error
 my_momentum(lr={})  # error
 fo.rule(lr="x")  # error
+
+
+@fo.rule(norms=("p", "g"), lr=0.1)
+def by_norms(p: Any, g: Any, lr: float, norm_p: float, norm_g: float) -> Any:
+    return p - lr * norm_p / norm_g * g
+
+
+by_norms(0.1, trust_ratio=(0, 10), agc=0.1, constraint=fo.MaxNorm(2.0))
+fo.rule(norms=("x",))  # error
+fo.rule(norms="pg")  # error
+fo.rule(norms=True)  # error
 fo.rule(state=3)  # error

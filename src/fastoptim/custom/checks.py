@@ -14,6 +14,7 @@ from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.hyperparameters import Flag, Interval, hyper
 from fastoptim.porting.answers import shown
 
+NORMS = ("norm_p", "norm_g")  # the names that a function takes norms by
 ENDS = re.compile(r"[\[(]\s*([^\s,]+)\s*,\s*([^\s,]+)\s*[\])]")
 
 
@@ -60,17 +61,26 @@ def checked_state(state: object) -> dict[str, str | None]:
 
 def checked_norms(norms: object) -> tuple[str, ...]:
     """Return the names of the norms that a rule asks for."""
-    if not isinstance(norms, (tuple, list)) or not set(norms) <= {"p", "g"}:
-        raise TypeError(f"norms must be a tuple of 'p' and 'g', got {shown(norms)}")
-    return tuple(f"norm_{one}" for one in dict.fromkeys(norms))
+    if not isinstance(norms, (tuple, list)) or any(
+        not isinstance(one, str) or one not in ("p", "g") for one in norms
+    ):
+        raise TypeError(
+            f"norms must be a tuple of 'p' and 'g', such as ('p', 'g') or ('g',), got "
+            f"{shown(norms)}"
+        )
+    if len(set(norms)) < len(norms):
+        raise ValueError(f"norms names a norm twice: {shown(norms)}")
+    return tuple(f"norm_{one}" for one in norms)
 
 
 def checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a field of the class for each hyperparameter."""
     fields = {}
     for name, value in given.items():
+        if name == "norm" and isinstance(value, (tuple, list, str)):
+            raise TypeError("rule has no 'norm'; did you mean 'norms'?")
         check_name(name, "the hyperparameter")
-        if name in ("norm_p", "norm_g"):
+        if name in NORMS:
             raise ValueError(
                 f"{name} is the norm of a tensor: ask for it with rule(norms=('p', 'g'))"
             )
@@ -107,6 +117,11 @@ def defaults_of(fn: object) -> dict[str, Any]:
     found = {}
     for name, parameter in list(own_signature(fn).parameters.items())[2:]:
         if parameter.default is parameter.empty and name != "lr":
+            if name in NORMS:
+                raise TypeError(
+                    f"{fn.__name__} takes {name}, a norm that it has to ask for in parentheses: "
+                    f"@rule(norms=({name[-1]!r},), lr=0.01)"
+                )
             raise TypeError(
                 f"{fn.__name__} gives {name} no default. Without parentheses, rule makes a rule "
                 f"without state, whose numbers have theirs in the def, such as {name}=0.9; state "
@@ -164,6 +179,12 @@ def checked_arguments(
     numbers = arguments[n:]
     for name in numbers:
         if name not in fields and name not in returned:
+            if name in NORMS:
+                asked = tuple(one[-1] for one in NORMS if one in (*norms, name))
+                raise TypeError(
+                    f"{fn.__name__} takes {name}, a norm that it has to ask for: "
+                    f"rule(norms={asked!r})"
+                )
             raise TypeError(
                 f"{fn.__name__} takes {name}, which is neither of its state nor one of its numbers "
                 f"({', '.join([*fields, *returned]) or 'it has none'})"

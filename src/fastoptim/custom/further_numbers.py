@@ -54,6 +54,10 @@ class FurtherNumbers:
                 raise ValueError(
                     f"coefficients returns {name!r}, which is a hyperparameter; choose another name"
                 )
+            if name in norms:
+                raise ValueError(
+                    f"coefficients returns {name!r}, which norms asks for; choose another name"
+                )
 
     def __call__(
         self, t: int, values: Mapping[str, Any], norms: Mapping[str, float] = NONE

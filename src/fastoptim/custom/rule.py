@@ -22,7 +22,7 @@ from fastoptim.custom.further_numbers import FurtherNumbers, picker
 from fastoptim.optimizer.base import Optimizer, Slot
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import hyper
-from fastoptim.optimizer.tensor_options import NoTrustRatio
+from fastoptim.optimizer.tensor_options import NoTrustRatio, UnitNorm
 from fastoptim.optimizer.types import Number, Schedule
 
 
@@ -41,7 +41,8 @@ class Rule(Optimizer):
 
         def __init__(
             self, *numbers: float | Schedule,
-            **hyperparameters: float | Schedule | bool | str | Sequence[Group] | None,
+            **hyperparameters: float | Schedule | bool | str | tuple[float, float] | UnitNorm
+            | Sequence[Group] | None,
         ) -> None: ...
         def __getattr__(self, name: str) -> Any: ...
 
@@ -187,6 +188,9 @@ def rule(
         if start is not None and start not in fields:
             raise ValueError(f"state {slot!r} starts at {start!r}, which is no hyperparameter")
     asked = checked_norms(norms)
+    for name in asked:
+        if name in starts:
+            raise ValueError(f"{name} is both a state array and a norm that norms asks for")
     further = None if coefficients is None else FurtherNumbers(coefficients, fields, asked)
 
     def decorate(fn: Callable[..., Any]) -> type[Rule]:

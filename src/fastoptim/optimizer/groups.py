@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from fastoptim.optimizer.hyperparameters import may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo, Predicate, answer, check_predicate, name_of
+from fastoptim.optimizer.tensor_options import UnitNorm
 from fastoptim.optimizer.types import Schedule
 from fastoptim.porting import answers
 
@@ -28,7 +29,8 @@ class Group:
         ``pattern(key, p)``, it returns True or False.
     **hyperparameters
         Any of the optimizer's, by name, numbers or schedules. Not clip_norm, norm,
-        nonfinite, denormals and lookahead, which concern the whole update.
+        nonfinite, denormals, lookahead, and `Muon`'s rest and to_rest, which concern the whole
+        update.
 
     Notes
     -----
@@ -60,7 +62,8 @@ class Group:
     _changed: Callable[[], None]
 
     def __init__(
-        self, pattern: str | Predicate, **hyperparameters: float | Schedule | bool | str | None
+        self, pattern: str | Predicate,
+        **hyperparameters: float | Schedule | bool | str | tuple[float, ...] | UnitNorm | None,
     ) -> None:
         if callable(pattern):
             check_predicate(pattern)

@@ -61,7 +61,9 @@ class ScheduleFree(Optimizer):
         Returns
         -------
         context manager
-            Its value is `params`. Within it this optimizer makes no update and is not saved.
+            Its value is `params`. Within it this optimizer makes no update and is not saved. As the
+            rest of a `Muon` it is ``opt.rest.evaluation(params)``, with all parameters: the
+            matrices stay as they are.
 
         Raises
         ------
@@ -87,11 +89,15 @@ class ScheduleFree(Optimizer):
         >>> params["x"]
         array([1.])
         """
-        shares = [1.0 - getattr(view, self.beta_name) for view in self.views()]
+        whole = self.whole or self
+        shares = [1.0 - getattr(view, self.beta_name, 1.0) for view in whole.views()]
 
         def write_point(group: int, y: Array, state: dict[str, Array], out: Array) -> None:
+            if "d" not in state:  # another rule's, around this one
+                out[...] = y
+                return
             with np.errstate(all="ignore"):
                 np.multiply(state["d"], y.dtype.type(shares[group]), out=out)
                 np.subtract(y, out, out=out)
 
-        return Averaged(self.engine, params, self.plan(), write_point)
+        return Averaged(whole.engine, params, whole.plan(), write_point)

@@ -123,7 +123,10 @@ class Constraint:
                 raise ValueError(f"{name} must be (low, high) with low <= high, got {value!r}")
             return low, high
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name} must be {self.expected}, got {shown(value)}")
+        made = ""
+        if isinstance(value, type) and issubclass(value, UnitNorm):
+            made = f"; write fastoptim.{value.__name__}(…)"
+        raise kind(f"{name} must be {self.expected}, got {shown(value)}{made}")
 
     def of_state(self, name: str, saved: Mapping[Any, Any]) -> UnitNorm:
         """Return the constraint that a saved state describes."""

@@ -21,15 +21,22 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     for names, candidates in (
         ("learning_rate learning_rate_init step_size stepsize eta eta0", ("lr",)),
         ("momentum mom", ("alpha", "mu", "beta")),
-        ("mu beta1", ("alpha", "mu")),
-        ("gamma beta", ("alpha", "mu", "decay_rate", "rho")),
+        ("mu beta1", ("alpha", "mu", "momentum")),
+        ("gamma beta", ("alpha", "mu", "decay_rate", "rho", "momentum")),
         ("alpha", ("mu", "decay_rate", "rho")),
         ("rho beta2", ("decay_rate", "rho")),
         ("decay", ("decay_rate", "rho", "lr_decay")),
         ("decay_rate", ("rho",)),
-        ("betas", ("beta1 beta2",)),
+        ("betas", ("beta1 beta2 beta3", "beta1 beta2")),
         ("beta_1 b1", ("beta1",)),
         ("beta_2 b2", ("beta2",)),
+        ("beta_3 b3", ("beta3",)),
+        ("eps", ("eps1 eps2",)),
+        ("epsilon_1", ("eps1",)),
+        ("epsilon_2", ("eps2",)),
+        ("clip_threshold clipping_threshold", ("d",)),
+        ("min_dim_size_to_factor", ("factor_from",)),
+        ("multiply_by_parameter_scale", ("scale_parameter",)),
         ("epsilon eps_hat", ("eps",)),
         ("epsilon_root", ("eps_root",)),
         ("initial_accumulator_value", ("initial",)),
@@ -40,6 +47,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         ("decoupled_weight_decay", ("decoupled",)),
         ("global_clipnorm max_grad_norm max_norm", ("clip_norm",)),
         ("clipvalue", ("clip_value",)),
+        ("clip_factor adaptive_grad_clip", ("agc",)),
+        ("use_gc gradient_centralization", ("centralize",)),
+        ("kernel_constraint", ("constraint",)),
+        ("trust_coefficient trust_coeff", ("trust",)),
+        ("adjust_lr_fn", ("adjust_lr",)),
         ("clipnorm clip_norm_per_tensor per_param_clip", ("clip_norm_per_key",)),
         ("correct_bias debias", ("bias_correction",)),
         ("etas", ("eta_minus eta_plus",)),
@@ -115,7 +127,8 @@ def synonym(name: str, known: Collection[str]) -> str:
     for candidate in SYNONYMS.get(name.lower(), ()):
         names = candidate.split()
         if all(one in known for one in names):
-            return f"; here {'it is' if len(names) == 1 else 'they are'} {' and '.join(names)}"
+            listed = " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+            return f"; here {'it is' if len(names) == 1 else 'they are'} {listed}"
     return ""
 
 
@@ -164,7 +177,9 @@ def attribute(cls: type, name: str, known: Collection[str]) -> str:
             hint += "; for code that adds to its own, zero_grads=True zeroes them in the update"
         return f"{cls.__name__} has no {name!r}: {hint}"
     if name in ATTRIBUTES and hasattr(cls, "update"):
-        return f"{cls.__name__} has no {name!r}: {ATTRIBUTES[name]}"
+        of_rest = "; a schedule-free rest has it: opt.rest.evaluation(params)"
+        more = of_rest if name == "evaluation" and "rest" in known else ""
+        return f"{cls.__name__} has no {name!r}: {ATTRIBUTES[name]}{more}"
     if name in SYNONYMS:
         return unknown(cls.__name__, name, known)
     return f"{cls.__name__!r} object has no attribute {name!r}"
