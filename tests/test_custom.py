@@ -811,7 +811,7 @@ def test_errors_around_the_body(arguments, fn, error, text):
 
 
 def test_a_norm_needs_parentheses():
-    with pytest.raises(TypeError, match=r"takes norm_p, .* parentheses: @rule\(norms=\('p',\), lr="):
+    with pytest.raises(TypeError, match=r"norm_p, .* parentheses: @rule\(norms=\('p',\), lr="):
         fo.rule(normed)
 
 
