@@ -36,7 +36,7 @@ cdef class Pipeline:
     cdef readonly bint zero_grads
     cdef readonly Py_ssize_t mean_from  # the update at which a mean of the weights begins, or -1
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
-    cdef tuple unbound              # the same of a constraint's bounds
+    cdef tuple unbound              # the same of the bounds of a constraint or a trust ratio
 
     cpdef int adjust(
         self, object clip_value, double weight_decay, double shrink, object average,

@@ -8,6 +8,15 @@ class Pipeline:
     carries: bool
     zero_grads: bool
     mean_from: int
+    most_norm: float
+    of_tensors: bool
+    agc: float
+    centralizes: bool
+    norms: bool
+    trusts: bool
+    projects: int
+    by_row: bool
+    owner: object
     def __init__(
         self,
         rule: object,
@@ -19,9 +28,16 @@ class Pipeline:
         shrink: float = 1.0,
         average: float | None = None,
         clip_norm_per_key: float | None = None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
         *,
         maximize: bool = False,
         zero_grads: bool = False,
+        centralize: bool = False,
+        trust: tuple[float, float] | None = None,
+        constraint: tuple[Any, ...] | None = None,
+        norms: str = "",
         mean_from: int = -1,
         owner: object = None,
         carries: bool = False,
@@ -33,6 +49,9 @@ class Pipeline:
         shrink: float,
         average: float | None,
         clip_norm_per_key: float | None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
     ) -> int: ...
     def set_shrink(self, shrink: float) -> int: ...
 
@@ -42,6 +61,7 @@ class Plan:
     most_norm: float
     measures: bool
     clips_keys: bool
+    of_tensors: bool
     skips: bool
     raises: bool
     surveys: bool
