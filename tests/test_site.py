@@ -67,7 +67,8 @@ def variants():
         if rule_pages.is_method(cls):
             continue
         found = {}
-        for flag in [{}, *({name: True} for name in flags), {"form": "listing"}, {"momentum": 0.5},
+        listing = [{"form": "listing"}] if cls is fo.Nesterov else []
+        for flag in [{}, *({name: True} for name in flags), *listing, {"momentum": 0.5},
                      {"centered": True, "momentum": 0.5}]:
             if flag.keys() <= inspect.signature(cls).parameters.keys():
                 found.setdefault(cls(**flag).kernel, flag)

@@ -22,6 +22,8 @@ params, grads
 ╎    means.prepare          Make room for stages of their own, if a key's mean has another count
 ╎                           than its group's
 ╎    detours.gather         Copy what the span cannot reach
+╎    tensors.prepare        List the keys that are concerned, and make room for all that will be
+╎                           found
 │    learning.begin         Return the count for an update of `work` elements, which starts now
 ╎    source.before_reading  Make the gradients: the arrays have been checked, their numbers not yet
 ├─╮  may_go_on              Look at the gradients' numbers; return whether they may be used
@@ -29,9 +31,11 @@ params, grads
 │ ╎  survey.passes          Return whether the update may go on; set the factor that clips the norm
 ├─╯
 ├──→ return False
+╎    tensors.look           Find what the rules and the stages before them have to know
 ╎    means.set_averagers    Let such a key's mean count the key's own updates
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
+╎    tensors.run            Update all keys, a window of them after the other
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
@@ -43,6 +47,7 @@ params, grads
 ╵
 in any case, at the end
 ╷
+╎    tensors.end            Let go of the caller's arrays
 ├─╮  end                    Let go of the caller's arrays
 │ ╎  detours.let_go         Forget the caller's arrays
 │ │  call.end               Let go of the caller's arrays
