@@ -253,19 +253,20 @@ def gradients(name, p):
 
 
 def heights_by_oracle(name, rule, lr):
-    """Return the heights of a rule's NumPy listing."""
+    """Return the heights of a rule's NumPy listing; x and y are two keys, as in the pictures."""
     options = {"lr": lr}
     if rule in ("Lion", "AdamW"):
         options["weight_decay"] = 0.0
     oracle = ORACLES[rule](**options)
     start = {"valley": VALLEY, "bowl": BOWL, "rosenbrock": ROSENBROCK}[name][1]
-    params = {"p": start.copy()}
+    params = dict(zip("xy", start.copy().reshape(2, 1), strict=True))
     loss = PROBLEMS[name].loss
     heights = [loss(*start)]
     with np.errstate(all="ignore"):  # of the rates that are too large
         for _ in range(STEPS[name]):
-            oracle.update(params, {"p": gradients(name, params["p"])})
-            heights.append(loss(*params["p"]))
+            slopes = gradients(name, np.concatenate([*params.values()])).reshape(2, 1)
+            oracle.update(params, dict(zip("xy", slopes, strict=True)))
+            heights.append(loss(*(p.item() for p in params.values())))
     return np.array(heights)
 
 

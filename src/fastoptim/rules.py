@@ -154,8 +154,8 @@ class LARS(Momentum):
     .. math::
 
         \eta' &= \eta\,\theta\,\frac{\lVert p\rVert}
-                 {\lVert g\rVert + \lambda\lVert p\rVert + \epsilon} \
-        v &\leftarrow \alpha v - \eta' (g + \lambda p) \
+                 {\lVert g\rVert + \lambda\lVert p\rVert + \epsilon} \\
+        v &\leftarrow \alpha v - \eta' (g + \lambda p) \\
         p &\leftarrow p + v
 
     Each key's tensor has its own norms, and ‖p‖ is that before the step. Where ‖p‖ or the norm of
