@@ -1,7 +1,7 @@
-"""What looks at tensors as a whole, held to Optax, to Keras and to LARS and LAMB of PyTorch's world.
+"""Options that look at tensors as a whole, LARS and LAMB: the numbers of Optax, Keras and others.
 
-Rows of docs/equivalents.toml and what docs/tensors.md says of other libraries: the same numbers, and
-where the two differ, how. 20 steps in float64, to 1e-12.
+Rows of docs/equivalents.toml, and what docs/tensors.md says of other libraries: where the numbers
+are the same, and where they differ. 20 steps in float64, to 1e-12.
 """
 
 import os
@@ -21,7 +21,9 @@ def start(shapes=SHAPES):
 
 def gradients(steps=20, shapes=SHAPES):
     rng = np.random.default_rng(1)
-    return [{key: rng.standard_normal(shape) for key, shape in shapes.items()} for _ in range(steps)]
+    return [
+        {key: rng.standard_normal(shape) for key, shape in shapes.items()} for _ in range(steps)
+    ]
 
 
 def trained(opt, shapes=SHAPES):

@@ -176,8 +176,8 @@ class Optimizer(Checked):
     Notes
     -----
     A gradient passes, in this order: sign, clipping, centralize, weight decay, rule; then come
-    trust_ratio, constraint, average. Every hyperparameter that is a number may also be a schedule: a
-    callable from the number of completed updates to a number.
+    trust_ratio, constraint, average. Every hyperparameter that is a number may also be a schedule:
+    a callable from the number of completed updates to a number.
     """
 
     kernels: ClassVar[dict[str, tuple[str, ...]]] = {}

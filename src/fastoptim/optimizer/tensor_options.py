@@ -1,4 +1,4 @@
-"""What `trust_ratio` and `constraint` may be: options that look at tensors as a whole, or at bounds."""
+"""What `trust_ratio` and `constraint` may be: norms of tensors or of their units, and bounds."""
 
 import math
 from collections.abc import Mapping, Sequence
