@@ -291,8 +291,8 @@ def test_coefficients_are_made_of_numbers(cls):
             opt.coefficients(1)
     opt.lr = opt.lr(0)
     assert opt.coefficients(1) == cls(lr=0.1).coefficients(1)
-    if not cls.decays:
-        opt.weight_decay = schedules.constant(0.1)      # which is in no coefficient
+    if not (cls.decays or cls.norms):                   # those have it in their coefficients
+        opt.weight_decay = schedules.constant(0.1)
         assert opt.coefficients(1) == cls(lr=0.1).coefficients(1)
 
 

@@ -253,9 +253,9 @@ def gradients(name, p):
 
 
 def heights_by_oracle(name, rule, lr):
-    """Return the heights of a rule's NumPy listing."""
+    """Return the heights of a rule's NumPy listing; x and y are two keys, as in the pictures."""
     options = {"lr": lr}
-    if rule in ("Lion", "AdamW"):
+    if rule in ("Lion", "AdamW", "LAMB"):
         options["weight_decay"] = 0.0
     oracle = ORACLES[rule](**options)
     start = {"valley": VALLEY, "bowl": BOWL, "rosenbrock": ROSENBROCK}[name][1]
@@ -314,7 +314,7 @@ def test_rates_are_those_of_the_search(followed, name, rule):
     trace = followed[name][rule]
     assert trace.losses.max() <= trace.losses[0]
     lr = float(trace.name.partition("lr=")[2].partition(",")[0].rstrip(")"))
-    options = {"weight_decay": 0.0} if rule in ("Lion", "AdamW") else {}
+    options = {"weight_decay": 0.0} if rule in ("Lion", "AdamW", "LAMB") else {}
     for other in grid_around(lr):
         opt = getattr(fo, rule)(other, **options)
         with np.errstate(all="ignore"):

@@ -68,8 +68,8 @@ def variants():
         if rule_pages.is_method(cls):
             continue
         found = {}
-        for flag in [{}, *({name: True} for name in flags), {"form": "listing"},
-                     *numbers]:
+        listing = [{"form": "listing"}] if cls is fo.Nesterov else []
+        for flag in [{}, *({name: True} for name in flags), *listing, *numbers]:
             if flag.keys() <= inspect.signature(cls).parameters.keys():
                 found.setdefault(cls(**flag).kernel, flag)
         assert found.keys() == cls.kernels.keys()

@@ -158,17 +158,17 @@ Momentum.lookahead = LookAhead()
 
 @dataclass(eq=False, repr=False)
 class LARS(Momentum):
-    r"""LARS: momentum with a learning rate for each tensor, in proportion to its norm.
+    r"""LARS: momentum with a learning rate for each tensor, made of its norms.
 
     .. math::
 
         \eta' &= \eta\,\theta\,\frac{\lVert p\rVert}
-                 {\lVert g\rVert + \lambda\lVert p\rVert + \epsilon} \
-        v &\leftarrow \alpha v - \eta' (g + \lambda p) \
+                 {\lVert g\rVert + \lambda\lVert p\rVert + \epsilon} \\
+        v &\leftarrow \alpha v - \eta' (g + \lambda p) \\
         p &\leftarrow p + v
 
-    The norms are those of the whole tensor of a key, before the step. Where one of them is 0,
-    η' = η.
+    Each key's tensor has its own norms, and ‖p‖ is that before the step. Where ‖p‖ or the norm of
+    the gradient is 0, η' = η.
 
     Parameters
     ----------
@@ -177,13 +177,11 @@ class LARS(Momentum):
     alpha : float in [0, 1], default 0.9
         Share α of the velocity that is kept at each step.
     trust : float in (0, inf) or None, default 0.001
-        θ, the trust coefficient. None, which is for groups of keys such as biases, leaves η as it
-        is.
+        θ, the trust coefficient. None makes η' = η, which is for groups of keys such as biases.
     eps : float in [0, inf), default 0.0
         ε. If not 0, at least 1.4e-45.
     form : {"published", "norm_of_sum"}, default "published"
-        "published" has the sum of the two norms below, as above; "norm_of_sum" ‖g + λp‖ + ε, as
-        Optax.
+        "published" divides by ‖g‖ + λ‖p‖ + ε, as above; "norm_of_sum" by ‖g + λp‖ + ε, as Optax.
     lookahead : bool, default False
         As for `Momentum`.
 
@@ -194,7 +192,9 @@ class LARS(Momentum):
 
     Notes
     -----
-    λ is `weight_decay`, coupled, 0 by default; the paper has 0.0005. The norms cost one pass that
+    λ is `weight_decay`, 0 by default; the paper has 0.0005. With ``decoupled=True`` the rule sees g
+    alone, and λ is not in η'. The velocity has η' in it, as in the paper and in Optax; elsewhere
+    η multiplies the velocity afterwards, which differs once η changes. The norms cost one pass that
     reads parameters and gradients.
 
     References
@@ -1144,17 +1144,17 @@ class AdamW(Adam):
 
 @dataclass(eq=False, repr=False)
 class LAMB(AdamW):
-    r"""LAMB: AdamW whose steps have the length of the parameter times the learning rate.
+    r"""LAMB: AdamW with steps as long as the learning rate times the norm of the parameter.
 
     .. math::
 
-        m &\leftarrow m + (1-\beta_1)(g - m) \
-        v &\leftarrow v + (1-\beta_2)(g^2 - v) \
-        r &= \frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon} + \lambda p \
+        m &\leftarrow m + (1-\beta_1)(g - m) \\
+        v &\leftarrow v + (1-\beta_2)(g^2 - v) \\
+        r &= \frac{m / (1-\beta_1^t)}{\sqrt{v / (1-\beta_2^t)} + \epsilon} + \lambda p \\
         p &\leftarrow p - \eta\,\frac{\lVert p\rVert}{\lVert r\rVert}\,r
 
-    The norms are those of the whole tensor of a key; where one of them is 0 their ratio is 1.
-    LAMB(lr) is AdamW(lr, eps=1e-6, trust_ratio=True).
+    Each key's tensor has its own norms, and ‖p‖ is that before the step. Where a norm is 0, their
+    ratio is 1. LAMB(lr) is AdamW(lr, eps=1e-6, trust_ratio=True).
 
     Parameters
     ----------
@@ -1167,8 +1167,8 @@ class LAMB(AdamW):
     weight_decay : float in [0, inf), default 0.01
         λ, the paper's; Optax has 0.
     trust_ratio : bool or (float, float), default True
-        Bounds, if given, of ‖p‖/‖r‖. The paper bounds ‖p‖ instead, and trains with 0 and 10. With
-        False, which is for groups of keys such as biases, it is AdamW.
+        Bounds, if given, of ‖p‖/‖r‖. The paper bounds ‖p‖ instead. False makes it AdamW, which is
+        for groups of keys such as biases.
     amsgrad : bool, default False
         As for `Adam`.
     eps_corrected : bool, default True
@@ -1187,8 +1187,8 @@ class LAMB(AdamW):
 
     Notes
     -----
-    The step of a key is made first, and the parameter follows it. That costs memory for the steps
-    of the largest key, and a pass that reads steps and parameters.
+    The step of a key is made first, in memory of its own, and then added to the parameter. That
+    memory is as large as the largest key, or 1 MiB if there are keys enough to fill it.
 
     References
     ----------

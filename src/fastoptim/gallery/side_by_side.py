@@ -56,15 +56,18 @@ def optimizers() -> Iterator[type[Any]]:
 
 
 def best(cls: type[Any], problem: Problem, steps: int) -> Any:
-    """Return a rule with the rate whose last heights are lowest, of those that never climb."""
+    """Return a rule with the rate whose last heights are lowest, of those that never climb.
+
+    Without weight decay, which pulls to 0, wherever the minimum is.
+    """
     found = {}
     for lr in RATES:
         with np.errstate(all="ignore"):
-            path = tracing.trace(cls(lr), problem.start(), problem, steps)
+            path = tracing.trace(cls(lr, weight_decay=0.0), problem.start(), problem, steps)
         assert path.losses is not None
         if (path.losses <= path.losses[0]).all():
             found[lr] = highest(path)
-    return cls(min(found, key=found.__getitem__))
+    return cls(min(found, key=found.__getitem__), weight_decay=0.0)
 
 
 def highest(trace: Trace) -> float:

@@ -442,6 +442,7 @@ row(RULES, b"adafactor_momentum",   2, 5, <rule_f32> adafactor_momentum[float], 
 # The same for the functions that are not rules.
 PASSES = {}
 row(PASSES, b"scale",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
+row(PASSES, b"start",           1, 1, <rule_f32> _scale[float], <rule_f64> _scale[double])
 row(PASSES, b"scale_each",      1, 1, <rule_f32> _scale_each[float], <rule_f64> _scale_each[double])
 row(PASSES, b"shift",           1, 1, <rule_f32> _shift[float], <rule_f64> _shift[double])
 row(PASSES, b"shift_each",      1, 1, <rule_f32> _shift_each[float], <rule_f64> _shift_each[double])

@@ -133,12 +133,14 @@ class Optimizer(Checked):
         The same for the gradient of each key by itself. Of clip_value, clip_norm,
         clip_norm_per_key and agc one at most is set.
     agc : float in (0, inf) or None
-        λ of adaptive gradient clipping (arXiv 2102.06171): the norm of each column of a gradient
-        is brought down to λ times that column's of the parameter, which counts as 0.001 at least.
-        A column has one index of the last axis; a parameter with one axis longer than 1 is one.
+        λ of adaptive gradient clipping (arXiv 2102.06171): a column of a gradient has at most λ
+        times the norm of that column of the parameter, which counts as 0.001 at least. A column
+        is what has one index of the last axis. A parameter of which no two axes are longer than 1
+        is one column.
     centralize : bool, default False
-        Subtract from each row of a gradient its mean (arXiv 2004.01461). A row has one index of
-        the first axis; parameters with one axis, and rows of one element, are left alone.
+        Subtract from each row of a gradient its mean (arXiv 2004.01461). A row is what has one
+        index of the first axis. Parameters with fewer than two axes, and rows of one element, are
+        left alone.
     norm : bool, default False
         Compute the norm of all gradients together, for `grad_norm`, also without clip_norm. It
         costs a pass that reads the gradients.
@@ -147,12 +149,12 @@ class Optimizer(Checked):
     zero_grads : bool, default False
         Set the gradients to zero in the same pass.
     trust_ratio : bool or (float, float), default False
-        Scale the step of each key by ‖p‖ / ‖step / lr‖, within bounds if they are given, so that
-        it has the length lr·‖p‖: around Adam this is LAMB. The step has what weight decay adds.
-        Where a norm is 0 the ratio is 1.
+        Multiply the step of each key by ‖p‖ / ‖step / lr‖, within bounds if they are given. Within
+        them the step then has the length lr·‖p‖; around AdamW this is `LAMB`. Weight decay is a
+        part of the step. Where a norm is 0 the ratio is 1.
     constraint : "nonnegative", "unit_norm", (float, float), MaxNorm, UnitNorm or None
-        What the parameters are brought back to after each step: no negative numbers, bounds, or
-        norms of columns or rows.
+        What the parameters are brought back to after each step: elements of at least 0, elements
+        within two bounds, or columns or rows of norm 1 or of a largest norm.
     average : float in [0, 1), "mean" or None
         Decay d of a moving average of the weights, a ← a + (1−d)(p − a) after every update, kept in
         `average_of`; it starts at the weights before the first update that averages. "mean" is the
@@ -175,7 +177,7 @@ class Optimizer(Checked):
     Notes
     -----
     A gradient passes, in this order: sign, clipping, centralize, weight decay, rule; then come
-    trust ratio, constraint, average. Every hyperparameter that is a number may also be a schedule:
+    trust_ratio, constraint, average. Every hyperparameter that is a number may also be a schedule:
     a callable from the number of completed updates to a number.
     """
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Never
 
 from fastoptim.optimizer.hyperparameters import Choice, Flag, Interval, real_number
 from fastoptim.porting.answers import shown
@@ -35,10 +35,17 @@ class UnitNorm:
     """
 
     kind = "unit_norm"
-    most = 1.0
+    most: float = 1.0
+    per: str
 
     def __init__(self, per: str = "column") -> None:
-        self.per = PER("per", per)
+        vars(self)["per"] = PER("per", per)
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        # an optimizer checks what it is given, and would not see a change of it
+        raise AttributeError(
+            f"{name} of {self!r} cannot be assigned; assign another constraint to the optimizer"
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.per == 'column' else f'per={self.per!r}'})"
@@ -93,7 +100,7 @@ class MaxNorm(UnitNorm):
     kind = "max_norm"
 
     def __init__(self, c: float, per: str = "column") -> None:
-        self.most = NORM("c", c)
+        vars(self)["most"] = NORM("c", c)
         super().__init__(per)
 
     def __repr__(self) -> str:
@@ -121,6 +128,8 @@ class Constraint:
             low, high = pair(name, value, self.expected)
             if not low <= high:
                 raise ValueError(f"{name} must be (low, high) with low <= high, got {value!r}")
+            if low == math.inf or high == -math.inf:
+                raise ValueError(f"{name} must have a finite number within, got {value!r}")
             return low, high
         kind = ValueError if isinstance(value, str) else TypeError
         made = ""
@@ -149,6 +158,8 @@ class TrustRatio(Flag):
                 raise ValueError(
                     f"{name} must be (low, high) with 0 <= low <= high and high > 0, got {value!r}"
                 )
+            if low == math.inf:
+                raise ValueError(f"{name} must have a finite lower bound, got {value!r}")
             return low, high
         try:
             return super().__call__(name, value)

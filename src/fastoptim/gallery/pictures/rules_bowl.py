@@ -15,7 +15,7 @@ tried makes it as long as y is at the start.
 FTRL computes the parameters from its sums alone. Those start at nearly nothing, so its first step,
 {FTRL_x:.2f} along x, is mostly a fall towards 0.
 
-Lion and AdamW have no weight decay here, as it pulls to 0, where the minimum is.
+Lion, AdamW and LAMB have no weight decay here, as it pulls to 0, where the minimum is.
 """
 
 import fastoptim as fo

@@ -14,7 +14,7 @@ largest for long. So their steps along the floor are short: they come to {AdaGra
 {AdaMax:.2f}. RAdam, whose first five steps are plain momentum, must have a rate with which those do
 not climb the wall, and it is far too small for the steps that follow: {RAdam:.2f}.
 
-Lion and AdamW have no weight decay here, as it pulls to 0, away from the minimum.
+Lion, AdamW and LAMB have no weight decay here, as it pulls to 0, away from the minimum.
 """
 
 import fastoptim as fo

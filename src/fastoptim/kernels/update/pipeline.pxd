@@ -42,7 +42,7 @@ cdef class Pipeline:
     cdef readonly tuple factored_slots  # of parameters whose second moment is two vectors, or None
     cdef readonly Py_ssize_t factor_from
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
-    cdef tuple unbound              # the same of a constraint's bounds
+    cdef tuple unbound              # the same of the bounds of a constraint or a trust ratio
 
     cpdef int adjust(
         self, object clip_value, double weight_decay, double shrink, object average,

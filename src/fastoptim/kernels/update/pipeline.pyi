@@ -13,6 +13,15 @@ class Pipeline:
     mean_from: int
     factored_slots: tuple[str, ...] | None
     factor_from: int
+    most_norm: float
+    of_tensors: bool
+    agc: float
+    centralizes: bool
+    norms: bool
+    trusts: bool
+    projects: int
+    by_row: bool
+    owner: object
     def __init__(
         self,
         rule: object,
@@ -60,6 +69,7 @@ class Plan:
     most_norm: float
     measures: bool
     clips_keys: bool
+    of_tensors: bool
     skips: bool
     raises: bool
     surveys: bool

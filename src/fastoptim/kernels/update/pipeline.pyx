@@ -38,6 +38,14 @@ cdef tuple set_stage(Stage *stage, str name, double value, tuple unfit):
     return unfit
 
 
+cdef tuple unheld(str name, double value, tuple unfit):
+    """Return the first (stage, number) that does not fit float32, of a number that no stage keeps."""
+    cdef Stage stage
+    if isfinite(value) and set_scalar(&stage, value) != FITS and unfit is None:
+        return name, value
+    return unfit
+
+
 cdef tuple add_stage(Stages *stages, str name, double value, tuple unfit):
     """Add a stage to those that make the gradient."""
     if stages.n_grad == MOST_GRAD:
@@ -124,6 +132,8 @@ cdef class Pipeline:
         self.trusts = trust is not None
         if self.trusts:
             self.least_ratio, self.most_ratio = trust
+            self.unbound = unheld("trust", self.least_ratio, None)
+            self.unbound = unheld("trust", self.most_ratio, self.unbound)
             set_stage(&self.fixed.follow, "follow", 0.0, None)
         self.constrain(constraint)
         self.adjust(clip_value, weight_decay, shrink, average, clip_norm_per_key, agc, lr, start)
@@ -141,9 +151,9 @@ cdef class Pipeline:
         )
         self.most_norm = INFINITY if clip_norm_per_key is None else clip_norm_per_key
         self.clip_value, self.weight_decay, self.average = clip_value, weight_decay, average
-        self.unfit = self.unbound
+        self.unfit = unheld("agc", self.agc, self.unbound)
         if start != 0.0:
-            self.unfit = set_stage(&self.fixed.start, "scale", start, self.unfit)
+            self.unfit = set_stage(&self.fixed.start, "start", start, self.unfit)
         else:
             set_stage(&self.fixed.start, "zero", 0.0, None)
         self.fixed.n_param = shrink != 1.0
@@ -173,12 +183,12 @@ cdef class Pipeline:
             for k in range(2):
                 stage.c64[k] = constraint[1 + k]
                 stage.c32[k] = rounded(stage.c64[k])
-                if isfinite(stage.c64[k]) and not isfinite(stage.c32[k]):
-                    self.unbound = "bound", stage.c64[k]
+                self.unbound = unheld("bound", stage.c64[k], self.unbound)
             self.fixed.n_after = 1
             return 0
         self.projects = MAX_NORM if constraint[0] == "max_norm" else UNIT_NORM
         self.most_unit, self.by_row = constraint[1], constraint[2]
+        self.unbound = unheld("bound", self.most_unit, self.unbound)
         set_stage(&self.fixed.project, "scale", 1.0, None)
         return 0
 

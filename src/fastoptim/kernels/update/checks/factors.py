@@ -14,7 +14,14 @@ OPTIONS = {
     "scale": ("clip_norm", "raise it, or scale the loss down"),
     "clip": ("clip_value", "use a number that float32 can hold, or None"),
     "l2": ("weight_decay", "use a number that float32 can hold, or 0"),
+    "agc": ("agc", "use a number that float32 can hold, or None"),
     "bound": ("constraint", "use bounds that float32 can hold"),
+    "trust": ("trust_ratio", "use bounds that float32 can hold"),
+    "start": (
+        "weight_decay",
+        "with trust_ratio a step begins at -lr * weight_decay times the parameter; use other "
+        "numbers, or a weight_decay of 0",
+    ),
     "shrink": ("weight_decay", "decoupled it multiplies by 1 - lr * weight_decay; lower one"),
 }
 

@@ -16,7 +16,7 @@ def of_norms(owner: Any, key: object, ndim: int) -> TypeError:
     """Return the error for a gradient of some rows, and a constraint that concerns all of them."""
     if ndim < 2:
         which = "all elements of a tensor with one axis"
-    elif owner.constraint.per == "row":
+    elif getattr(owner.constraint, "per", "column") == "row":    # "unit_norm" is a text
         which = "whole rows"
     else:
         which = "whole columns"
