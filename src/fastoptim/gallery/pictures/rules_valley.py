@@ -16,8 +16,8 @@ steps of plain momentum, which the wall bears only with a small rate. The steps 
 about as long as the rate at most: the {RAdam_steps} of them move it by {RAdam_way:.2f} along x.
 
 HeavyBall is Momentum while the rate is constant. Lion, AdamW and LAMB have no weight decay here, as
-it pulls to 0, where the minimum is; AdamW without it is Adam. x and y are two keys, and LARS and LAMB
-go by the norm of each key, which is |x| and |y|.
+it pulls to 0, where the minimum is; AdamW without it is Adam. x and y are two keys, and LARS and
+LAMB go by the norm of each key, which is |x| and |y|.
 """
 
 import numpy as np

@@ -19,9 +19,16 @@ class Pipeline:
         shrink: float = 1.0,
         average: float | None = None,
         clip_norm_per_key: float | None = None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
         *,
         maximize: bool = False,
         zero_grads: bool = False,
+        centralize: bool = False,
+        trust: tuple[float, float] | None = None,
+        constraint: tuple[Any, ...] | None = None,
+        norms: str = "",
         mean_from: int = -1,
         owner: object = None,
         carries: bool = False,
@@ -33,6 +40,9 @@ class Pipeline:
         shrink: float,
         average: float | None,
         clip_norm_per_key: float | None,
+        agc: float | None = None,
+        lr: float = 1.0,
+        start: float = 0.0,
     ) -> int: ...
     def set_shrink(self, shrink: float) -> int: ...
 
