@@ -63,6 +63,8 @@ NAMES = [
     (fo.Adafactor, "clip_threshold", "Adafactor has no 'clip_threshold'; here it is d"),
     (fo.SGD, "clip_factor", "SGD has no 'clip_factor'; here it is agc"),
     (fo.SGD, "use_gc", "SGD has no 'use_gc'; here it is centralize"),
+    (fo.LARS, "trust_coeff", "LARS has no 'trust_coeff'; here it is trust"),
+    (fo.LAMB, "trust_clip", "LAMB has no 'trust_clip'; trust_ratio=(0, 1) bounds the ratio"),
     (fo.SGD, "kernel_constraint", "SGD has no 'kernel_constraint'; here it is constraint"),
     (fo.Heun, "learning_rate", "Heun has no 'learning_rate'; here it is lr"),
     (fo.RK45, "eta", "RK45 has no 'eta'; here it is lr"),
