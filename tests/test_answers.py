@@ -1,7 +1,9 @@
 """What people who come from other libraries try first is answered in this library's terms."""
 
 import inspect
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from helpers import EVERY_CLASS, output_of
 
 import fastoptim as fo
 from fastoptim import schedules
-from fastoptim.porting.answers import ELSEWHERE, PARAMETERS, SYNONYMS
+from fastoptim.porting.answers import ELSEWHERE, PARAMETERS, RULES, SYNONYMS
 
 METHODS = [fo.Heun, fo.RK23, fo.RK45]
 every_class = pytest.mark.parametrize("cls", [*EVERY_CLASS, *METHODS])
@@ -272,6 +274,42 @@ def test_attributes_of_others(name, text):
 @pytest.mark.parametrize("name", ["param_groups", "learning_rate", "anything", "_private"])
 def test_the_class_does_not_have_them_either(name):
     assert not hasattr(fo.Adam, name)
+
+
+@pytest.mark.parametrize("cls", [fo.ScheduleFreeSGD, fo.ScheduleFreeAdamW])
+def test_schedule_free_rules_as_their_authors_use_them(cls):
+    opt = cls()
+    for name, text in (("eval", "hold the point to evaluate at"), ("train", "leave `with opt")):
+        with pytest.raises(AttributeError, match=rf"has no '{name}': .*{text}"):
+            getattr(opt, name)()
+        assert name not in dir(opt)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Signum", r"no attribute 'Signum'; it is fastoptim.SignSGD\(momentum=0.9\)$"),
+        ("NovoGrad", "to be copied from docs/bodies.md$"),
+        ("AdamWScheduleFree", "it is fastoptim.ScheduleFreeAdamW$"),
+        ("Lamb", r"did you mean 'LAMB'\?$"),
+        ("Adagrad", r"did you mean 'AdaGrad'\?$"),
+        ("max_norm", r"did you mean 'MaxNorm'\?$"),
+        ("Shampoo", "module 'fastoptim' has no attribute 'Shampoo'$"),
+        ("_adam", "module 'fastoptim' has no attribute '_adam'$"),
+    ],
+)
+def test_names_that_the_library_does_not_have(name, text):
+    assert not hasattr(fo, name)
+    with pytest.raises(AttributeError, match=text):
+        getattr(fo, name)
+
+
+def test_bodies_to_copy_have_no_other_name_here():
+    """What is said to be on the page of bodies is there."""
+    page = Path(__file__).parents[1] / "docs" / "bodies.md"
+    names = {name.lower() for name in re.findall(r"^## (\w+)$", page.read_text("utf-8"), re.M)}
+    assert names == {name for name, text in RULES.items() if "docs/bodies.md" in text}
+    assert not names & {name.lower() for name in fo.__all__}
 
 
 def test_attributes_are_read_as_fast_as_of_any_object():

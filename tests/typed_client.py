@@ -90,6 +90,7 @@ fo.SignSGD(momentum=0.9)
 fo.SignSGD(momentum=None)  # error
 fo.Yogi(initial=0.1)
 fo.Adan(0.001, 0.98, 0.92, 0.99)
+fo.Signum()  # error
 fo.Adan(betas=(0.98, 0.92, 0.99))  # error
 fo.Adafactor(0.01, d=None, beta1=0.9, factor_from=128)
 fo.Adafactor(factor_from=2.5)  # error
@@ -182,6 +183,7 @@ free = fo.ScheduleFreeAdamW(schedules.linear(0.0, 0.0025, 100), beta1=0.9, weigh
 with free.evaluation(params), opt.averaged(params):
     pass
 free.evaluation()  # error
+free.eval()  # error
 free.evaluation(params["W"])  # error
 opt.evaluation(params)  # error
 fo.ScheduleFreeSGD(beta="x")  # error

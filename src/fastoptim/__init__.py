@@ -8,6 +8,7 @@
 array([0.9, 0.9, 0.9])
 """
 
+import typing as _typing
 from importlib.metadata import version as _version
 
 from fastoptim import plot, problems, schedules
@@ -18,6 +19,7 @@ from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.tensor_options import MaxNorm, UnitNorm
 from fastoptim.optimizer.types import Grads, Params, Schedule
+from fastoptim.porting.answers import of_module as _of_module
 from fastoptim.rows import Rows
 from fastoptim.rules import (
     FTRL,
@@ -108,6 +110,12 @@ __all__ = [
     "show_runtime",
     "trace",
 ]
+
+
+if not _typing.TYPE_CHECKING:  # a type checker should know what is not there
+
+    def __getattr__(name: str) -> _typing.Never:
+        raise AttributeError(_of_module(name, __all__), name=name)
 
 
 def __dir__() -> list[str]:

@@ -409,8 +409,8 @@ class SignSGD(Optimizer):
     Notes
     -----
     sign(0) is 0, and sign(NaN) is NaN. All steps have length η, so η should fall in the end.
-    Clipping the norm changes nothing without momentum. `Lion` with beta1 = beta2 = μ, its decay
-    off, is Signum.
+    Clipping the norm changes nothing without momentum and weight decay. `Lion` with beta1 = beta2 =
+    μ, its decay off, is Signum.
 
     References
     ----------
@@ -1721,9 +1721,9 @@ class ScheduleFreeAdamW(ScheduleFree):
 
     Notes
     -----
-    The numbers are those of Optax. The paper and its authors' code for PyTorch multiply η by
-    √(1−β₂ᵗ) and add ε to the uncorrected root, so the correction is also in their weights and in
-    their decay.
+    The numbers are those of Optax and of newer versions of the authors' code for PyTorch. The
+    paper, and older versions of that code, multiply η by √(1−β₂ᵗ) and add ε to the uncorrected
+    root, so the correction is also in their weights and in their decay.
 
     √(1−β₂ᵗ) is multiplied into the η and the ε of the fraction, so v is not divided.
 

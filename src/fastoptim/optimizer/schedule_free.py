@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastoptim.kernels.update.averaged import Averaged
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.types import Params
+from fastoptim.porting import answers
 
 Array = NDArray[Any]
 Carried = tuple[float, ...]
@@ -30,6 +31,8 @@ class ScheduleFree(Optimizer):
 
     if TYPE_CHECKING:  # each rule's own
         lr: float
+    else:
+        eval, train = answers.NotHere(), answers.NotHere()
 
     def scalars_at(self, t: int, c: float) -> tuple[float, ...]:
         """Return the kernel's scalars, where c is the last step's share in the average."""

@@ -89,8 +89,24 @@ ATTRIBUTES = {
     "apply_gradients": "use opt.update(params, grads)",
     "minimize": "use opt.step(params, fn)",
     "iterations": "the number of completed updates is opt.iter",
+    "eval": "within `with opt.evaluation(params)` the parameters hold the point to evaluate at",
+    "train": "leave `with opt.evaluation(params)`, and the parameters are those of training again",
     "evaluation": "the parameters themselves are the point to evaluate at; their averages, with "
     "average=…, take their place in opt.averaged(params)",
+}
+
+
+# Rules that have another name here, or none: where they are.
+RULES = {
+    "signum": "it is fastoptim.SignSGD(momentum=0.9)",
+    "schedulefree": "there are fastoptim.ScheduleFreeSGD and fastoptim.ScheduleFreeAdamW",
+    "sgdschedulefree": "it is fastoptim.ScheduleFreeSGD",
+    "adamwschedulefree": "it is fastoptim.ScheduleFreeAdamW",
+    "nag": "see fastoptim.Nesterov",
+    **dict.fromkeys(
+        ("ademamix", "adopt", "novograd", "madgrad", "lookahead"),
+        "it is a dozen lines with fastoptim.rule, to be copied from docs/bodies.md",
+    ),
 }
 
 
@@ -121,6 +137,16 @@ def unknown(cls: str, name: str, known: Collection[str]) -> str:
     close = get_close_matches(name.lower(), known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
     return f"{cls} has no hyperparameter {name!r}; {hint}"
+
+
+def of_module(name: str, known: Collection[str]) -> str:
+    """Return what to say of a public name that is not there."""
+    text = f"module 'fastoptim' has no attribute {name!r}"
+    if name.lower() in RULES:
+        return f"{text}; {RULES[name.lower()]}"
+    lower = {one.lower(): one for one in known}
+    close = [] if name.startswith("_") else get_close_matches(name.lower(), lower, 1, 0.75)
+    return f"{text}; did you mean {lower[close[0]]!r}?" if close else text
 
 
 def synonym(name: str, known: Collection[str]) -> str:
