@@ -72,12 +72,17 @@ def table(chosen: Iterable[Row]) -> str:
 def lines(chosen: Iterable[Row], named: bool) -> Iterator[str]:
     """Yield the lines of a table, with the library's name in front or not, and its notes."""
     chosen = list(chosen)
-    notes = [row.note for row in chosen if row.note]
+    notes = list(dict.fromkeys(row.note for row in chosen if row.note))
     yield ("| library " if named else "") + "| to get the numbers of | write | by |"
     yield ("|---" if named else "") + "|---|---|---|"
     for row in chosen:
-        mark = f" {'¹²³⁴'[notes.index(row.note)]}" if row.note else ""
+        mark = f" {mark_of(notes.index(row.note))}" if row.note else ""
         library = f"| {row.library} " if named else ""
         yield f"{library}| {row.theirs} | {row.ours}{mark} | `{row.by}` |"
-    for mark, note in zip("¹²³⁴", notes, strict=False):
-        yield from ("", f"{mark} {note}")
+    for k, note in enumerate(notes):
+        yield from ("", f"{mark_of(k)} {note}")
+
+
+def mark_of(k: int) -> str:
+    """Return the mark of a table's k-th note, counted from 0: ¹, ², …"""
+    return str(k + 1).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -194,6 +194,18 @@ def test_a_row_is_held_by_a_test(row):
     assert f"def {name or 'test_'}" in text
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 9, 12])
+def test_every_note_of_a_table_has_a_mark_of_its_own(count):
+    rows = [equivalents.Row("X", f"`a{k}`", f"`b{k}`", "t", f"note {k}.") for k in range(count)]
+    rows.append(rows[0]._replace(theirs="`last`"))
+    text = equivalents.table(rows)
+    marks = dict(re.findall(r"`b(\d+)` ([⁰¹²³⁴⁵⁶⁷⁸⁹]+) ", text))
+    assert len(set(marks.values())) == count
+    for k, mark in marks.items():
+        assert f"\n\n{mark} note {k}.\n" in text
+    assert text.count("note 0.") == 1
+
+
 def test_every_row_is_in_its_librarys_table():
     for library in equivalents.libraries():
         part = equivalents.page_part(library)
