@@ -45,6 +45,13 @@ fo.Adam(params)  # error
 fo.Adam(clip_norm="1")  # error
 fo.Adam(amsgrad="yes")  # error
 fo.Nesterov(form=True)  # error
+fo.SGD(agc=halved, centralize=True, trust_ratio=(0.0, 10.0), constraint=fo.UnitNorm())
+fo.SGD(constraint="nonnegative")
+fo.SGD(constraint=fo.MaxNorm)  # error
+fo.SGD(trust_ratio="yes")  # error
+fo.SGD(agc="0.01")  # error
+fo.LARS(trust=None, form="norm_of_sum")
+fo.MaxNorm("1")  # error
 fo.RK45(lr=halved)
 fo.RK45(lr="x")  # error
 fo.RK45(rtol=halved)  # error
@@ -111,6 +118,8 @@ momentum.lookahead(params)
 fo.Momentum(lookahead="yes")  # error
 
 fo.SGD(groups=[fo.Group("*.b", lr=0.1), fo.Group(lambda key, p: p.ndim < 2, lr=halved)])
+fo.SGD(groups=[fo.Group("E", constraint=fo.MaxNorm(1.0, per="row")), fo.Group("W", agc=None)])
+fo.AdamW(groups=[fo.Group("W", trust_ratio=(0, 10), constraint=(-1.0, 1.0))])
 fo.SGD(groups=[fo.Group(lambda key, p: p.dim() < 2, lr=0.1)])  # error
 fo.SGD(groups=[fo.Group(3, lr=0.1)])  # error
 fo.SGD(groups=["*.b"])  # error

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from fastoptim.optimizer.hyperparameters import may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo, Predicate, answer, check_predicate, name_of
+from fastoptim.optimizer.tensor_options import UnitNorm
 from fastoptim.optimizer.types import Schedule
 from fastoptim.porting import answers
 
@@ -60,7 +61,9 @@ class Group:
     _changed: Callable[[], None]
 
     def __init__(
-        self, pattern: str | Predicate, **hyperparameters: float | Schedule | bool | str | None
+        self,
+        pattern: str | Predicate,
+        **hyperparameters: float | Schedule | bool | str | tuple[float, float] | UnitNorm | None,
     ) -> None:
         if callable(pattern):
             check_predicate(pattern)

@@ -48,6 +48,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         ("ema_momentum", ("average",)),
         ("initial_accumulator", ("initial",)),
         ("maximise", ("maximize",)),
+        ("trust_coefficient trust_coeff", ("trust",)),
+        ("kernel_constraint bias_constraint embeddings_constraint", ("constraint",)),
     )
     for name in names.split()
 }
@@ -58,6 +60,7 @@ ELSEWHERE = {
     "nesterov": "see fastoptim.Nesterov, and fastoptim.HeavyBall(nesterov=True) for PyTorch's form",
     "dampening": "fastoptim.HeavyBall has it",
     "centered": "fastoptim.RMSprop has it",
+    "trust_clip": "trust_ratio=(0, 1) bounds the ratio",
     "amsgrad": "fastoptim.Adam has it",
     "warmup_steps": "a rate that rises is a schedule: lr=fastoptim.schedules.linear(…)",
     "decay": "a rate that falls is a schedule: lr=fastoptim.schedules.inverse_time_decay(…)",
