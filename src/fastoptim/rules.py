@@ -780,15 +780,15 @@ class FTRL(Optimizer):
     """
 
     kernels = {"ftrl": ("h", "z")}
-    _: KW_ONLY
-    trust_ratio: bool | tuple[float, float] = hyper(
-        False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
-    )
     lr: Number = hyper(0.001, POSITIVE)
     initial: Number = hyper(0.1, RATE)
     l1: Number = hyper(0.0, RATE)
     l2: Number = hyper(0.0, RATE)
     beta: Number = hyper(0.0, RATE)
+    _: KW_ONLY
+    trust_ratio: bool | tuple[float, float] = hyper(
+        False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
+    )
     h = Slot(start="initial")
     z = Slot()
 
