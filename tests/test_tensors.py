@@ -572,6 +572,40 @@ def test_on_and_off_again_in_other_layouts(look):
         assert_same_bits(opt, oracle, params, expected)
 
 
+# Norms so small that float32 does not hold their inverse: options, p, g.
+SMALL = {
+    "a step": ({"trust_ratio": True}, [1, 0, 2], [1e-42, 0, 1e-43]),
+    "a parameter": ({"constraint": "unit_norm"}, [1e-42, 0, 1e-43], [0, 0, 0]),
+    "a row": ({"constraint": fo.UnitNorm(per="row")}, [[1e-42, 0], [3, 4]], [[0, 0], [0, 0]]),
+}
+
+
+@pytest.mark.parametrize("row", SMALL.values(), ids=SMALL)
+def test_factors_stay_finite(row):
+    options, p, g = row
+    opt, oracle = fo.SGD(lr=0.5, **options), Staged(ORACLES["SGD"](lr=0.5), **options)
+    params, expected = {"x": np.array(p, F32)}, {"x": np.array(p, F32)}
+    grads = {"x": np.array(g, F32)}
+    for _ in range(3):
+        oracle.update(expected, copies(grads))
+        opt.update(params, copies(grads))
+        assert_same(opt, oracle, params, expected)
+        assert np.isfinite(params["x"]).all()
+    if "constraint" in options:
+        np.testing.assert_allclose(np.linalg.norm(params["x"], axis=-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["F", "rows"])
+def test_steps_that_are_not_kept_in_the_cache(how):
+    """64 MiB of them are written past it, wherever a row of theirs begins in memory."""
+    shape = (33_000, 514) if how == "rows" else (4097, 4099)
+    params = {"x": np.ones(shape, F32)}
+    g = np.ones(shape, F32)
+    grad = fo.Rows(np.arange(shape[0]), g, unique=True) if how == "rows" else g.T.copy().T
+    fo.SGD(lr=0.5, trust_ratio=True).update(params, {"x": grad})
+    assert params["x"].min() == params["x"].max() == 0.5
+
+
 # ---------------------------------------------------------------- numbers as parameters
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memcpy
 
@@ -53,6 +54,11 @@ cdef enum:
 
 # The paper's: a unit of the parameter that is shorter counts as so long.
 cdef double LEAST_NORM = 1e-3
+
+
+cdef inline double held(double factor, Record record) noexcept:
+    """Return a factor, or the largest one that a tensor's dtype holds: norms may be as small as they like."""
+    return min(factor, DBL_MAX if record.type_num == cnp.NPY_DOUBLE else FLT_MAX)
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept:
@@ -539,7 +545,7 @@ cdef class Tensors:
                         ratio = pipeline.least_ratio
                     if ratio > pipeline.most_ratio:
                         ratio = pipeline.most_ratio
-                table.spans[tensor.place].factor = ratio
+                table.spans[tensor.place].factor = held(ratio, tensor.record)
 
     cdef void project(self, Tensor tensor, const Span *span, int team) noexcept:
         """Set what each unit of a parameter is multiplied by to have the norm that it may have."""
@@ -554,7 +560,7 @@ cdef class Tensors:
             if norm <= pipeline.most_unit and pipeline.projects == MAX_NORM or norm == 0.0:
                 tensor.bounds.put(unit, 1.0)
             else:
-                tensor.bounds.put(unit, pipeline.most_unit / norm)
+                tensor.bounds.put(unit, held(pipeline.most_unit / norm, tensor.record))
 
     cdef void end(self) noexcept:
         """Let go of the caller's arrays."""
