@@ -3,7 +3,7 @@
 Some options need more than the elements of a block: `agc` the norms of a unit (a column), `centralize`
 the mean of a row, a rule's `norms` those of the whole tensor. `look` finds them before anything is
 written. `trust_ratio` needs the norm of the step, and a constraint on norms that of the parameter after
-it: there an update is made in parts (see `Part`), and `run` finds what the next part needs.
+it: there an update is made in parts (see `Part`), and `run_in_parts` finds what the next one needs.
 
 All is summed in float64, in C order and in pieces that depend on the shape alone. So neither threads,
 nor instruction sets, nor layouts change a bit. Arrays that do not lie in C order are copied for that.
@@ -445,7 +445,7 @@ cdef class Tensors:
                 tensor.place = place
         self.run_window(few, call.flush, place, place + 1, own, 1)
 
-    cdef void run(self, Call call, int team) noexcept:
+    cdef void run_in_parts(self, Call call, int team) noexcept:
         """Update all keys, a window of them after the other."""
         cdef Table table = call.table
         cdef Py_ssize_t first = 0, end, size, n, at = 0, began
