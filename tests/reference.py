@@ -677,7 +677,7 @@ def constrained(p, constraint):
     norms = unit_norms(p, per)
     fits = norms == 0 if getattr(constraint, "kind", constraint) == "unit_norm" else norms <= most
     with np.errstate(all="ignore"):
-        p *= np.where(fits, 1.0, most / norms).astype(p.dtype)
+        p *= np.minimum(np.where(fits, 1.0, most / norms), np.finfo(p.dtype).max).astype(p.dtype)
 
 
 class Staged:
@@ -767,7 +767,7 @@ class Staged:
             norm_p, norm_step, ratio = tensor_norm(p), tensor_norm(steps[key]), 1.0
             if norm_p != 0 and norm_step != 0 and lr != 0:
                 ratio = np.clip(np.float64(norm_p) / (norm_step / lr), low, high).item()
-            p += ratio * steps[key]
+            p += min(ratio, float(np.finfo(p.dtype).max)) * steps[key]
 
 
 def LAMB(

@@ -16,6 +16,7 @@ from helpers import (
     copies,
     every_dtype,
     random_rows,
+    strided,
     summed_rows,
 )
 from reference import ORACLES, Staged
@@ -31,7 +32,9 @@ def in_fortran_order(a):
 # Each: a rule, its own hyperparameters, and options of which at least one looks at whole tensors.
 LOOKS = {
     "agc": (fo.Momentum, {}, {"agc": 0.05}),
-    "centralize": (fo.Momentum, {}, {"centralize": True, "weight_decay": 0.1}),
+    "centralize": (
+        fo.Momentum, {}, {"centralize": True, "weight_decay": 0.1, "clip_norm_per_key": 2.0}
+    ),
     "trust_ratio": (fo.SGD, {"lr": 0.1}, {"trust_ratio": (0.2, 8.0), "clip_norm": 3.0}),
     "LAMB": (fo.LAMB, {}, {"trust_ratio": True, "weight_decay": 0.1, "decoupled": True}),
     "LARS": (fo.LARS, {"trust": 0.5}, {"weight_decay": 0.1, "centralize": True, "agc": 0.3}),
@@ -123,6 +126,40 @@ def test_a_new_array_of_another_layout_under_an_old_key(look):
         assert_same(opt, oracle, params, expected)
 
 
+# Gradients of a and b that lie on what is written.
+ALIASES = {
+    "the other": lambda a, b: {"a": b, "b": a},
+    "itself, turned": lambda a, b: {"a": a[::-1], "b": b[:, ::-1]},
+    "one for both": lambda a, b: {"a": a, "b": a},
+}
+
+
+@pytest.mark.parametrize("gradients", ALIASES.values(), ids=ALIASES)
+@every_look
+def test_a_gradient_that_lies_on_a_parameter(look, gradients):
+    rng = np.random.default_rng(7)
+    opt, oracle = both(look, zero_grads=False)
+    expected = arrays(rng, {"a": (30, 41), "b": (30, 41)}, F64)
+    params = {"a": expected["a"].copy(), "b": in_fortran_order(expected["b"])}
+    for _ in range(2):
+        oracle.update(expected, copies(gradients(**expected)))
+        opt.update(params, gradients(**params))
+        assert_same(opt, oracle, params, expected)
+
+
+@pytest.mark.parametrize("name", ["trust_ratio", "columns"])
+def test_another_shape_under_the_key_of_a_rule_without_state(name):
+    opt, oracle = both(LOOKS[name])
+    rng = np.random.default_rng(10)
+    for shape in ((30, 41), (3, 4), (60, 50), (7,), ()):
+        expected = arrays(rng, {"x": shape}, F32)
+        params = {"x": in_fortran_order(expected["x"])}
+        grads = arrays(rng, {"x": shape}, F32)
+        opt.update(params, copies(grads))
+        oracle.update(expected, grads)
+        assert_same(opt, oracle, params, expected)
+
+
 @pytest.mark.parametrize("of_grads", [np.copy, in_fortran_order], ids=["C", "F"])
 @every_look
 def test_any_number_of_threads(look, of_grads, threads):
@@ -159,6 +196,7 @@ def test_both_dtypes_numbers_and_keys_without_gradient_in_one_update(look):
             key: np.array(rng.standard_normal(p.shape), p.dtype) for key, p in expected.items()
         }
         given = copies(grads) | {"none": None, "y": float(grads["y"]), "z": float(grads["z"])}
+        given["U"] = in_fortran_order(grads["U"])
         opt.update(params, given)
         oracle.update(expected, grads)
         seen = {key: np.array(p) for key, p in params.items() if key != "none"}
@@ -328,11 +366,14 @@ def test_a_group_has_its_own():
         assert_same_arrays(params, expected, "params")
 
 
-@pytest.mark.parametrize("cls", [fo.SGD, fo.Adam])
+@pytest.mark.parametrize("cls", [fo.SGD, fo.Adam, fo.Momentum])
 def test_schedules(cls):
-    """Of the rate that steps are measured by, and of agc, also one that turns it off."""
+    """Of the rate that steps are measured by, and of agc, which may turn it off.
+
+    At a rate of 0 only velocity is left, which nothing measures.
+    """
     rng = np.random.default_rng(1)
-    rates, shares = [0.0, 0.5, 0.01, 0.2], [0.3, None, 0.05, 0.2]
+    rates, shares = [0.5, 0.0, 0.01, 0.2], [0.3, None, 0.05, 0.2]
     options = {"trust_ratio": True, "weight_decay": 0.1, "decoupled": True}
     opt = cls(lr=rates.__getitem__, agc=shares.__getitem__, **options)
     oracle = Staged(ORACLES[cls.__name__](), **options)
@@ -425,7 +466,7 @@ def test_gradients_that_are_not_finite(look, bad):
         assert_same(opt, oracle, params, expected)
 
 
-@pytest.mark.parametrize("make", [np.copy, in_fortran_order, "rows"], ids=["C", "F", "rows"])
+@pytest.mark.parametrize("make", [np.copy, in_fortran_order, strided, "rows"])
 def test_gradients_whose_squares_float64_does_not_hold(make):
     """agc names the key, and changes nothing; so it does for one unit among others."""
     opt, params = fo.Momentum(agc=0.1), {"a": np.ones((2, 3)), "b": np.ones((2, 3))}
@@ -498,15 +539,16 @@ def test_subnormal_numbers_and_huge_ones(look, dtype):
 
 
 def test_norms_have_subnormal_numbers_also_where_they_are_flushed():
-    """The norm of the parameter, all of whose elements are subnormal, is what the step follows."""
-    p, g = np.full(16, F32(1e-40)), np.full(16, F32(1))
-    params, opt = {"x": p.copy()}, fo.SGD(lr=0.5, agc=1.0)
+    """Ten thousand of them are longer than the one element that is not subnormal."""
+    g = np.full(10_001, F32(1.1e-38))
+    g[0] = 5e-37
+    params, opt = {"x": np.zeros_like(g)}, fo.SGD(lr=1.0, agc=6e-34)
     try:
         opt.denormals = "flush"
     except ValueError:
-        assert fo.SGD().denormals == "keep"     # a processor without the mode
+        assert opt.denormals == "keep"      # a processor without the mode
     opt.update(params, {"x": g})
-    assert_same_array(params["x"], -F32(0.5) * (F32(1e-3 / 4.0) * g), "x")
+    assert params["x"][0] == pytest.approx(-g[0] * 6e-37 / np.linalg.norm(g.astype(F64)), rel=1e-6)
 
 
 @every_look
@@ -528,6 +570,40 @@ def test_on_and_off_again_in_other_layouts(look):
         opt.update(params, copies(grads))
         oracle.update(expected, grads)
         assert_same_bits(opt, oracle, params, expected)
+
+
+# Norms so small that float32 does not hold their inverse: options, p, g.
+SMALL = {
+    "a step": ({"trust_ratio": True}, [1, 0, 2], [1e-42, 0, 1e-43]),
+    "a parameter": ({"constraint": "unit_norm"}, [1e-42, 0, 1e-43], [0, 0, 0]),
+    "a row": ({"constraint": fo.UnitNorm(per="row")}, [[1e-42, 0], [3, 4]], [[0, 0], [0, 0]]),
+}
+
+
+@pytest.mark.parametrize("row", SMALL.values(), ids=SMALL)
+def test_factors_stay_finite(row):
+    options, p, g = row
+    opt, oracle = fo.SGD(lr=0.5, **options), Staged(ORACLES["SGD"](lr=0.5), **options)
+    params, expected = {"x": np.array(p, F32)}, {"x": np.array(p, F32)}
+    grads = {"x": np.array(g, F32)}
+    for _ in range(3):
+        oracle.update(expected, copies(grads))
+        opt.update(params, copies(grads))
+        assert_same(opt, oracle, params, expected)
+        assert np.isfinite(params["x"]).all()
+    if "constraint" in options:
+        np.testing.assert_allclose(np.linalg.norm(params["x"], axis=-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["F", "rows"])
+def test_steps_that_are_not_kept_in_the_cache(how):
+    """64 MiB of them are written past it, wherever a row of theirs begins in memory."""
+    shape = (33_000, 514) if how == "rows" else (4097, 4099)
+    params = {"x": np.ones(shape, F32)}
+    g = np.ones(shape, F32)
+    grad = fo.Rows(np.arange(shape[0]), g, unique=True) if how == "rows" else g.T.copy().T
+    fo.SGD(lr=0.5, trust_ratio=True).update(params, {"x": grad})
+    assert params["x"].min() == params["x"].max() == 0.5
 
 
 # ---------------------------------------------------------------- numbers as parameters

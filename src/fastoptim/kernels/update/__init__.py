@@ -38,11 +38,11 @@ params, grads
 ╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
-╎    tensors.run            Update all keys, a window of them after the other
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
-│    driver.run             Update every span of a table, on `team` threads
+╎    driver.run             Update every span of a table, on `team` threads
+│    tensors.run_in_parts   Update all keys, a window of them after the other
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays

@@ -147,11 +147,11 @@ cdef class Engine(Stations):
                 prelude.compute(call, team)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
-            if call.plan.of_tensors:
-                self.tensors.run(call, team)
-            else:
+            if not call.plan.of_tensors:
                 with nogil:
                     run(call.table, call.flush, team)
+            else:
+                self.tensors.run_in_parts(call, team)
             self.thread_counts.end()
             self.store.commit(call)
             if prelude is not None:

@@ -30,7 +30,7 @@ cdef class Tensor:
     cdef bint in_order              # whether the update's own arrays are in C order
     cdef bint is_done               # a number that has been updated
     cdef cnp.ndarray p, g           # arrays that are not in C order
-    cdef cnp.ndarray p_copy, g_copy # memory for copies that are
+    cdef cnp.ndarray p_copy, g_copy  # memory for copies that are
     cdef cnp.ndarray step           # memory for the step, where p is not in C order
     cdef Py_ssize_t squares         # where the sums of its blocks begin
     cdef bint has_agc, has_means
@@ -75,7 +75,7 @@ cdef class Tensors:
     cdef void look_at_copies(self, bint flush, int team) noexcept
     cdef double norm(self, Tensor tensor, int which) noexcept
     cdef void run_number(self, Call call, Table few, Py_ssize_t place, Py_ssize_t k) noexcept
-    cdef void run(self, Call call, int team) noexcept
+    cdef void run_in_parts(self, Call call, int team) noexcept
     cdef void run_window(
         self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, list tensors, int team
     ) noexcept

@@ -3,7 +3,7 @@
 Some options need more than the elements of a block: `agc` the norms of a unit (a column), `centralize`
 the mean of a row, a rule's `norms` those of the whole tensor. `look` finds them before anything is
 written. `trust_ratio` needs the norm of the step, and a constraint on norms that of the parameter after
-it: there an update is made in parts (see `Part`), and `run` finds what the next part needs.
+it: there an update is made in parts (see `Part`), and `run_in_parts` finds what the next one needs.
 
 All is summed in float64, in C order and in pieces that depend on the shape alone. So neither threads,
 nor instruction sets, nor layouts change a bit. Arrays that do not lie in C order are copied for that.
@@ -16,6 +16,7 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memcpy
 
@@ -53,6 +54,11 @@ cdef enum:
 
 # The paper's: a unit of the parameter that is shorter counts as so long.
 cdef double LEAST_NORM = 1e-3
+
+
+cdef inline double held(double factor, Record record) noexcept:
+    """Return a factor, or the largest one that a tensor's dtype holds: norms may be as small as they like."""
+    return min(factor, DBL_MAX if record.type_num == cnp.NPY_DOUBLE else FLT_MAX)
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept:
@@ -439,7 +445,7 @@ cdef class Tensors:
                 tensor.place = place
         self.run_window(few, call.flush, place, place + 1, own, 1)
 
-    cdef void run(self, Call call, int team) noexcept:
+    cdef void run_in_parts(self, Call call, int team) noexcept:
         """Update all keys, a window of them after the other."""
         cdef Table table = call.table
         cdef Py_ssize_t first = 0, end, size, n, at = 0, began
@@ -539,7 +545,7 @@ cdef class Tensors:
                         ratio = pipeline.least_ratio
                     if ratio > pipeline.most_ratio:
                         ratio = pipeline.most_ratio
-                table.spans[tensor.place].factor = ratio
+                table.spans[tensor.place].factor = held(ratio, tensor.record)
 
     cdef void project(self, Tensor tensor, const Span *span, int team) noexcept:
         """Set what each unit of a parameter is multiplied by to have the norm that it may have."""
@@ -554,7 +560,7 @@ cdef class Tensors:
             if norm <= pipeline.most_unit and pipeline.projects == MAX_NORM or norm == 0.0:
                 tensor.bounds.put(unit, 1.0)
             else:
-                tensor.bounds.put(unit, pipeline.most_unit / norm)
+                tensor.bounds.put(unit, held(pipeline.most_unit / norm, tensor.record))
 
     cdef void end(self) noexcept:
         """Let go of the caller's arrays."""
