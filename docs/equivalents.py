@@ -84,5 +84,5 @@ def lines(chosen: Iterable[Row], named: bool) -> Iterator[str]:
 
 
 def mark_of(k: int) -> str:
-    """Return the mark of a table's k-th note, counted from 0: ¹, ², …"""
+    """Return the mark of a table's k-th note, counted from 0: ¹, ², and so on."""
     return str(k + 1).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

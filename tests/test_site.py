@@ -79,12 +79,17 @@ def variants():
 
 @pytest.mark.parametrize(("cls", "kernel", "flag"), list(variants()))
 def test_bytes_per_parameter_are_those_that_an_update_keeps(cls, kernel, flag):
-    told = {name: sizes for name, _, *sizes in rule_pages.memory(cls)}[kernel]
-    for dtype, size in zip((np.float32, np.float64), told, strict=True):
-        opt, params = cls(**flag), {"x": np.ones((2, 5), dtype)}
-        opt.update(params, {"x": np.ones((2, 5), dtype)})
-        slots = cls.kernels[kernel]
-        assert sum(getattr(opt, slot)["x"].nbytes for slot in slots) == 10 * size
+    told = {name: sizes for name, _, *sizes in rule_pages.memory(cls)}
+    shape = (2, 5) if cls.of_matrices else (10,)
+    variants = [(kernel, shape, cls.kernels[kernel], 0)]
+    if cls.factored:                    # two slots of a matrix, which come first, are vectors
+        variants.append((f"{kernel}, matrices", (2, 5), cls.factored[kernel], 2 + 5))
+    for name, shape, slots, beside in variants:
+        for dtype, size in zip((np.float32, np.float64), told[name], strict=True):
+            opt = cls(**flag)
+            opt.update({"x": np.ones(shape, dtype)}, {"x": np.ones(shape, dtype)})
+            kept = sum(getattr(opt, slot)["x"].nbytes for slot in slots)
+            assert kept == 10 * size + beside * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("name", METHODS)
