@@ -127,6 +127,12 @@ class Case:
             return Staged(oracle.oracle, **{"trust_ratio": oracle.trust_ratio, **options})
         return Staged(oracle, **options)
 
+    @property
+    def of_norms(self):
+        """Whether steps depend on the norms of whole tensors, as LARS' and LAMB's do."""
+        opt = self.ours()
+        return bool(opt.norms or opt.trust_ratio)
+
     def takes(self, options):
         """Whether the rule has a step that could be scaled, if that is asked for."""
         check = checks_of(self.cls)["trust_ratio"]
@@ -166,7 +172,9 @@ CASES = [Case(cls, options) for cls in CLASSES for options in combinations_of_ch
 ONE_EACH = one_case_of_each_class(CASES)
 STATEFUL = [case for case in CASES if case.slots]
 # A rule that factors looks at whole tensors: it refuses gradients of rows, and reads in C order.
-BY_ELEMENT = [case for case in CASES if not case.cls.factored]
+BY_ELEMENT = [case for case in CASES if not case.cls.factored and not case.of_norms]
+# Those whose rate is the caller's: steps of the others are in proportion to the parameter.
+WITH_A_RATE = [case for case in CASES if not case.of_norms]
 NUMBERS = [
     (cls, field) for cls in CLASSES for field in own_fields(cls)
     if isinstance(field.metadata["check"], Interval)
@@ -175,6 +183,7 @@ NUMBERS = [
 every_class = pytest.mark.parametrize("case", ONE_EACH, ids=repr)
 every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
 every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
+every_rule_with_a_rate = pytest.mark.parametrize("case", WITH_A_RATE, ids=repr)
 every_rule_by_element = pytest.mark.parametrize("case", BY_ELEMENT, ids=repr)
 every_class_by_element = pytest.mark.parametrize(
     "case", one_case_of_each_class(BY_ELEMENT), ids=repr

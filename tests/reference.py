@@ -699,6 +699,14 @@ class Staged:
     def __getattr__(self, name):
         return getattr(self.oracle, name)
 
+    @property
+    def lr(self):
+        return self.oracle.lr
+
+    @lr.setter
+    def lr(self, value):
+        self.oracle.lr = value
+
     def update(self, params, grads):
         staged = self.staged(params, grads)
         if isinstance(self.oracle, Adafactor):

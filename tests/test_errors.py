@@ -15,6 +15,7 @@ from helpers import (
     bytes_kept,
     copies,
     every_rule,
+    every_rule_with_a_rate,
     every_stateful_rule,
     read_only,
 )
@@ -548,7 +549,7 @@ ABSOLUTE = {"Adafactor": {"relative_step": False, "scale_parameter": False}}
     ("kind", "number", "error"),
     [(OnlyPositive, 0.5, OSError), (dict, Positive(0.5), ArithmeticError)], ids=["dict", "number"],
 )
-@every_rule
+@every_rule_with_a_rate
 def test_a_number_that_cannot_be_put_back(case, kind, number, error, first):
     """That is found after the new number is known; still nothing is updated."""
     steady = ABSOLUTE.get(case.cls.__name__, {})

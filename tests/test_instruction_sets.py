@@ -178,7 +178,8 @@ def ahead(p, g, s, c):
 
 
 OVER_ARRAYS = {
-    "scale": scale, "scale_each": scale_each, "shift": shift, "shift_each": shift_each,
+    "scale": scale, "start": scale, "scale_each": scale_each,
+    "shift": shift, "shift_each": shift_each,
     "bound": bound, "follow": follow, "clip": clip, "l2": l2, "shrink": shrink,
     "average": average, "zero": zero,
     "swap": swap, "add": add, "stream": stream, "copy": copy, "ahead": ahead,

@@ -10,10 +10,13 @@ from fastoptim.optimizer.base import Optimizer
 from skipgram.corpus import InputError
 
 MOST = 2**31 - 1
+CLASSES = (getattr(fastoptim, name) for name in fastoptim.__all__)
+# Here a row is updated by itself. Rules that go by whole tensors, or carry numbers on, cannot be.
 RULES: dict[str, type[Optimizer]] = {
-    name.lower(): cls
-    for name, cls in ((name, getattr(fastoptim, name)) for name in fastoptim.__all__)
-    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+    cls.__name__.lower(): cls
+    for cls in CLASSES
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls.kernels
+    and not (cls.of_matrices or cls.factored or cls.carries or cls().norms or cls().trust_ratio)
 }
 
 
