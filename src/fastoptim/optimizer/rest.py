@@ -6,7 +6,7 @@ outer optimizer has its own copy of the inner one, as of its groups; the copy sh
 keys, and refuses to be used alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +14,7 @@ from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Pipeline, Plan
 from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.groups import OF_THE_WHOLE
-from fastoptim.optimizer.hyperparameters import checks_of
+from fastoptim.optimizer.hyperparameters import both_set, checks_of
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo, Predicate, answer, check_predicate, name_of
 from fastoptim.porting.answers import shown
@@ -110,6 +110,17 @@ def check_is_part(name: str, rest: "Optimizer") -> None:
             )
 
 
+def check_clips_once(values: Mapping[str, Any], clip_norm: Any) -> None:
+    """Refuse an inner optimizer that clips, too, what has been clipped with all gradients."""
+    both = both_set({**values, "clip_norm": clip_norm})
+    if both is not None:
+        own = both[both[0] == "clip_norm"]
+        raise ValueError(
+            f"clip_norm clips the gradients of all keys, so {own} of rest cannot be set, too; set "
+            f"one of them to None"
+        )
+
+
 def copied(rest: "Optimizer") -> "Optimizer":
     """Return an optimizer with the same hyperparameters, schedules and groups, and no state."""
     return type(rest)(**{name: vars(rest)[name] for name in checks_of(type(rest))})
@@ -145,6 +156,8 @@ class PlanWithRest(LivePlan):
             return []
         check_is_part("rest", rest)
         self.theirs = rest.plan()
+        for view in rest.views():
+            check_clips_once(vars(view), self.views[0].clip_norm)
         return self.theirs.pipelines
 
     @property
