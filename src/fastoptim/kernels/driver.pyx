@@ -256,7 +256,10 @@ cdef void parts(
     cdef floating[2][TILE] scratch
     cdef floating *step = <floating *> span.step + at
     cdef double[TILE_DOUBLES] made
-    cdef bint past_cache = span.n * sizeof(floating) >= PAST_CACHE and n * sizeof(floating) % 16 == 0
+    cdef bint past_cache = (        # a row of a matrix, or a tile, may begin anywhere
+        span.n * sizeof(floating) >= PAST_CACHE and n * sizeof(floating) % 16 == 0
+        and <Py_ssize_t> step % 16 == 0
+    )
     cdef floating factor = <floating> span.factor
     cdef const floating *seen = g
     cdef Py_ssize_t k
@@ -377,6 +380,8 @@ cdef inline void part(
         tiles(span, c, block, end)
     else:
         blocks(span, c, block * BLOCK, min(span.n, end * BLOCK))
+    if span.step:                   # another thread may read the steps
+        fo_stream_end()
 
 
 cdef void run(Table table, bint flush, int team) noexcept nogil:
