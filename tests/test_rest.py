@@ -287,6 +287,28 @@ def test_what_is_clipped_with_all_keys_is_not_clipped_again(name, value, by_grou
     assert opt.iter == 1
 
 
+def test_clipping_that_a_schedule_turns_on_is_refused_at_every_update():
+    rest = fo.SGD(clip_value=lambda step: None if step < 2 else 0.5)
+    opt, params = fo.Muon(clip_norm=1.0, rest=rest), {"W": np.ones((2, 2)), "b": np.ones(3)}
+    for _ in range(2):
+        opt.update(params, copies(params))
+    for _ in range(3):
+        with pytest.raises(ValueError, match="clips the gradients of all keys, so clip_value of"):
+            opt.update(params, copies(params))
+    assert opt.iter == 2
+
+
+@pytest.mark.parametrize("around", [{}, {"clip_norm": lambda step: 1.0}, {"lr": lambda step: 0.1}])
+@pytest.mark.parametrize(("cls", "name"), [(fo.SGD, "lr"), (fo.AdaGrad, "initial")])
+def test_a_schedule_of_rest_is_asked_once_per_update(cls, name, around):
+    asked = []
+    rest = cls(**{name: lambda step: asked.append(step) or 0.1})
+    opt, params = fo.Muon(rest=rest, **around), {"W": np.ones((2, 2)), "b": np.ones(3)}
+    for _ in range(3):
+        opt.update(params, copies(params))
+    assert asked == [0, 1, 2]
+
+
 ALONE = [
     lambda opt, params: opt.update(params, params),
     lambda opt, params: opt.step(params, lambda params: params),

@@ -149,16 +149,21 @@ def bind(rest: "Optimizer", whole: "Optimizer") -> None:
 class PlanWithRest(LivePlan):
     """The plan of an optimizer and, behind it, of the one inside it."""
 
+    theirs: Plan | None = None  # the inner one's, of which the pipelines were made
+    latest: Plan | None = None  # the inner one's of this update: its schedules are asked once
+
     def others(self) -> list[Pipeline]:
         """Return the pipelines of the optimizer inside."""
         rest = self.opt.inner()
         if rest is None:
             return []
         check_is_part("rest", rest)
-        self.theirs = rest.plan()
-        for view in rest.views():
+        theirs = self.latest or rest.plan()
+        assert rest.live_plan is not None
+        for view in rest.live_plan.views:
             check_clips_once(vars(view), self.views[0].clip_norm)
-        return self.theirs.pipelines
+        self.theirs = theirs  # after the checks: what is refused now is refused again
+        return theirs.pipelines
 
     @property
     def changes(self) -> bool:
@@ -171,6 +176,8 @@ class PlanWithRest(LivePlan):
     def prepared(self) -> Plan:
         """Return what the next update must know."""
         rest = self.opt.inner()
-        if rest is not None and rest.plan() is not self.theirs:
-            self.make_pipelines()
+        if rest is not None:
+            self.latest = rest.plan()
+            if self.latest is not self.theirs:
+                self.make_pipelines()
         return super().prepared()
