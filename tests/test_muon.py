@@ -254,6 +254,30 @@ def test_large_and_small_gradients():
     assert (opt.iter, dict(opt.v)) == (0, {})
 
 
+class NoMemory:
+    """NumPy, which has no more memory for empty arrays."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, *arguments):
+        raise MemoryError
+
+
+def test_a_larger_matrix_may_come_again_when_there_was_no_memory_for_it(monkeypatch):
+    opt, params = fo.Muon(), {"a": np.ones((2, 3))}
+    opt.update(params, copies(params))
+    params["b"] = np.ones((40, 30))
+    before = copies(params)
+    with monkeypatch.context() as patched:
+        patched.setattr(newton_schulz, "np", NoMemory())
+        with pytest.raises(MemoryError):
+            opt.update(params, copies(params))
+    assert_same_arrays(params, before, "params")
+    opt.update(params, copies(params))
+    assert opt.updates_of == {"a": 2, "b": 1}
+
+
 def test_what_is_raised_before_the_step_has_changed_nothing(monkeypatch):
     """An interrupt between two products, say; also of a number that would be put back."""
     good = newton_schulz.orthogonalize

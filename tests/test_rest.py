@@ -266,6 +266,49 @@ def test_options_of_the_whole_are_refused_later_too():
         fo.Group("b", rest=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("clip_value", 0.5), ("clip_norm_per_key", 0.5), ("agc", 0.5)]
+)
+@pytest.mark.parametrize("by_group", [False, True])
+def test_what_is_clipped_with_all_keys_is_not_clipped_again(name, value, by_group):
+    rest = fo.SGD(**{name: value})
+    if by_group:
+        rest = fo.SGD(groups=[fo.Group("b", **{name: value})])
+    opt, params = fo.Muon(clip_norm=1.0, rest=rest), {"W": np.ones((2, 2)), "b": np.ones(3)}
+    before = copies(params)
+    for clip_norm in (1.0, lambda step: 1.0):
+        opt.clip_norm = clip_norm
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"clips the gradients of all keys, so {name} of"):
+                opt.update(params, copies(params))
+        assert_same_arrays(params, before, "params")
+    opt.clip_norm = None
+    opt.update(params, copies(params))
+    assert opt.iter == 1
+
+
+def test_clipping_that_a_schedule_turns_on_is_refused_at_every_update():
+    rest = fo.SGD(clip_value=lambda step: None if step < 2 else 0.5)
+    opt, params = fo.Muon(clip_norm=1.0, rest=rest), {"W": np.ones((2, 2)), "b": np.ones(3)}
+    for _ in range(2):
+        opt.update(params, copies(params))
+    for _ in range(3):
+        with pytest.raises(ValueError, match="clips the gradients of all keys, so clip_value of"):
+            opt.update(params, copies(params))
+    assert opt.iter == 2
+
+
+@pytest.mark.parametrize("around", [{}, {"clip_norm": lambda step: 1.0}, {"lr": lambda step: 0.1}])
+@pytest.mark.parametrize(("cls", "name"), [(fo.SGD, "lr"), (fo.AdaGrad, "initial")])
+def test_a_schedule_of_rest_is_asked_once_per_update(cls, name, around):
+    asked = []
+    rest = cls(**{name: lambda step: asked.append(step) or 0.1})
+    opt, params = fo.Muon(rest=rest, **around), {"W": np.ones((2, 2)), "b": np.ones(3)}
+    for _ in range(3):
+        opt.update(params, copies(params))
+    assert asked == [0, 1, 2]
+
+
 ALONE = [
     lambda opt, params: opt.update(params, params),
     lambda opt, params: opt.step(params, lambda params: params),
@@ -417,24 +460,25 @@ def test_averaged_weights():
 
 
 @pytest.mark.parametrize("cls", [fo.ScheduleFreeSGD, fo.ScheduleFreeAdamW])
-def test_a_schedule_free_rest_is_evaluated(cls):
-    """The keys of rest hold their averages, by the beta of their group; the matrices stay."""
-    beta = "beta" if cls is fo.ScheduleFreeSGD else "beta1"
-    opt = fo.Muon(
-        0.02, groups=[fo.Group("a.W", lr=0.1)],
-        rest=cls(0.1, groups=[fo.Group("scale", **{beta: 0.25})], **{beta: 0.5}),
-    )
-    params = trained(opt, steps=3)
-    before, expected = copies(params), copies(params)
-    for key in opt.rest.d:
-        expected[key] -= (0.75 if key == "scale" else 0.5) * opt.rest.d[key]
-    assert list(opt.v) == ["a.W", "emb.W"]
-    with opt.rest.evaluation(params):
-        assert_same_arrays(params, expected, "params")
-        with pytest.raises(RuntimeError, match="hold the point to evaluate at"):
-            opt.update(params, params)
+def test_a_schedule_free_rest_is_evaluated_at_its_point(cls):
+    """The point of its own keys, by their groups; the matrices stay, and all come back."""
+    def make():
+        return cls(0.1, groups=[fo.Group("k", **{cls.beta_name: 0.5})])
+
+    opt = fo.Muon(0.02, rest=make(), groups=[fo.Group("a*", lr=0.1)])
+    alone = make()
+    keys = ["a.W", "a.b", "scale", "k"]
+    params, expected = trained(opt, keys=keys), trained(alone, keys=keys[1:])
+    before = copies(params)
+    with opt.rest.evaluation(params) as inside, alone.evaluation(expected):
+        assert inside is params
+        assert_same_arrays(only(keys[1:], params), expected, "the point")
+        assert (params["a.W"] == before["a.W"]).all()
+        assert all((params[key] != before[key]).any() for key in keys[1:])
+        with pytest.raises(RuntimeError, match=r"leave `with opt.evaluation"):
+            opt.update(params, copies(params))
     assert_same_arrays(params, before, "params")
-    opt.update(params, params)
+    opt.update(params, copies(params))
     with pytest.raises(AttributeError, match=r"a schedule-free rest has it: opt.rest.evaluation\("):
         opt.evaluation(params)
 

@@ -383,6 +383,8 @@ cdef inline void part(
         tiles(span, c, block, end)
     else:
         blocks(span, c, block * BLOCK, min(span.n, end * BLOCK))
+    if span.step:                   # another thread may read the steps
+        fo_stream_end()
 
 
 cdef void run(Table table, bint flush, int team) noexcept nogil:

@@ -6,7 +6,7 @@ outer optimizer has its own copy of the inner one, as of its groups; the copy sh
 keys, and refuses to be used alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +14,7 @@ from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Pipeline, Plan
 from fastoptim.optimizer import plateaus
 from fastoptim.optimizer.groups import OF_THE_WHOLE
-from fastoptim.optimizer.hyperparameters import checks_of
+from fastoptim.optimizer.hyperparameters import both_set, checks_of
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo, Predicate, answer, check_predicate, name_of
 from fastoptim.porting.answers import shown
@@ -110,6 +110,17 @@ def check_is_part(name: str, rest: "Optimizer") -> None:
             )
 
 
+def check_clips_once(values: Mapping[str, Any], clip_norm: Any) -> None:
+    """Refuse an inner optimizer that clips, too, what has been clipped with all gradients."""
+    both = both_set({**values, "clip_norm": clip_norm})
+    if both is not None:
+        own = both[both[0] == "clip_norm"]
+        raise ValueError(
+            f"clip_norm clips the gradients of all keys, so {own} of rest cannot be set, too; set "
+            f"one of them to None"
+        )
+
+
 def copied(rest: "Optimizer") -> "Optimizer":
     """Return an optimizer with the same hyperparameters, schedules and groups, and no state."""
     return type(rest)(**{name: vars(rest)[name] for name in checks_of(type(rest))})
@@ -138,14 +149,21 @@ def bind(rest: "Optimizer", whole: "Optimizer") -> None:
 class PlanWithRest(LivePlan):
     """The plan of an optimizer and, behind it, of the one inside it."""
 
+    theirs: Plan | None = None  # the inner one's, of which the pipelines were made
+    latest: Plan | None = None  # the inner one's of this update: its schedules are asked once
+
     def others(self) -> list[Pipeline]:
         """Return the pipelines of the optimizer inside."""
         rest = self.opt.inner()
         if rest is None:
             return []
         check_is_part("rest", rest)
-        self.theirs = rest.plan()
-        return self.theirs.pipelines
+        theirs = self.latest or rest.plan()
+        assert rest.live_plan is not None
+        for view in rest.live_plan.views:
+            check_clips_once(vars(view), self.views[0].clip_norm)
+        self.theirs = theirs  # after the checks: what is refused now is refused again
+        return theirs.pipelines
 
     @property
     def changes(self) -> bool:
@@ -158,6 +176,8 @@ class PlanWithRest(LivePlan):
     def prepared(self) -> Plan:
         """Return what the next update must know."""
         rest = self.opt.inner()
-        if rest is not None and rest.plan() is not self.theirs:
-            self.make_pipelines()
+        if rest is not None:
+            self.latest = rest.plan()
+            if self.latest is not self.theirs:
+                self.make_pipelines()
         return super().prepared()

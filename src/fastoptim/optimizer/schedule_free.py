@@ -78,7 +78,8 @@ class ScheduleFree(Optimizer):
         Notes
         -----
         x = y − (1−β)d is written to memory of its own, as much as the parameters have, which then
-        takes the parameters' place.
+        takes the parameters' place. The rest of a `Muon` has ``opt.rest.evaluation(params)``, with
+        the parameters of both; those of its own keys hold x.
 
         Examples
         --------
@@ -92,15 +93,17 @@ class ScheduleFree(Optimizer):
         >>> params["x"]
         array([1.])
         """
-        whole = self.whole or self
-        shares = [1.0 - getattr(view, self.beta_name, 1.0) for view in whole.views()]
+        whole = self if self.whole is None else self.whole  # a rest has the engine of both
+        plan = whole.plan()
+        shares = [1.0 - getattr(view, self.beta_name) for view in self.views()]
 
         def write_point(group: int, y: Array, state: dict[str, Array], out: Array) -> None:
             if "d" not in state:  # another rule's, around this one
                 out[...] = y
                 return
             with np.errstate(all="ignore"):
-                np.multiply(state["d"], y.dtype.type(shares[group]), out=out)
+                share = y.dtype.type(shares[group - self.first_group])
+                np.multiply(state["d"], share, out=out)
                 np.subtract(y, out, out=out)
 
-        return Averaged(whole.engine, params, whole.plan(), write_point)
+        return Averaged(whole.engine, params, plan, write_point, self.own_groups)

@@ -9,6 +9,7 @@ cdef class Averaged:
     cdef Plan plan
     cdef object params              # the container as it came
     cdef object point               # what writes the point to evaluate at; None: averages
+    cdef object groups              # the groups whose keys are meant, or None: all
     cdef str name                   # of the method that made this
     cdef Stations stations          # whose table leads each array to what it is exchanged with
     cdef list numbers               # (key, weight, average) of parameters that are numbers

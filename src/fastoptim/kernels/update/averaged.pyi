@@ -7,7 +7,8 @@ from fastoptim.kernels.update.pipeline import Plan
 
 class Averaged:
     def __init__(
-        self, engine: Engine, params: Any, plan: Plan, point: Callable[..., None] | None = None
+        self, engine: Engine, params: Any, plan: Plan, point: Callable[..., None] | None = None,
+        groups: range | None = None,
     ) -> None: ...
     def __enter__(self) -> Any: ...
     def __exit__(

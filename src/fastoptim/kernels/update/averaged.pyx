@@ -41,10 +41,13 @@ cdef class Averaged:
         Of the optimizer's groups.
     point : callable, (group, parameter, state, out) → None, or None
         Writes to `out` where to evaluate; None: the parameters hold their averages.
+    groups : range or None
+        The groups whose keys are meant; None: all.
     """
 
-    def __init__(self, Engine engine not None, params, Plan plan not None, point=None):
+    def __init__(self, Engine engine not None, params, Plan plan not None, point=None, groups=None):
         self.engine, self.params, self.plan, self.point = engine, params, plan, point
+        self.groups = groups
         self.name = "averaged" if point is None else "evaluation"
 
     def __enter__(self):
@@ -87,6 +90,8 @@ cdef class Averaged:
         self.numbers = []
         for key, record in records.items():
             if self.point is None and record.average is None:
+                continue
+            if self.groups is not None and record.group not in self.groups:
                 continue
             if key not in params:
                 has = "which has been updated" if self.point is not None else "of which an average is kept"

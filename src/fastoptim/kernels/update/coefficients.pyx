@@ -16,6 +16,7 @@ cdef int fill(Call call) except -1:
     cdef Table table = call.table
     cdef Py_ssize_t k, t, last_t = -1, row = -1, n_rows = 0
     cdef int last_group = -1
+    cdef bint of_tensors = call.plan.of_tensors
     cdef Fit fit = FITS
     cdef dict rows = None   # (group, t, carried) → its row and how it fits, once there is a second
     cdef tuple last_carried = None
@@ -23,7 +24,8 @@ cdef int fill(Call call) except -1:
     for k in range(table.count):
         record = <Record> call.records[k]
         t = record.t + 1
-        if (<Pipeline> call.plan.pipelines[record.group]).norms:    # a row of its own; see tensors.pyx
+        if of_tensors and (<Pipeline> call.plan.pipelines[record.group]).norms:
+            # a row of its own; see tensors.pyx
             row = n_rows
             n_rows += 1
             fit = set_row(call, row, call.plan.pipelines[record.group], record)

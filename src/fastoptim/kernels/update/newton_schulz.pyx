@@ -26,6 +26,8 @@ from fastoptim.kernels.update.orthogonal import orthogonalize
 
 cnp.import_array()
 
+NOTHING = np.zeros(0, np.uint8)
+
 
 @cython.final
 cdef class Scratch:
@@ -59,7 +61,7 @@ cdef class NewtonSchulz(Prelude):
         self.table, self.directions = Table(), Table()
         self.sums = np.zeros(8)
         self.scratch, self.found = {}, []
-        self.large = self.small = np.zeros(0, np.uint8)
+        self.large = self.small = NOTHING
 
     def __dealloc__(self):
         PyMem_Free(self.stages)
@@ -94,7 +96,7 @@ cdef class NewtonSchulz(Prelude):
         if large > self.large.nbytes or small > self.small.nbytes:
             for scratch in self.scratch.values():
                 scratch.matrices = None
-            self.large = self.small = None              # the old ones go first
+            self.large = self.small = NOTHING           # the old ones go first
             self.large, self.small = np.empty(large, np.uint8), np.empty(small, np.uint8)
         for scratch in self.found:
             if scratch.matrices is None:
