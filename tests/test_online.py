@@ -14,7 +14,14 @@ from time import monotonic
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import CASES, PATIENCE, assert_same_array, every_dtype, every_rule, run_python
+from helpers import (
+    BY_ELEMENT,
+    PATIENCE,
+    assert_same_array,
+    every_dtype,
+    every_rule_by_element,
+    run_python,
+)
 
 import fastoptim as fo
 from fastoptim.optimizer.base import Optimizer
@@ -186,7 +193,7 @@ def test_sgd_is_a_numpy_loop_of_one_example_at_a_time(online, dtype):
 
 
 @every_dtype
-@every_rule
+@every_rule_by_element
 def test_every_rule_is_opt_update_with_rows(online, case, dtype):
     opt = case.ours(**case.without_decay)
     for name, make in MODELS.items():
@@ -248,7 +255,7 @@ def test_hyperparameters_are_read_at_each_call(online):
 
 def test_coefficients_are_asked_once_where_they_stay_the_same(online):
     constant = []
-    for case in CASES:
+    for case in BY_ELEMENT:
         opt = case.ours(**case.without_decay)
         model = online.Logistic(opt, 3)
         given, each = model.scalars(40), np.array([opt.coefficients(t) for t in range(1, 41)])
@@ -259,6 +266,12 @@ def test_coefficients_are_asked_once_where_they_stay_the_same(online):
     assert not {"Adam-amsgrad=False-eps_corrected=False", "NAdam", "RAdam"} & {*constant}
     model = online.Logistic(fo.AdaGrad(lr_decay=0.1), 3)
     assert model.scalars(4)[:, 0].tolist() == [model.opt.coefficients(t)[0] for t in range(1, 5)]
+
+
+@pytest.mark.parametrize("opt", [fo.Adafactor(), fo.LARS(), fo.Muon(weight_decay=0.0)], ids=repr)
+def test_rules_that_go_by_whole_tensors(online, opt):
+    with pytest.raises(ValueError, match="goes by whole tensors, and single rows are updated here"):
+        online.Logistic(opt, 3)
 
 
 @every_model

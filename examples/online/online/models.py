@@ -81,6 +81,11 @@ class Model(_stream.Stream):
         for option in OPTIONS:
             if getattr(opt, option) != getattr(plain, option):
                 raise ValueError(f"{option} is an option of opt.update, which is not called here")
+        if opt.norms or opt.factored or opt.of_matrices:
+            raise ValueError(
+                f"{type(opt).__name__} goes by whole tensors, and single rows are updated here; "
+                f"use another rule"
+            )
         if vars(opt).get("lookahead"):
             raise ValueError("lookahead belongs to opt.step, which is not called here")
         if not isinstance(features, (int, np.integer)) or not 1 <= features < 2**31:
