@@ -77,11 +77,14 @@ cdef class Tensors:
     cdef void run_number(self, Call call, Table few, Py_ssize_t place, Py_ssize_t k) noexcept
     cdef void run_in_parts(self, Call call, int team) noexcept
     cdef void run_window(
-        self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, list tensors, int team
+        self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, Py_ssize_t begin,
+        Py_ssize_t beyond, int team
     ) noexcept
     cdef void walk(
         self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, int team
     ) noexcept
-    cdef void find_factors(self, Table table, bint flush, list tensors, int team) noexcept
+    cdef void find_factors(
+        self, Table table, bint flush, Py_ssize_t begin, Py_ssize_t beyond, int team
+    ) noexcept
     cdef void project(self, Tensor tensor, const Span *span, int team) noexcept
     cdef void end(self) noexcept

@@ -432,56 +432,59 @@ cdef class Tensors:
             squares += self.squares[tensor.squares + 2 * b + which]
         return sqrt(squares)
 
-    # ------------------------------------------------ from here on nothing can fail
+    # ------------------------------------------------ from here on nothing can fail, and asks for memory
 
     cdef void run_number(self, Call call, Table few, Py_ssize_t place, Py_ssize_t k) noexcept:
         """Update a parameter that is a number, in a table of numbers."""
-        cdef Tensor tensor
-        cdef list own = []
-        for tensor in self.tensors:
-            if tensor.k == k:
-                own.append(tensor)
-                tensor.is_done = True
-                tensor.place = place
-        self.run_window(few, call.flush, place, place + 1, own, 1)
+        cdef Py_ssize_t t, begin = 0, beyond = 0
+        for t in range(len(self.tensors)):
+            if (<Tensor> self.tensors[t]).k == k:
+                begin, beyond = t, t + 1
+                (<Tensor> self.tensors[t]).place = place
+        self.run_window(few, call.flush, place, place + 1, begin, beyond, 1)
+        if beyond:
+            (<Tensor> self.tensors[begin]).is_done = True
 
     cdef void run_in_parts(self, Call call, int team) noexcept:
         """Update all keys, a window of them after the other."""
         cdef Table table = call.table
-        cdef Py_ssize_t first = 0, end, size, n, at = 0, began
+        cdef Py_ssize_t first = 0, end, size, n, t = 0, began
         cdef Tensor tensor
-        cdef list tensors = [tensor for tensor in self.tensors if not tensor.is_done]
         while first < table.count:
-            end, size, began = first, 0, at
+            end, size, began = first, 0, t
             while end < table.count:
-                if at < len(tensors) and (<Tensor> tensors[at]).k == end:
-                    tensor = tensors[at]
-                    n = padded(tensor.n * tensor.record.dtype.itemsize)
+                if t < len(self.tensors) and (<Tensor> self.tensors[t]).k == end:
+                    tensor = <Tensor> self.tensors[t]
+                    n = padded(tensor.n * (8 if tensor.record.type_num == cnp.NPY_DOUBLE else 4))
                     if size and size + n > WINDOW:
                         break
                     size += n
                     tensor.place = end
-                    at += 1
+                    t += 1
                 end += 1
-            self.run_window(table, call.flush, first, end, tensors[began:at], team)
+            self.run_window(table, call.flush, first, end, began, t, team)
             first = end
 
     cdef void run_window(
-        self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, list tensors, int team
+        self, Table table, bint flush, Py_ssize_t first, Py_ssize_t end, Py_ssize_t begin,
+        Py_ssize_t beyond, int team
     ) noexcept:
-        """Update the spans from first to end, in as many parts as they need."""
+        """Update the spans from first to end, in as many parts as the tensors among them need."""
         cdef Span *span
         cdef Tensor tensor
-        cdef Py_ssize_t k, steps = self.steps
+        cdef Py_ssize_t k, t, steps = self.steps
         cdef bint trusts = False, projects = False
-        for tensor in tensors:
+        for t in range(begin, beyond):
+            tensor = <Tensor> self.tensors[t]
+            if tensor.is_done:
+                continue
             span = &table.spans[tensor.place]
             if tensor.pipeline.trusts:
                 trusts = True
                 span.parts = RULE
                 if tensor.p is None:
                     span.step = steps
-                    steps += padded(tensor.n * tensor.record.dtype.itemsize)
+                    steps += padded(tensor.n * (8 if tensor.record.type_num == cnp.NPY_DOUBLE else 4))
                 else:
                     span.step = <Py_ssize_t> cnp.PyArray_DATA(tensor.step)
                 if tensor.in_order:
@@ -491,11 +494,12 @@ cdef class Tensors:
                 span.parts = RULE
         self.walk(table, flush, first, end, team)
         if trusts:
-            self.find_factors(table, flush, tensors, team)
+            self.find_factors(table, flush, begin, beyond, team)
             for k in range(first, end):
                 table.spans[k].parts = 0
-            for tensor in tensors:
-                if tensor.pipeline.trusts:
+            for t in range(begin, beyond):
+                tensor = <Tensor> self.tensors[t]
+                if tensor.pipeline.trusts and not tensor.is_done:
                     table.spans[tensor.place].parts = FOLLOW | (
                         FINISH if tensor.pipeline.projects == NOT_PROJECTED else 0
                     )
@@ -503,8 +507,9 @@ cdef class Tensors:
         if projects:
             for k in range(first, end):
                 table.spans[k].parts = 0
-            for tensor in tensors:
-                if tensor.pipeline.projects != NOT_PROJECTED:
+            for t in range(begin, beyond):
+                tensor = <Tensor> self.tensors[t]
+                if tensor.pipeline.projects != NOT_PROJECTED and not tensor.is_done:
                     self.project(tensor, &table.spans[tensor.place], team)
                     table.spans[tensor.place].parts = PROJECT | FINISH
             self.walk(table, flush, first, end, team)
@@ -519,24 +524,29 @@ cdef class Tensors:
             with nogil:
                 run_blocks(table, flush, block, beyond, team)
 
-    cdef void find_factors(self, Table table, bint flush, list tensors, int team) noexcept:
+    cdef void find_factors(
+        self, Table table, bint flush, Py_ssize_t begin, Py_ssize_t beyond, int team
+    ) noexcept:
         """Set what each step is multiplied by: the ratio of the norms, within its bounds."""
         cdef Tensor tensor
         cdef Pipeline pipeline
         cdef Span *span
         cdef double p, step, ratio
+        cdef Py_ssize_t t
         set_bare(&self.bare, pass_of("zero"))        # only looked at
         self.bare.squares = pass_of("both_squares")
-        for tensor in tensors:
-            if tensor.pipeline.trusts and not tensor.in_order:
+        for t in range(begin, beyond):
+            tensor = <Tensor> self.tensors[t]
+            if tensor.pipeline.trusts and not tensor.in_order and not tensor.is_done:
                 span = &table.spans[tensor.place]
                 self.add_copy(
                     tensor, tensor.ordered_p(span), tensor.ordered_step(span), &self.bare
                 )
         self.look_at_copies(flush, team)
-        for tensor in tensors:
+        for t in range(begin, beyond):
+            tensor = <Tensor> self.tensors[t]
             pipeline = tensor.pipeline
-            if pipeline.trusts:
+            if pipeline.trusts and not tensor.is_done:
                 p, step = self.norm(tensor, 0), self.norm(tensor, 1)
                 ratio = 1.0
                 if p != 0.0 and step != 0.0 and pipeline.lr != 0.0:
