@@ -31,12 +31,12 @@ def main(path):
     assert "fastoptim" not in sys.modules
     import factors
     import logistic
-    from helpers import BY_ELEMENT
+    from helpers import ROW_BY_ROW
 
     from fastoptim.kernels import ISA
 
     out = {"isa": ISA}
-    for case in BY_ELEMENT:
+    for case in ROW_BY_ROW:
         opt = case.ours(**case.without_decay)
         for dtype in ("f4", "f8"):
             for threads in (1, 2, 5):

@@ -173,6 +173,8 @@ ONE_EACH = one_case_of_each_class(CASES)
 STATEFUL = [case for case in CASES if case.slots]
 # A rule that factors looks at whole tensors: it refuses gradients of rows, and reads in C order.
 BY_ELEMENT = [case for case in CASES if not case.cls.factored and not case.of_norms]
+# Those of which one step needs t and the hyperparameters alone.
+ROW_BY_ROW = [case for case in BY_ELEMENT if not case.cls.carries]
 # Those whose rate is the caller's: steps of the others are in proportion to the parameter.
 WITH_A_RATE = [case for case in CASES if not case.of_norms]
 NUMBERS = [
@@ -184,6 +186,7 @@ every_class = pytest.mark.parametrize("case", ONE_EACH, ids=repr)
 every_rule = pytest.mark.parametrize("case", CASES, ids=repr)
 every_stateful_rule = pytest.mark.parametrize("case", STATEFUL, ids=repr)
 every_rule_with_a_rate = pytest.mark.parametrize("case", WITH_A_RATE, ids=repr)
+every_rule_row_by_row = pytest.mark.parametrize("case", ROW_BY_ROW, ids=repr)
 every_rule_by_element = pytest.mark.parametrize("case", BY_ELEMENT, ids=repr)
 every_class_by_element = pytest.mark.parametrize(
     "case", one_case_of_each_class(BY_ELEMENT), ids=repr

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_api_run import EPOCHS, PENALTY, RANK, problem, stream
-from helpers import CASES, assert_same_array, every_dtype, every_rule_by_element, run_python
+from helpers import CASES, assert_same_array, every_dtype, every_rule_row_by_row, run_python
 
 import fastoptim
 from fastoptim.kernels import available_isas
@@ -93,7 +93,7 @@ def factorised(case, dtype):
 
 
 @every_dtype
-@every_rule_by_element
+@every_rule_row_by_row
 def test_the_cython_client_gives_the_listings_bits_on_any_number_of_threads(results, case, dtype):
     U, V = factorised(case, dtype)
     for isa, given in results.items():
@@ -104,7 +104,7 @@ def test_the_cython_client_gives_the_listings_bits_on_any_number_of_threads(resu
             assert_same_array(given[f"V {name}"], V, f"V {name}, {isa}")
 
 
-@every_rule_by_element
+@every_rule_row_by_row
 def test_the_c_client_gives_the_listings_bits(results, case):
     x, y = stream()
     w, oracle = np.zeros(x.shape[1]), case.oracle(**case.without_decay)

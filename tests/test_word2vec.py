@@ -14,14 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skipgram_oracle
-from helpers import BY_ELEMENT, PATIENCE, assert_same_array, environment_with, run_python
+from helpers import PATIENCE, ROW_BY_ROW, assert_same_array, environment_with, run_python
 
 import fastoptim as fo
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "word2vec"
-RULES = sorted(
-    {case.cls.__name__.lower() for case in BY_ELEMENT if not case.cls.carries}
-)
+RULES = sorted({case.cls.__name__.lower() for case in ROW_BY_ROW})
 every_rule = pytest.mark.parametrize("rule", RULES)
 LIBRARY = Path(fo.__file__).parents[1]  # the fastoptim that is tested
 

@@ -87,9 +87,9 @@ def factorise(ratings, Py_ssize_t rank, opt, Py_ssize_t epochs, double penalty=0
     for option in OPTIONS:
         if getattr(opt, option) != getattr(plain, option):
             raise ValueError(f"{option} is an option of opt.update, which is not called here")
-    if opt.norms or opt.factored:
+    if opt.norms or opt.factored or opt.carries:
         raise ValueError(
-            f"{type(opt).__name__} goes by whole tensors, and rows are updated here; use another rule"
+            f"{type(opt).__name__} needs more than a row and its count of steps; use another rule"
         )
     rng = np.random.default_rng(0)
     U, V = (rng.normal(0, 0.1, (n, rank)).astype(ratings.dtype) for n in ratings.shape)
