@@ -596,8 +596,8 @@ def test_factors_stay_finite(row):
 
 
 @pytest.mark.parametrize("how", ["F", "rows"])
-def test_steps_that_are_not_kept_in_the_cache(how):
-    """64 MiB of them are written past it, wherever a row of theirs begins in memory."""
+def test_steps_larger_than_a_cache(how):
+    """64 MiB of them, whose rows begin anywhere in memory."""
     shape = (33_000, 514) if how == "rows" else (4097, 4099)
     params = {"x": np.ones(shape, F32)}
     g = np.ones(shape, F32)

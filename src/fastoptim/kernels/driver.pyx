@@ -39,8 +39,6 @@ cdef extern from "platform.h":
     const int FO_CANNOT_FLUSH
     fo_float_mode fo_set_mode(bint flush) nogil
     void fo_put_back(fo_float_mode before) nogil
-    void fo_stream(void *to, const void *of, Py_ssize_t n) nogil
-    void fo_stream_end() nogil
     void FO_PREFETCH(Py_ssize_t address) nogil
     void FO_PREFETCH_READ(Py_ssize_t address) nogil
 
@@ -55,13 +53,11 @@ cdef extern from "transpose.h":
 cdef enum:
     BLOCK = 1024                # elements that pass all stages while they are in L1; see table.pyx
     TILE = 512                  # of float32; see blocks
-    TILE_DOUBLES = 256          # of the same memory
     SPAN_COST = 64              # work to start a row, in elements
     AHEAD = 4                   # rows; see fetch_row
     ELEMENTS = 256              # gathered at a time; see single_elements
     LARGE = 1 << 20             # bytes of a parameter; see fetch_ahead
     LARGE_IN_PARTS = 1 << 18    # the same of parts that have few arrays
-    PAST_CACHE = 1 << 26        # bytes of steps, which are not kept in the cache
     STRIP = 512                 # bytes of each array, if it is large
     STRIPS_AHEAD = 4
     LANES = 32                  # sums of squares; see add_squares
@@ -258,11 +254,6 @@ cdef void parts(
     cdef const Stages *stages = <const Stages *> span.stages
     cdef floating[2][TILE] scratch
     cdef floating *step = <floating *> span.step + at
-    cdef double[TILE_DOUBLES] made
-    cdef bint past_cache = (        # a row of a matrix, or a tile, may begin anywhere
-        span.n * sizeof(floating) >= PAST_CACHE and n * sizeof(floating) % 16 == 0
-        and <Py_ssize_t> step % 16 == 0
-    )
     cdef floating factor = <floating> span.factor
     cdef const floating *seen = g
     cdef Py_ssize_t k
@@ -272,14 +263,10 @@ cdef void parts(
     if span.parts & RULE:
         seen = gradient(stages, stages.n_grad, p, g, scratch[0], scratch[1], n, at)
         if span.step:
-            if past_cache:
-                step = <floating *> &made[0]
             stage(&stages.start, step, p, &step, n)
             apply(stages.rule, step, seen, s, c, n)
             if span.squares:
                 add_squares(stages, p, step, lanes, n)
-            if past_cache:
-                fo_stream(<floating *> span.step + at, step, n * sizeof(floating))
         else:
             for k in range(stages.n_param):
                 stage(&stages.param[k], p, seen, NULL, n)
@@ -383,8 +370,6 @@ cdef inline void part(
         tiles(span, c, block, end)
     else:
         blocks(span, c, block * BLOCK, min(span.n, end * BLOCK))
-    if span.step:                   # another thread may read the steps
-        fo_stream_end()
 
 
 cdef void run(Table table, bint flush, int team) noexcept nogil:

@@ -82,20 +82,6 @@
   #define FO_PREFETCH_READ(address) ((void) (address))
 #endif
 
-/* Copies n bytes past the cache; n and both addresses are multiples of 16. */
-#if defined(__SSE2__)
-  #include <emmintrin.h>
-  static inline void fo_stream(void *to, const void *from, ptrdiff_t n) {
-    const __m128i *x = (const __m128i *) from;
-    __m128i *y = (__m128i *) to;
-    for (ptrdiff_t i = 0; i < n / 16; i++) _mm_stream_si128(y + i, _mm_load_si128(x + i));
-  }
-  static inline void fo_stream_end(void) { _mm_sfence(); }
-#else
-  static inline void fo_stream(void *to, const void *from, ptrdiff_t n) { memcpy(to, from, n); }
-  static inline void fo_stream_end(void) {}
-#endif
-
 /* The lowest bit that is set, and how many are. */
 #if defined(__GNUC__) || defined(__clang__)
   static inline int fo_lowest(uint64_t x) { return __builtin_ctzll(x); }
