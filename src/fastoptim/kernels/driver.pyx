@@ -56,10 +56,6 @@ cdef enum:
     SPAN_COST = 64              # work to start a row, in elements
     AHEAD = 4                   # rows; see fetch_row
     ELEMENTS = 256              # gathered at a time; see single_elements
-    LARGE = 1 << 20             # bytes of a parameter; see fetch_ahead
-    LARGE_IN_PARTS = 1 << 18    # the same of parts that have few arrays
-    STRIP = 512                 # bytes of each array, if it is large
-    STRIPS_AHEAD = 4
     LANES = 32                  # sums of squares; see add_squares
 
 
@@ -76,11 +72,8 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
     cdef const Py_ssize_t *rows = <const Py_ssize_t *> span.rows
     cdef floating *s[MAX_SLOTS]
     cdef double[2 * LANES] lanes
-    cdef bint large = is_large(span, sizeof(floating))
     cdef Py_ssize_t k, n, row = 0, at, most = BLOCK
-    if large:
-        most = STRIP // sizeof(floating)
-    elif has_stages(span):
+    if has_stages(span):
         most = TILE if floating is float else TILE // 2
     if span.squares:
         memset(lanes, 0, sizeof(lanes))
@@ -100,8 +93,6 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
             at += rows[row] * span.length
         for k in range(stages.rule.slots):
             s[k] = <floating *> span.s[k] + at
-        if large:
-            fetch_ahead(span, (i + STRIPS_AHEAD * most) * <Py_ssize_t> sizeof(floating))
         run_pipeline(
             span, <floating *> span.p + at, <floating *> span.g + i, s, <floating *> span.average + at,
             c, n, i, lanes,
@@ -120,43 +111,6 @@ cdef inline bint has_stages(const Span *span) noexcept nogil:
         stages.n_grad or stages.n_param or stages.n_after or stages.average or stages.zero
         or span.parts != WHOLE
     )
-
-
-cdef inline bint is_large(const Span *span, Py_ssize_t size) noexcept nogil:
-    """Whether a span is walked in strips that are prefetched.
-
-    The rule of an update in parts is not: of few elements at a time its sums of squares cost more
-    than prefetching gains. Measured (Adam with trust ratio, 1 M): 2.05 bare updates in strips, 1.84
-    in tiles.
-    """
-    if span.rows:
-        return False
-    if span.parts == WHOLE:
-        return span.n * size >= LARGE
-    return span.n * size >= LARGE_IN_PARTS and not span.parts & (RULE | LOOK)
-
-
-cdef inline void fetch_ahead(const Span *span, Py_ssize_t at) noexcept nogil:
-    """Prefetch the strip of every array that is four strips ahead.
-
-    The hardware prefetcher begins anew on every page, and it is too late where memory is far. Measured
-    (Adam float32, two threads, new time / old): 1 M 1.0, 8 M 0.70, 50 M 0.99; in 1,024 elements at a
-    time instead of 128 the same prefetching costs 1.3 at 50 M.
-    """
-    cdef Py_ssize_t k, i
-    for i in range(at, at + STRIP, 64):
-        FO_PREFETCH(span.p + i)
-    if span.parts & (RULE | LOOK):
-        for i in range(at, at + STRIP, 64):
-            FO_PREFETCH_READ(span.g + i)
-            for k in range((<const Stages *> span.stages).rule.slots):
-                FO_PREFETCH(span.s[k] + i)
-    if span.average:
-        for i in range(at, at + STRIP, 64):
-            FO_PREFETCH(span.average + i)
-    if span.step:
-        for i in range(at, at + STRIP, 64):
-            FO_PREFETCH(span.step + i)
 
 
 cdef inline void fetch_row(const Span *span, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
