@@ -595,27 +595,14 @@ def tensor_norm(x):
     return math.sqrt(total)
 
 
-def run_sum(x):
-    """The sum of numbers that lie next to each other, in pieces of 2 KiB with 32 lanes each."""
+def run_sum(x, power=1):
+    """The sum of numbers next to each other, or of squares: pieces of 2 KiB with 32 lanes each."""
     length = 2048 // x.dtype.itemsize
     total = 0.0
     for start in range(0, x.size, length):
-        piece = x.ravel()[start : start + length].astype(np.float64)
+        piece = x.ravel()[start : start + length].astype(np.float64) ** power
         share = 0.0
         for lane in lane_sums(in_rows(piece, length))[0].tolist():
-            share += lane
-        total += share
-    return total
-
-
-def run_sum_of_squares(x):
-    """The same of the numbers' squares."""
-    length = 2048 // x.dtype.itemsize
-    total = 0.0
-    for start in range(0, x.size, length):
-        piece = x.ravel()[start : start + length].astype(np.float64)
-        share = 0.0
-        for lane in lane_sums(in_rows(piece * piece, length))[0].tolist():
             share += lane
         total += share
     return total
@@ -637,12 +624,12 @@ def column_norms(x):
 def unit_norms(x, per="column"):
     """The norms of columns or rows, in the shape that goes with the tensor."""
     if x.ndim < 2:
-        return np.array(math.sqrt(run_sum_of_squares(x)))
+        return np.array(math.sqrt(run_sum(x, 2)))
     if per == "column" and x.shape[-1] > 1:
         return column_norms(x)
     if per == "column":
-        return np.array(math.sqrt(run_sum_of_squares(x)))
-    norms = [math.sqrt(run_sum_of_squares(row)) for row in x]
+        return np.array(math.sqrt(run_sum(x, 2)))
+    norms = [math.sqrt(run_sum(row, 2)) for row in x]
     return np.array(norms).reshape(-1, *[1] * (x.ndim - 1))
 
 

@@ -104,7 +104,8 @@ cdef void _zero(floating *p, const floating *g, floating **s, const floating *c,
 
 
 # Prefetches what is 2 KiB ahead of 32 elements: one stream alone is too slow for the hardware prefetcher,
-# which begins anew on every page. Measured (50 M float32, two threads): 37 GB/s with, 19 without.
+# which begins anew on every page. Measured (Adam with clip_norm_per_key, 50 M float32, two threads): 1.28 bare
+# updates with, 1.51 without.
 cdef inline void fetch(const floating *x) noexcept nogil:
     FO_PREFETCH_READ(<Py_ssize_t> x + 2048)
     FO_PREFETCH_READ(<Py_ssize_t> x + 2048 + 64)
