@@ -91,6 +91,8 @@ cdef struct Span:
     Py_ssize_t step             # 0, or what the rule changes in the place of p
     Py_ssize_t squares          # 0, or two sums for each block: of p, and of the gradient or the step
     double factor               # of the step
+    Py_ssize_t first            # the number of its first element among those of its key
+    Py_ssize_t codes            # 0, or the Codes that its arrays are kept in
     Py_ssize_t n                # elements of the gradient
     Py_ssize_t rows             # 0, or row numbers: g's row k is for row rows[k] of p, s and average
     Py_ssize_t length           # of a row, in elements
@@ -133,6 +135,7 @@ cdef inline Span *add_span(Table table, Py_ssize_t n, bint is_double) noexcept:
     span.n = n
     span.is_double = is_double
     span.rows = span.grid = span.average = span.coefs = span.step = span.squares = 0
+    span.first = span.codes = 0
     span.parts = WHOLE
     table.count += 1
     return span
