@@ -30,6 +30,7 @@ cdef class Call:
     cdef dict new_records
     cdef list carried                       # per row of coefficients, what its records carry on
     cdef list new_states                    # (span, record, slots, state, average)
+    cdef dict unpacked                      # span → its state as numbers, where codes go apart; or None
 
     cdef int begin(self, Plan plan, double factor, bint zero) except -1
     cdef int set_stages(self, double norm_factor) except -1

@@ -21,7 +21,7 @@ from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, Store, is_factored, is_straight
+from fastoptim.kernels.update.store cimport Record, Store, coding_of, is_factored, is_straight
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
 from fastoptim.kernels.update.checks.containers import (
@@ -33,6 +33,7 @@ from fastoptim.kernels.update.checks.containers import (
 )
 from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memory
 from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
+from fastoptim.kernels.update.checks.state_dtypes import other_state_dtype, rows_of_blocks
 from fastoptim.rows import Rows
 
 cnp.import_array()
@@ -139,6 +140,8 @@ cdef int lead_to_state(Span *span, Record record, Pipeline pipeline) except -1:
     """Lead a span to the state that is there for its rule: after a load, or when the kernel changed."""
     cdef int n
     cdef tuple slots = pipeline.factored_slots if is_factored(record, pipeline) else pipeline.slots
+    if record.state and record.coding != coding_of(pipeline, record.ndim, record.size):
+        raise other_state_dtype(record.key, record.coding, pipeline.state_dtype)
     for n in range(len(slots)):
         array = record.state.get(slots[n])
         span.s[n] = 0 if array is None else <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> array)
@@ -177,6 +180,8 @@ cdef Record detour(
         if given is None and (isinstance(g, Rows) or is_sparse(g)):
             given = row_grad(key, g, record.dtype, record.shape)
     if given is not None:
+        if record.coding == "int8" and (given.values.ndim < record.ndim or record.ndim < 2):
+            raise rows_of_blocks(key, record.shape)
         detours.by_rows(call, record).take(call, a, given)
     else:
         detours.by_copy(call, record).take(
