@@ -15,6 +15,8 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
         i, end = block_from(codes.row, i), min(span.n, block_from(codes.row, end))
     while i < end:
         n = piece_from(span, i, min(most, end - i), &at)
+        if not span.rows:
+            fetch_ahead(span, at + n, n, sizeof(floating))
         for k in range(stages.rule.slots):
             s[k] = scratch[k]
             if codes.state[k] == PLAIN:
@@ -27,6 +29,19 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
         )
         encode_slots(span, stages.rule.slots, at, n, s)
         i += n
+
+
+cdef inline void fetch_ahead(const Span *span, Py_ssize_t at, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Prefetch n elements, which are worked on next: decoding and encoding come in bursts."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef Py_ssize_t i, k, width
+    for i in range(0, n * size, 64):
+        FO_PREFETCH(span.p + at * size + i)
+        FO_PREFETCH_READ(span.g + at * size + i)
+    for k in range((<const Stages *> span.stages).rule.slots):
+        width = size if codes.state[k] == PLAIN else 2 if codes.state[k] < UNSIGNED else 1
+        for i in range(0, n * width, 64):
+            FO_PREFETCH(span.s[k] + at * width + i)
 
 
 cdef Py_ssize_t piece_from(const Span *span, Py_ssize_t i, Py_ssize_t n, Py_ssize_t *at) noexcept nogil:
