@@ -28,6 +28,7 @@ from fastoptim.kernels.table cimport (
     RULE,
     UNSIGNED,
     WHOLE,
+    Codecs,
     Codes,
     Grid,
     Span,

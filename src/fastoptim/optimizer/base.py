@@ -187,6 +187,11 @@ class Optimizer(Checked):
         How the rule's state is kept: in the parameter's dtype, in 16 bits, or in 8 bits and a float
         for each block of up to 256. It is decoded for the rule and rounded stochastically after it.
         See `docs/low-precision`. It cannot change after the first update.
+    master : bool, default True
+        Of parameters of float16 or bfloat16: whether the optimizer keeps a copy in float32, in
+        `master_of`, which is updated and rounded to the nearest number into the parameter. Without
+        it the parameter itself is decoded, updated in float32, and rounded stochastically. Their
+        gradients are of the same dtype or of float32. It cannot change after the first update.
     rounding_seed : int of at least 0, default 0
         Seed of the random bits that round, a function of it, of the key's number, the slot, the
         key's step and the element.
@@ -236,6 +241,7 @@ class Optimizer(Checked):
     nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
     denormals: str = hyper("keep", Denormals(("keep", "flush")))
     state_dtype: str | None = hyper(None, StateDtype())
+    master: bool = hyper(True, Flag())
     rounding_seed: int = hyper(0, Steps())
     groups: Sequence[Group] = hyper((), Groups())
 
@@ -287,8 +293,8 @@ class Optimizer(Checked):
                 )
         if name == "groups":
             value = self._bound(value)
-        if name == "state_dtype" and hasattr(self, "engine"):
-            self._check_state_dtype(value)
+        if name in ("state_dtype", "master") and hasattr(self, "engine"):
+            self._check_as_before(name, value)
         self._forget()
         return value
 
@@ -300,12 +306,13 @@ class Optimizer(Checked):
             self.engine.store.forget_drafts()
         return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
 
-    def _check_state_dtype(self, value: object) -> None:
-        """Refuse another state_dtype for state that is there."""
-        if self.engine.store.records and value != self.state_dtype:
+    def _check_as_before(self, name: str, value: object) -> None:
+        """Refuse that what is there be kept otherwise."""
+        now = getattr(self, name)
+        if self.engine.store.records and value != now:
             raise ValueError(
-                f"state_dtype is {self.state_dtype!r} and cannot change after the first update; make "
-                f"a new optimizer and load this one's state with convert=True"
+                f"{name} is {now!r} and cannot change after the first update; make a new optimizer"
+                + (" and load this one's state with convert=True" if name == "state_dtype" else "")
             )
         self.engine.store.forget_drafts()
 
@@ -341,6 +348,14 @@ class Optimizer(Checked):
     def clipped(self) -> int:
         """Number of updates at which a norm was larger than `clip_norm` or `clip_norm_per_key`."""
         return self.engine.store.clipped
+
+    @property
+    def master_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
+        """The float32 copy of each parameter of 16 bits, by key; see `master`.
+
+        To set parameters by hand, write to it: the next update rounds it into the parameter.
+        """
+        return ByKey(self.engine.store, "master", self.own_groups)
 
     @property
     def grad_norm(self) -> float | None:

@@ -28,6 +28,7 @@ cdef class Call:
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
         self.carried = self.unpacked = None
+        self.reads_half = self.halves = False
         self.numbers = self.measured = self.clipped = self.own_means = False
         if n > self.room:
             memory = PyMem_Realloc(self.stages, n * sizeof(Stages))

@@ -123,9 +123,10 @@ cdef class Engine(Stations):
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
+            call.reads_half = not plan.surveys and not plan.of_tensors and prelude is None
             self.check(params, grads)
             self.store.prepare(call)
-            if plan.codes:
+            if plan.codes or call.halves:
                 if self.coder is None:
                     self.coder = Coder()
                 self.coder.prepare(call)
@@ -167,7 +168,7 @@ cdef class Engine(Stations):
             if call.detours is not None:
                 for detour in call.detours:
                     detour.take_back(call)
-            if plan.codes:
+            if plan.codes or call.halves:
                 self.coder.encode(call)
             return True
         finally:

@@ -16,6 +16,8 @@ cdef class Record:
     cdef readonly int group                 # which pipeline its parameter passes through
     cdef readonly dict state                # slot name → array, shaped like the parameter
     cdef readonly object average            # of the weights, or None
+    cdef readonly int half                  # the parameter's Code, PLAIN if it is float32 or float64
+    cdef readonly str param_dtype           # its name
     cdef readonly str coding                # the state_dtype that state is kept in, or None: its own
     cdef Codes codes                        # the same for the driver, set at each update
     cdef readonly Py_ssize_t number         # how many keys were there before it; -1: not updated yet
@@ -88,6 +90,8 @@ cdef inline Py_ssize_t row_of(Record record) noexcept:
 cdef inline str largest_of(str slot):
     """Return the name that what the blocks of a slot have in common has in a record's state."""
     return f"{slot}.largest"
+
+cdef int half_of(object dtype)
 
 cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size)
 

@@ -6,7 +6,7 @@ cimport cython
 cimport numpy as cnp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport CODE_BLOCK, PLAIN, UNSIGNED, Span
+from fastoptim.kernels.table cimport BFLOAT16, CODE_BLOCK, FLOAT16, PLAIN, UNSIGNED, Span
 from fastoptim.kernels.update cimport means
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.pipeline cimport Pipeline
@@ -29,6 +29,15 @@ cdef object lying_at(tuple shape, object dtype, int which, tuple strides):
     if start < 0:               # C's remainder
         start += lane
     return np.ndarray(shape, dtype, raw, start, strides)
+
+
+HALVES = {"float16": <int> FLOAT16, "bfloat16": <int> BFLOAT16}
+MASTER = "master"               # the slot of a parameter's copy in float32
+
+
+cdef int half_of(object dtype):
+    """Return the Code of a parameter's dtype, PLAIN if it does not have 16 bits."""
+    return HALVES.get(dtype.name, PLAIN) if dtype.itemsize == 2 else PLAIN
 
 
 cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size):
@@ -78,7 +87,9 @@ cdef class Record:
         }
         if self.carried is not None:
             described["carried"] = self.carried
-        if self.coding is not None:
+        if self.half != PLAIN:
+            described["half"] = self.param_dtype
+        if self.coding is not None or self.half != PLAIN:
             described["coding"], described["number"] = self.coding, self.number
         return described
 
@@ -95,6 +106,7 @@ cdef Record new_record(object key, cnp.ndarray a, int group):
     record.state = {}
     record.mean_from = record.number = -1
     record.dtype = np.dtype(a.dtype.type)
+    record.param_dtype, record.half = record.dtype.name, PLAIN
     record.type_num = cnp.PyArray_TYPE(a)
     record.shape = (<object> a).shape
     record.ndim = cnp.PyArray_NDIM(a)
@@ -114,6 +126,8 @@ cdef Record restored(object key, object saved, object group_of, Py_ssize_t numbe
     cdef cnp.ndarray a = np.empty(saved["shape"], saved["dtype"], order=saved["order"])
     cdef Record record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     cdef int k
+    record.param_dtype = saved.get("half", record.param_dtype)
+    record.half = HALVES.get(record.param_dtype, PLAIN)
     record.t = saved["updates"]
     record.carried = saved.get("carried")
     if saved["mean"] is not None:
@@ -188,13 +202,17 @@ cdef class Store:
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
         cdef int group = 0 if self.group_of is None else self.group_of(key, a)
+        cdef str param_dtype = a.dtype.name
         cdef str coding = None
         if call.plan.codes:
             coding = coding_of(call.plan.pipelines[group], cnp.PyArray_NDIM(a), cnp.PyArray_SIZE(a))
-        if call.plan.factors or coding is not None:     # whole tensors and codes are in C order
+        if half_of(a.dtype) != PLAIN:
+            a = np.empty((<object> a).shape, np.float32)
+        elif call.plan.factors or coding is not None:   # whole tensors and codes are in C order
             a = np.empty((<object> a).shape, a.dtype)
         cdef Record record = new_record(key, a, group)
         record.coding = coding
+        record.param_dtype, record.half = param_dtype, HALVES.get(param_dtype, PLAIN)
         if call.drafts is None:
             call.drafts = []
         call.drafts.append(record)
@@ -247,6 +265,10 @@ cdef class Store:
                     if slots is pipeline.slots and pipeline.starts[n] != 0.0:
                         state[name].fill(pipeline.starts[n])
                 span.s[n] = <Py_ssize_t> cnp.PyArray_DATA(state[name])
+            if record.half != PLAIN and pipeline.master and MASTER not in state:
+                master = record.new_array(0)
+                master[...] = call.arrays[call.place_of(k)]
+                state = {**state, MASTER: master}
             if call.stages[record.group].average:
                 if average is None:
                     average = record.new_array(MAX_SLOTS + 2)
