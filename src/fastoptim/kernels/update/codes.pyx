@@ -84,6 +84,8 @@ cdef bint goes_apart(Call call, Py_ssize_t k, Detour detour) noexcept:
     cdef Pipeline pipeline = call.plan.pipelines[(<Record> call.records[k]).group]
     if span.grid or pipeline.trusts or pipeline.projects != NOT_PROJECTED or call.plan.prelude is not None:
         return True
+    if pipeline.of_tensors and (<Record> call.records[k]).half != PLAIN:    # the parameter is looked at
+        return True
     return type(detour) is TouchedRows and (<TouchedRows> detour).apart
 
 
@@ -155,6 +157,8 @@ cdef class Coder:
             return 0
         state, _ = call.state_of(k, record.state, None)
         codes.p_codes, span.p = span.p, 0
+        if type(detour) is Half:
+            codes.p_codes = (<Half> detour).address()
         codes.has_master = MASTER in state
         if codes.has_master != pipeline.master:
             raise master_changed(record.key, codes.has_master)

@@ -182,7 +182,7 @@ cdef class Half(Detour):
         if not is_in_c_order(grad):
             grad = np.array(grad, order="C")
         self.grad = grad
-        span.p, span.g = self.address(), <Py_ssize_t> cnp.PyArray_DATA(grad)
+        span.p, span.g = <Py_ssize_t> cnp.PyArray_DATA(param), <Py_ssize_t> cnp.PyArray_DATA(grad)
         return 0
 
     cdef Py_ssize_t address(self):
