@@ -21,8 +21,7 @@ def random_bits(seed, number, step, slot, elements):
     for word in (seed, number, step, slot // 2):
         stream = mixed(stream, word)
     x = np.asarray(elements, np.uint64).astype(np.uint32) ^ np.uint32(stream >> 32)
-    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD)
-    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97)
+    x = x * np.uint32(0x9E3779B1)
     x ^= x >> np.uint32(15)
     return x >> np.uint32(slot % 2 * 16) & np.uint32(0xFFFF)
 

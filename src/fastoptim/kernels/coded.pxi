@@ -112,11 +112,20 @@ cdef void encode_slots(
     """Encode n numbers of each slot, at most a tile, from `at` on."""
     cdef const Codes *codes = <const Codes *> span.codes
     cdef uint32_t[TILE] bits
-    cdef Coding coding
+    cdef Coding coding, other
     cdef floating *given = <floating *> &coding
+    cdef floating *both[2]
     cdef Py_ssize_t k, i, next, pair = -1
     for k in range(slots):
-        if codes.state[k] == PLAIN:
+        if codes.state[k] == PLAIN or k % 2 and k // 2 == pair and codes.state[k - 1] == BFLOAT16 == codes.state[k]:
+            continue
+        if codes.state[k] == BFLOAT16 and k % 2 == 0 and k + 1 < slots and codes.state[k + 1] == BFLOAT16:
+            pair = k // 2
+            both[0], both[1] = given, <floating *> &other
+            coding.stream, coding.first = codes.streams[pair], <uint32_t> (span.first + at)
+            set_coding(&coding, codes, k, span.s[k], at)
+            set_coding(&other, codes, k + 1, span.s[k + 1], at)
+            apply(codes.codecs.both_to_bfloat16, s[k + 1], s[k], both, <const floating *> NULL, n)
             continue
         if k // 2 != pair:
             pair = k // 2

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 from fastoptim.kernels.codings cimport Coding
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport (
+    BFLOAT16,
     CODE_BLOCK,
     FINISH,
     FOLLOW,

@@ -87,6 +87,7 @@ cdef enum:
 
 cdef struct Codecs:
     const Rule *random_bits
+    const Rule *both_to_bfloat16
     const Rule *decode[5]       # N_CODES
     const Rule *encode[5]       # with random bits
     const Rule *nearest[5]      # without

@@ -52,6 +52,7 @@ cdef const Rule *codec(str name) except NULL:
 cdef int set_codecs(Codecs *codecs) except -1:
     """Set the loops that decode and encode, for the instruction set that is in use."""
     codecs.random_bits = codec("random_bits")
+    codecs.both_to_bfloat16 = codec("both_to_bfloat16")
     codecs.decode[<int> BFLOAT16] = codec("of_bfloat16")
     codecs.encode[<int> BFLOAT16] = codec("to_bfloat16")
     codecs.nearest[<int> BFLOAT16] = codec("nearest_bfloat16")
