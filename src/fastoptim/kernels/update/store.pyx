@@ -9,6 +9,7 @@ from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport Span
 from fastoptim.kernels.update cimport means
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.folder cimport Folder
 from fastoptim.kernels.update.pipeline cimport Pipeline
 
 cnp.import_array()
@@ -22,8 +23,8 @@ cdef enum:
 cdef class Record:
     """What is kept for one key. The layout is that of its first array."""
 
-    cdef object new_array(self, int which):
-        """Return a new array of this shape, dtype and layout, all zeros.
+    cdef object new_array(self, int which, Folder folder=None, object name=None):
+        """Return a new array of this shape, dtype and layout, all zeros; in a folder's file if given.
 
         It starts on a cache line, and which staggers large arrays over the 4 KiB of a page. Where
         the system puts large arrays they start alike, 16 bytes into a page; then every vector
@@ -32,7 +33,10 @@ cdef class Record:
         as fast as with arrays from np.zeros.
         """
         cdef Py_ssize_t lane = PAGE if self.n_bytes > PAGE else CACHE_LINE
-        raw = np.zeros(self.n_bytes + lane, np.uint8)
+        if folder is None:
+            raw = np.zeros(self.n_bytes + lane, np.uint8)
+        else:
+            raw = folder.memory_for(self, name, self.n_bytes + lane)
         cdef Py_ssize_t start = (which * (PAGE // 4) - <Py_ssize_t> cnp.PyArray_DATA(raw)) % lane
         if start < 0:               # C's remainder
             start += lane
@@ -40,10 +44,12 @@ cdef class Record:
             self.shape, self.dtype, raw, start, tuple([self.strides[i] for i in range(self.ndim)])
         )
 
-    cdef object new_mean(self, int kind):
+    cdef object new_mean(self, int kind, Folder folder=None, object name=None):
         """Return zeros for what is kept of each row (kind 0) or column (1) of the last two axes."""
         cdef int without = self.ndim - 1 - kind
-        return np.zeros(self.shape[:without] + self.shape[without + 1:], self.dtype)
+        return new_of_shape(
+            self, self.shape[:without] + self.shape[without + 1:], folder, name
+        )
 
     def described(self):
         """Return what a checkpoint keeps of this record, the arrays themselves."""
@@ -58,13 +64,21 @@ cdef class Record:
         return described
 
 
-cdef Record new_record(object key, cnp.ndarray a, int group):
-    """Return the record of a key, in the layout of its first array, without state."""
+cdef object new_of_shape(Record record, tuple shape, Folder folder, object name):
+    """Return zeros of a shape and a record's dtype, in C order."""
+    cdef Py_ssize_t n_bytes = record.dtype.itemsize, n
+    if folder is None:
+        return np.zeros(shape, record.dtype)
+    for n in shape:
+        n_bytes *= n
+    return np.ndarray(shape, record.dtype, folder.memory_for(record, name, n_bytes))
+
+
+cdef Record new_record(object key, cnp.ndarray a, int group, bint in_c_order=False):
+    """Return the record of a key, in the layout of its first array or in C order, without state."""
     if group < 0:
         raise ValueError(f"the group of {key!r} is {group}; groups are counted from 0")
     cdef Record record = Record.__new__(Record)
-    cdef int i
-    cdef cnp.ndarray pattern = np.empty_like(a, order="K", subok=False)
     record.key = key
     record.group = group
     record.state = {}
@@ -74,34 +88,102 @@ cdef Record new_record(object key, cnp.ndarray a, int group):
     record.shape = (<object> a).shape
     record.ndim = cnp.PyArray_NDIM(a)
     record.size = cnp.PyArray_SIZE(a)
-    record.n_bytes = cnp.PyArray_NBYTES(pattern)
-    record.order = cnp.PyArray_FLAGS(pattern) & (
-        cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
-    )
-    for i in range(record.ndim):    # no memcpy: of an array without axes both may be NULL
-        record.dims[i] = cnp.PyArray_DIMS(a)[i]
-        record.strides[i] = cnp.PyArray_STRIDES(pattern)[i]
+    record.n_bytes = record.size * cnp.PyArray_ITEMSIZE(a)
+    set_layout(record, a, in_c_order)
     return record
 
 
-cdef Record restored(object key, object saved, object group_of):
-    """Return a record with copies of the arrays that `described` gave, which have been checked."""
-    cdef cnp.ndarray a = np.empty(saved["shape"], saved["dtype"], order=saved["order"])
-    cdef Record record = new_record(key, a, 0 if group_of is None else group_of(key, a))
+cdef void set_layout(Record record, cnp.ndarray a, bint in_c_order) noexcept:
+    """Let the state lie as an array does, without the gaps: its axes in the same order of memory.
+
+    It is what np.empty_like would do. But that asks for the memory, and systems refuse more than
+    they have even if nobody is to touch it.
+    """
+    cdef int[MOST_DIMS] axes
+    cdef int i, k
+    cdef Py_ssize_t step = cnp.PyArray_ITEMSIZE(a)
+    cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
+    cdef bint as_c = in_c_order or cnp.PyArray_IS_C_CONTIGUOUS(a)
+    cdef bint as_f = not as_c and cnp.PyArray_IS_F_CONTIGUOUS(a)
+    for i in range(record.ndim):    # the longest step first, equal ones as they are
+        record.dims[i] = cnp.PyArray_DIMS(a)[i]
+        k = i
+        if as_f:
+            axes[record.ndim - 1 - i] = i
+            continue
+        while not as_c and k > 0 and abs(strides[axes[k - 1]]) < abs(strides[i]):
+            axes[k] = axes[k - 1]
+            k -= 1
+        axes[k] = i
+    for k in range(record.ndim - 1, -1, -1):
+        record.strides[axes[k]] = step
+        step *= record.dims[axes[k]]
+    record.order = order_of(record, cnp.PyArray_ITEMSIZE(a))
+
+
+cdef int order_of(Record record, Py_ssize_t item) noexcept:
+    """Return whether a layout is contiguous in C order, in Fortran order, both or neither."""
+    cdef int i, order = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
+    cdef Py_ssize_t c = item, f = item
+    if record.size == 0:
+        return order
+    for i in range(record.ndim):    # axes of one element lie anyhow
+        if record.dims[i] != 1 and record.strides[i] != f:
+            order &= ~cnp.NPY_ARRAY_F_CONTIGUOUS
+        f *= record.dims[i]
+    for i in range(record.ndim - 1, -1, -1):
+        if record.dims[i] != 1 and record.strides[i] != c:
+            order &= ~cnp.NPY_ARRAY_C_CONTIGUOUS
+        c *= record.dims[i]
+    return order
+
+
+cdef cnp.ndarray layout(object shape, object dtype, str order):
+    """Return an array of a shape and an order that has no memory: nobody may touch its elements."""
+    cdef tuple sizes = tuple(shape) if order == "C" else tuple(shape)[::-1]
+    cdef list steps = []
+    step = np.dtype(dtype).itemsize
+    for n in sizes[::-1]:
+        steps.insert(0, step)
+        step *= n
+    a = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), sizes, steps)
+    return a if order == "C" else a.T
+
+
+cdef Record restored(object key, object saved, object group_of, Folder folder):
+    """Return a record with the arrays that `described` gave, which have been checked, or copies.
+
+    Those that lie in the folder are taken as they are.
+    """
+    cdef cnp.ndarray a = layout(saved["shape"], saved["dtype"], saved["order"])
+    cdef Record record
+    cdef dict owned = {}
     cdef int k
+    if folder is not None:
+        owned = {name: one for name, one in saved["state"].items() if folder.owns(one)}
+        for name, one in owned.items():
+            if (<object> one).shape == (<object> a).shape:
+                a = one
+    record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     record.t = saved["updates"]
     record.carried = saved.get("carried")
     if saved["mean"] is not None:
         record.averaged, record.mean_from = saved["mean"]
     for k, (name, a) in enumerate(saved["state"].items()):
+        if name in owned:
+            record.state[name] = a
+            continue
         if (<object> a).shape == record.shape:
-            record.state[name] = record.new_array(k + 1)
+            record.state[name] = record.new_array(k + 1, folder, name)
         else:
-            record.state[name] = np.empty((<object> a).shape, record.dtype)
+            record.state[name] = new_of_shape(record, (<object> a).shape, folder, name)
         record.state[name][...] = a
     if saved["average"] is not None:
-        record.average = record.new_array(MAX_SLOTS + 2)
-        record.average[...] = saved["average"]
+        if folder is not None and folder.owns(saved["average"]):
+            record.average = saved["average"]
+        else:
+            record.average = record.new_array(MAX_SLOTS + 2, folder)
+            record.average[...] = saved["average"]
     return record
 
 
@@ -139,9 +221,8 @@ cdef class Store:
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
         cdef int group = 0 if self.group_of is None else self.group_of(key, a)
-        if call.plan.factors:       # whole tensors are read in C order
-            a = np.empty((<object> a).shape, a.dtype)
-        cdef Record record = new_record(key, a, group)
+        # where second moments are vectors, whole tensors are read in C order
+        cdef Record record = new_record(key, a, group, call.plan.factors)
         if call.drafts is None:
             call.drafts = []
         call.drafts.append(record)
@@ -180,15 +261,15 @@ cdef class Store:
             for n, name in enumerate(slots):
                 if name not in state:
                     if slots is pipeline.slots or n > 1:
-                        state = {**state, name: record.new_array(n + 1)}
+                        state = {**state, name: record.new_array(n + 1, self.folder, name)}
                     else:
-                        state = {**state, name: record.new_mean(n)}
+                        state = {**state, name: record.new_mean(n, self.folder, name)}
                     if slots is pipeline.slots and pipeline.starts[n] != 0.0:
                         state[name].fill(pipeline.starts[n])
                 span.s[n] = <Py_ssize_t> cnp.PyArray_DATA(state[name])
             if call.stages[record.group].average:
                 if average is None:
-                    average = record.new_array(MAX_SLOTS + 2)
+                    average = record.new_array(MAX_SLOTS + 2, self.folder)
                     average[...] = call.arrays[call.place_of(k)]
                 span.average = <Py_ssize_t> cnp.PyArray_DATA(average)
             call.new_states.append((k, record, slots, state, average))
@@ -230,8 +311,12 @@ cdef class Store:
     def restored(self, saved):
         """Return records with copies of the arrays that `Record.described` gave, by key."""
         return {
-            key: restored(key, one, self.group_of) for key, one in saved.items()
+            key: restored(key, one, self.group_of, self.folder) for key, one in saved.items()
         }
+
+    def keep_in(self, Folder folder):
+        """Let the state lie in the files of a folder, or in memory again: before there is any."""
+        self.folder = folder
 
     @property
     def grad_norm(self):

@@ -1,0 +1,36 @@
+/* Files in memory: what POSIX has and Windows has not. */
+
+#ifndef FASTOPTIM_MAPPING_H
+#define FASTOPTIM_MAPPING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef _WIN32
+  #include <errno.h>
+  static inline void *fo_map(int file, size_t n) { (void) file; (void) n; errno = ENOSYS; return 0; }
+  static inline void fo_unmap(void *address, size_t n) { (void) address; (void) n; }
+  static inline int fo_flush(void *address, size_t n) { (void) address; (void) n; return 0; }
+#else
+  #include <sys/mman.h>
+  /* A whole file, shared with everybody who maps it; NULL and errno if that fails. */
+  static inline void *fo_map(int file, size_t n) {
+      void *address = mmap(0, n, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+      return address == MAP_FAILED ? 0 : address;
+  }
+  static inline void fo_unmap(void *address, size_t n) { munmap(address, n); }
+  static inline int fo_flush(void *address, size_t n) { return msync(address, n, MS_SYNC); }
+#endif
+
+/* Writes a word after all that the program has written before, and before all that it writes next. */
+#if defined(__GNUC__) || defined(__clang__)
+  static inline void fo_store(int64_t *word, int64_t value) {
+      __atomic_thread_fence(__ATOMIC_SEQ_CST);
+      __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+      __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  }
+#else
+  static inline void fo_store(int64_t *word, int64_t value) { *(volatile int64_t *) word = value; }
+#endif
+
+#endif
