@@ -21,7 +21,7 @@ from fastoptim.folder.lock import Lock
 from fastoptim.kernels.update.folder import Folder, Mapped, rows_of
 
 NUMBER = re.compile(r"(\d{6,})(\.ledger|-.*\..*)")
-ROW = 128  # bytes of the ledger
+ROW, FORMAT = 128, 1  # bytes of a row of the ledger, and the number that it begins with
 PIECE = 1 << 20
 MOST_ARRAYS = 62  # of a key: bits of a word
 
@@ -144,7 +144,7 @@ class Files:
         if index is not None:
             kept = {index.ledger, *(one.file for e in index.entries for one in e.arrays)}
         for name in names:
-            if name not in kept and (NUMBER.fullmatch(name) or name.endswith(".json.new")):
+            if name not in kept and is_spare(name):
                 self.unlink(name)
 
     # ------------------------------------------------ reading
@@ -239,7 +239,10 @@ class Files:
             raise damaged(self.path, f"the file {index.ledger} is not there") from None
         if size < ROW or size % ROW:
             raise damaged(self.path, f"the file {index.ledger} has {size} bytes")
-        return self.map(index.ledger, size)
+        ledger = self.map(index.ledger, size)
+        if rows_of(ledger)[0]["format"] != FORMAT:
+            raise damaged(self.path, f"the file {index.ledger} is no ledger")
+        return ledger
 
     def map(self, name: str, size: int) -> Mapped:
         """Return a file in memory."""
@@ -380,6 +383,7 @@ class Files:
             text.write(self.path, Index(name, settings, list(entries.values())))
         except BaseException:
             self.put_back()
+            self.unlink(name)  # which no index names now
             raise
         self.written = text.text_of(settings)
         return entries, name, ledger
@@ -390,9 +394,22 @@ class Files:
             self.unlink(text.INDEX)
         else:
             settings = self.settings()
-            text.write(self.path, Index(self.current[1], settings, list(self.current[0].values())))
+            index = Index(self.current[1], settings, list(self.current[0].values()))
+            text.write(self.path, index)
             self.written = text.text_of(settings)
+            self.remove_old()
         self.unplaced = False
+
+    def remove_old(self) -> None:
+        """Remove files that neither count nor are about to."""
+        assert self.current is not None
+        named = {one.file for entry in self.current[0].values() for one in entry.arrays}
+        named |= {name for name, _ in self.new.values()} | {self.current[1]}
+        for name in os.listdir(self.path):
+            if name not in named and is_spare(name):
+                self.unlink(name)
+        for name in self.mapped.keys() - named:
+            del self.mapped[name]
 
     def in_place_of(
         self, records: dict[Hashable, Any], counts: tuple[int, ...],
@@ -429,12 +446,7 @@ class Files:
     def replaced(self) -> None:
         """After all was replaced: let go of what was there before."""
         self.taken = {}
-        assert self.current is not None
-        index = Index(self.current[1], {}, list(self.current[0].values()))
-        self.remove_others(index, os.listdir(self.path))
-        named = {one.file for entry in index.entries for one in entry.arrays}
-        for name in self.mapped.keys() - named:
-            del self.mapped[name]
+        self.remove_old()
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Write hyperparameters that have changed."""
@@ -499,7 +511,12 @@ class Files:
 
 def is_ours(name: str) -> bool:
     """Whether a file's name is one that is made here."""
-    return name in ("lock", text.SETTINGS) or name.endswith(".json.new") or NUMBER.fullmatch(name) is not None
+    return name in ("lock", text.SETTINGS) or is_spare(name)
+
+
+def is_spare(name: str) -> bool:
+    """Whether a file goes when the index does not name it."""
+    return name.endswith(".json.new") or NUMBER.fullmatch(name) is not None
 
 
 def has_schedules(settings: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@
   static inline void *fo_map(int file, size_t n) { (void) file; (void) n; errno = ENOSYS; return 0; }
   static inline void fo_unmap(void *address, size_t n) { (void) address; (void) n; }
   static inline int fo_flush(void *address, size_t n) { (void) address; (void) n; return 0; }
+  static inline void fo_will_need(size_t address, size_t n) { (void) address; (void) n; }
 #else
   #include <sys/mman.h>
   /* A whole file, shared with everybody who maps it; NULL and errno if that fails. */
@@ -20,6 +21,11 @@
   }
   static inline void fo_unmap(void *address, size_t n) { munmap(address, n); }
   static inline int fo_flush(void *address, size_t n) { return msync(address, n, MS_SYNC); }
+  /* Lets the system read a part of a file that is not in memory yet; whole pages, hence the start. */
+  static inline void fo_will_need(size_t address, size_t n) {
+      size_t start = address & ~(size_t) 4095;
+      madvise((void *) start, n + (address - start), MADV_WILLNEED);
+  }
 #endif
 
 /* Writes a word after all that the program has written before, and before all that it writes next. */

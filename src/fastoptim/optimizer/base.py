@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
+from os.path import isdir
 from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np

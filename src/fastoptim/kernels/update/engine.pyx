@@ -12,6 +12,7 @@ from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update cimport coefficients, means
+from fastoptim.kernels.update.ahead cimport run_ahead
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours
 from fastoptim.kernels.update.folder cimport Folder
@@ -155,7 +156,10 @@ cdef class Engine(Stations):
                 settle(call, self.numbers, self.tensors)
             if not call.plan.of_tensors:
                 with nogil:
-                    run(call.table, call.flush, team)
+                    if folder is None:
+                        run(call.table, call.flush, team)
+                    else:
+                        run_ahead(call.table, call.flush, team)
             else:
                 self.tensors.run_in_parts(call, team)
             self.thread_counts.end()
