@@ -23,9 +23,9 @@ import pytest
 from helpers import arrays, copies, every_class, every_dtype, use_threads
 
 import fastoptim as fo
-from fastoptim.folder import boot, files, index, lock
+from fastoptim.folder import boot, disk, files, index, lock
 
-if lock.fcntl is None:
+if not lock.HAS_LOCKS:
     pytest.skip("state_dir is for POSIX systems", allow_module_level=True)
 
 SHAPES = {"W": (41, 30), ("b", 1): (7,), "deep": (3, 4, 5)}
@@ -109,7 +109,8 @@ def test_options_are_the_same(opt, folder):
     second = fo.Adam(**opt, state_dir=folder)
     second.load(folder)
     updated(second, ours, of_ours[2:])
-    assert same(ours, theirs) and same(kept(second), kept(in_memory))
+    assert same(ours, theirs)
+    assert same(kept(second), kept(in_memory))
 
 
 def test_matrices_and_their_rest_lie_in_one_folder(folder):
@@ -156,7 +157,8 @@ def test_the_users_own_rule(folder):
     updated(Own(state_dir=folder), params, grads)
     again = Own(state_dir=folder)
     again.load(folder)
-    assert again.iter == 4 and set(again.v) == set(params)
+    assert again.iter == 4
+    assert set(again.v) == set(params)
 
 
 def test_many_blocks_on_several_threads(folder):
@@ -168,7 +170,8 @@ def test_many_blocks_on_several_threads(folder):
     ours, theirs = copies(params), copies(params)
     in_memory = updated(fo.Adam(average=0.5), theirs, grads)
     on_disk = updated(fo.Adam(average=0.5, state_dir=folder), ours, grads)
-    assert same(ours, theirs) and same(kept(on_disk), kept(in_memory))
+    assert same(ours, theirs)
+    assert same(kept(on_disk), kept(in_memory))
 
 
 def test_keys_of_any_kind_have_files_of_their_own(folder):
@@ -214,7 +217,8 @@ def test_another_kernel_later(folder):
     del ours, opt
     again = fo.RMSprop(centered=True, state_dir=folder)
     again.load(folder)
-    assert same(kept(again), expected) and same(params, theirs)
+    assert same(kept(again), expected)
+    assert same(params, theirs)
 
 
 def test_hyperparameters_come_from_the_folder_and_schedules_from_here(folder):
@@ -316,7 +320,11 @@ def test_a_killed_process_leaves_a_whole_state_or_one_that_is_refused(tmp_path):
         try:
             opt.load(folder)
         except ValueError as problem:
-            assert "in the middle of an update" in str(problem)
+            told = str(problem)
+        else:
+            told = None
+        if told is not None:
+            assert "in the middle of an update" in told
             refused += 1
             continue
         expected, params = replayed(n, opt.iter)
@@ -336,7 +344,9 @@ def test_a_process_killed_in_the_middle_leaves_a_state_that_is_refused(tmp_path)
         opt.load(folder)
     with pytest.raises(ValueError, match="holds the state of Adam after 3 updates"):
         opt.update(params, {"W": np.ones(1000, "float32"), "x": 1.0})
-    assert opt.iter == 0 and not params["W"].any() and len(opt.m) == 0
+    assert opt.iter == 0
+    assert not params["W"].any()
+    assert len(opt.m) == 0
 
 
 def as_if_killed(folder, to):
@@ -380,7 +390,7 @@ def test_a_load_that_fails_leaves_memory_and_files_as_they_were(at, folder, tmp_
     real = os.replace
     with monkeypatch.context() as patched:
         if at == "make":
-            patched.setattr(files, "allocate", stop)
+            patched.setattr(disk, "allocate", stop)
         elif at == "write":
             patched.setattr(index, "write", stop)
         elif at == "rename":
@@ -408,7 +418,8 @@ def test_a_load_replaces_all_at_once(folder, tmp_path):
     opt.load_state_dict(other.state_dict())
     again = fo.Adam()
     again.load(as_if_killed(folder, tmp_path / "copy"))
-    assert same(kept(again), kept(other)) and same(kept(opt), kept(other))
+    assert same(kept(again), kept(other))
+    assert same(kept(opt), kept(other))
     assert len(names(folder)) == 2 * len(SHAPES) + 3
 
 
@@ -482,9 +493,9 @@ def test_a_state_that_nobody_loaded_is_not_overwritten(folder):
     ):
         with pytest.raises(ValueError, match=r"holds the state of Adam after 2 updates; opt\.load"):
             call()
+    opt = call = None
+    another = fo.SGD(state_dir=folder)
     with pytest.raises(ValueError, match="the state is of Adam, this optimizer is SGD"):
-        del opt, call
-        another = fo.SGD(state_dir=folder)
         another.load(folder)
     with pytest.raises(ValueError, match="holds the state"):
         another.update(params, grads[0])
@@ -538,7 +549,8 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(folder):
     assert here.poll(60)
     told = here.recv()
     child.join()
-    assert all("forked" in one for one in told) and len(told) == 6
+    assert all("forked" in one for one in told)
+    assert len(told) == 6
     assert same(kept(opt), expected)
     with pytest.raises(RuntimeError, match="in use"):
         fo.Adam().load(folder)
@@ -550,7 +562,8 @@ def test_copies_are_in_memory(folder):
     params, grads = example(np.random.default_rng(21))
     opt = updated(fo.Adam(state_dir=folder), params, grads[:2])
     for twin in (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))):
-        assert twin.state_dir is None and same(kept(twin), kept(opt))
+        assert twin.state_dir is None
+        assert same(kept(twin), kept(opt))
         expected = kept(opt)
         twin.update(copies(params), grads[2])
         assert same(kept(opt), expected)
@@ -567,7 +580,8 @@ def test_checkpoints_go_both_ways(folder, tmp_path):
     in_memory.load(tmp_path / "opt")
     assert same(kept(in_memory), expected)
     alone = fo.load(tmp_path / "all")["opt"]
-    assert alone.state_dir is None and same(kept(alone), expected)
+    assert alone.state_dir is None
+    assert same(kept(alone), expected)
     opt.update(params, grads[2])
     fo.load(tmp_path / "all", into={"opt": opt})
     assert same(kept(opt), expected)
@@ -615,8 +629,11 @@ def test_a_full_disk_changes_nothing_and_leaves_nothing(which, folder, monkeypat
     monkeypatch.setattr(os, "posix_fallocate", allocate)
     with pytest.raises(OSError, match=r"needs \d+ bytes in state_dir, where \d+ are free") as told:
         opt.update(params, grads[0])
-    assert told.value.errno == errno.ENOSPC and told.value.filename == str(folder)
-    assert same(params, before) and opt.iter == 0 and not folder.exists()
+    assert told.value.errno == errno.ENOSPC
+    assert told.value.filename == str(folder)
+    assert same(params, before)
+    assert opt.iter == 0
+    assert not folder.exists()
     updated(opt, params, grads)
     assert same(kept(opt), kept(updated(fo.Adam(), before, grads)))
 
@@ -634,7 +651,9 @@ def test_a_full_disk_later_leaves_what_was_there(folder, monkeypatch):
         patched.setattr(os, "posix_fallocate", full)
         with pytest.raises(OSError, match="the m of \\('b', 1\\) needs"):
             opt.update(params, grads[1])
-    assert same(params, before) and names(folder) == there and opt.iter == 1
+    assert same(params, before)
+    assert names(folder) == there
+    assert opt.iter == 1
     opt.update(params, grads[1])
     assert opt.iter == 2
 
@@ -651,7 +670,8 @@ except OSError as problem:
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("the m of 'W' needs 804096 bytes in state_dir")
-    assert run.stdout.endswith("False\n") and not folder.exists()
+    assert run.stdout.endswith("False\n")
+    assert not folder.exists()
 
 
 def test_without_fallocate_zeros_are_written(folder, monkeypatch):
@@ -661,15 +681,15 @@ def test_without_fallocate_zeros_are_written(folder, monkeypatch):
     opt = updated(fo.Adam(state_dir=folder), params, grads)
     assert same(kept(opt), kept(updated(fo.Adam(), before, grads)))
     with open(folder / "x", "xb") as file:
-        files.allocate(file.fileno(), 3 * files.PIECE + 5)
-    assert os.path.getsize(folder / "x") == 3 * files.PIECE + 5
+        disk.allocate(file.fileno(), 3 * disk.PIECE + 5)
+    assert os.path.getsize(folder / "x") == 3 * disk.PIECE + 5
 
 
 def test_a_file_system_without_mapping(folder, monkeypatch):
     def no_mapping(*_):
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    monkeypatch.setattr(files, "Mapped", no_mapping)
+    monkeypatch.setattr(disk, "Mapped", no_mapping)
     params, grads = example(np.random.default_rng(27))
     with pytest.raises(OSError, match="cannot be mapped into memory.*local disk"):
         fo.Adam(state_dir=folder).update(params, grads[0])
@@ -680,7 +700,7 @@ def unwritable(tmp_path, monkeypatch):
     def mkdir(path, *_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr(files.os, "mkdir", mkdir)
+    monkeypatch.setattr(disk.os, "mkdir", mkdir)
     return tmp_path / "state"
 
 
@@ -707,7 +727,9 @@ def test_folders_that_cannot_be_used(make, kind, words, tmp_path, monkeypatch):
     expected, opt = copies(params), fo.Adam(state_dir=path)
     with pytest.raises(kind, match=words):
         opt.update(params, grads[0])
-    assert same(params, expected) and opt.iter == 0 and sorted(tmp_path.iterdir()) == before
+    assert same(params, expected)
+    assert opt.iter == 0
+    assert sorted(tmp_path.iterdir()) == before
 
 
 # ---------------------------------------------------------------- damaged folders
@@ -723,11 +745,11 @@ def other_format(path):
 
 @pytest.mark.parametrize(("pattern", "damage", "words"), [
     ("*-W.m", Path.unlink, "the file 000001-W.m is not there"),
-    ("*-W.m", shorten, "fewer than"),
+    ("*-W.m", shorten, r"-W\.m has \d+ bytes"),
     ("*.ledger", Path.unlink, "ledger is not there"),
     ("*.ledger", lambda path: path.write_bytes(b"x"), "has 1 bytes"),
     ("*.ledger", lambda path: path.write_bytes(bytes(512)), "ledger"),
-    ("*.ledger", lambda path: shutil.copy(path, path) if 0 else os.truncate(path, 128), "no row"),
+    ("*.ledger", lambda path: os.truncate(path, 128), "no row"),
     ("index.json", lambda path: path.write_text("{"), "damaged"),
     ("index.json", lambda path: path.write_text('{"dict":[]}'), "damaged"),
     ("index.json", lambda path: path.write_bytes(b"\xff"), "damaged"),
@@ -746,7 +768,8 @@ def test_damaged_folders_are_refused(pattern, damage, words, folder):
     opt = fo.Adam(state_dir=folder)
     with pytest.raises(ValueError, match=words):
         opt.load(folder)
-    assert opt.iter == 0 and len(opt.m) == 0
+    assert opt.iter == 0
+    assert len(opt.m) == 0
 
 
 def test_what_a_killed_process_left_half_made_is_removed(folder):
@@ -758,7 +781,8 @@ def test_what_a_killed_process_left_half_made_is_removed(folder):
         (folder / name).touch()
     opt = fo.Adam(state_dir=folder)
     opt.load(folder)
-    assert {n for n in names(folder) if "ledger" not in n} == {n for n in there if "ledger" not in n}
+    assert not {"000099-W.m", "000100.ledger", "index.json.new"} & names(folder)
+    assert len(names(folder)) == len(there)
     opt.update(params, grads[0])
     assert opt.iter == 5
 
@@ -768,7 +792,8 @@ def test_a_refused_first_update_leaves_nothing(folder):
     opt = fo.Adam(nonfinite="raise", state_dir=folder)
     with pytest.raises(FloatingPointError):
         opt.update(params, {**grads[0], "W": np.full_like(params["W"], np.inf)})
-    assert not folder.exists() and len(opt.m) == 0
+    assert not folder.exists()
+    assert len(opt.m) == 0
     with pytest.raises(TypeError, match="which state_dir cannot hold"):
         opt.update({object: params["W"]}, {object: grads[0]["W"]})
     assert not folder.exists()
@@ -815,7 +840,8 @@ def test_it_cannot_change_after_the_first_update(folder, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="state_dir cannot change after the first update"):
             opt.state_dir = value
     opt.state_dir = folder
-    assert opt.state_dir == str(folder) and opt.iter == 4
+    assert opt.state_dir == str(folder)
+    assert opt.iter == 4
 
 
 def test_sync_needs_files():
@@ -826,11 +852,11 @@ def test_sync_needs_files():
 def test_sync_before_the_first_update_writes_nothing(folder):
     fo.Adam(state_dir=folder).sync()
     gc.collect()
-    assert not folder.exists() or names(folder) <= {"lock"}
+    assert not folder.exists()
 
 
 def test_folders_that_are_not_there_cannot_be_loaded(folder):
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         fo.Adam(state_dir=folder).load(folder)
     folder.mkdir()
     with pytest.raises(ValueError, match="holds no state"):
@@ -875,7 +901,8 @@ def test_a_table_larger_than_memory_takes_gradients_of_rows(tmp_path):
     table = np.memmap(tmp_path / "table", "float32", "r+", shape=(n, 1024))
     values = np.ones((2, 1024), "float32")
     fo.SGD(lr=1.0).update({"E": table}, {"E": fo.Rows([5, n - 1], values)})
-    assert (table[[5, n - 1]] == -1).all() and not table[[4, 6]].any()
+    assert (table[[5, n - 1]] == -1).all()
+    assert not table[[4, 6]].any()
 
 
 @pytest.mark.parametrize("seed", range(60))

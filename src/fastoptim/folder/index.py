@@ -52,6 +52,10 @@ class Index:
     settings: dict[str, Any]
     entries: list[Entry]
 
+    def files(self) -> set[str]:
+        """Return the names of the files that count."""
+        return {self.ledger, *(one.file for entry in self.entries for one in entry.arrays)}
+
 
 def write(folder: str, index: Index) -> None:
     """Write the index in the place of the one that is there, on the disk, too."""
@@ -110,8 +114,8 @@ def read(folder: str) -> Index | None:
         plain = tree.from_json(text, no_array)
         if plain["format"] != FORMAT:
             raise ValueError(
-                f"{folder} is of format {plain['format']!r}, and this fastoptim reads {FORMAT}; use "
-                f"the version that wrote it, or a newer one"
+                f"{folder} is of format {plain['format']!r}, and this fastoptim reads {FORMAT}; "
+                f"use the version that wrote it, or a newer one"
             )
         entries = []
         for one in plain["keys"]:

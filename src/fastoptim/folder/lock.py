@@ -11,6 +11,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lock"
+HAS_LOCKS = fcntl is not None
 held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 

@@ -276,7 +276,7 @@ class Optimizer(Checked):
         if name == "groups":
             value = self._bound(value)
         if name == "state_dir" and hasattr(self, "engine"):
-            keep_in_files(self, value)
+            keep_in_files(self, value)  # type: ignore[arg-type]
         self._forget()
         return value
 

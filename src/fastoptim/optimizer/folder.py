@@ -5,8 +5,8 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastoptim.folder import lock
 from fastoptim.folder.files import Files
+from fastoptim.folder.lock import HAS_LOCKS
 from fastoptim.optimizer import state
 from fastoptim.porting.answers import shown
 
@@ -35,7 +35,7 @@ class FolderName:
         path = os.fsdecode(os.fspath(value))
         if not path or "\0" in path:
             raise ValueError(f"{name} must be the name of a folder or None, got {path!r}")
-        if lock.fcntl is None:
+        if not HAS_LOCKS:
             raise ValueError(f"{name} needs files that are locked and mapped as POSIX systems do")
         return os.path.abspath(path)
 
@@ -52,17 +52,20 @@ def keep_in_files(opt: "Optimizer", path: str | None) -> None:
         )
     if store.records:
         raise ValueError(
-            "state_dir cannot change after the first update; save the state, and load it into a new "
-            "optimizer that has the folder"
+            "state_dir cannot change after the first update; save the state, and load it into a "
+            "new optimizer that has the folder"
         )
-    store.keep_in(None if path is None else Files(path, partial(state.without_updates, opt)).folder)
+    settings = partial(state.without_updates, opt)
+    store.keep_in(None if path is None else Files(path, settings).folder)
 
 
 def load_folder(opt: "Optimizer", path: str | PathLike[str]) -> None:
     """Take over the state of a folder: its files, if it is the optimizer's own, or copies."""
     folder = opt.engine.store.folder
     if folder is None or not is_same(folder.files.path, path):
-        other = Files(os.path.abspath(os.fsdecode(os.fspath(path))), partial(state.without_updates, opt))
+        other = Files(
+            os.path.abspath(os.fsdecode(os.fspath(path))), partial(state.without_updates, opt)
+        )
         try:
             state.load(opt, other.read())
         finally:

@@ -161,8 +161,8 @@ cdef Record restored(object key, object saved, object group_of, Folder folder):
     cdef int k
     if folder is not None:
         owned = {name: one for name, one in saved["state"].items() if folder.owns(one)}
-        for name, one in owned.items():
-            if (<object> one).shape == (<object> a).shape:
+        for one in [*owned.values(), saved["average"]]:
+            if one is not None and folder.owns(one) and one.shape == (<object> a).shape:
                 a = one
     record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     record.t = saved["updates"]
