@@ -189,6 +189,19 @@ def test_keys_of_any_kind_have_files_of_their_own(folder):
     assert same(kept(again), expected)
 
 
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the system does not list them")
+def test_files_are_not_kept_open(folder):
+    shapes = {k: (5,) for k in range(40)}
+    params, grads = example(np.random.default_rng(34), shapes=shapes)
+    before = len(os.listdir("/dev/fd"))
+    opt = updated(fo.Adam(state_dir=folder), params, grads)
+    assert len(os.listdir("/dev/fd")) <= before + 1
+    del opt
+    again = fo.Adam(state_dir=folder)
+    again.load(folder)
+    assert len(os.listdir("/dev/fd")) <= before + 1
+
+
 def test_keys_that_come_later_and_keys_that_are_left_out(folder):
     params, grads = example(np.random.default_rng(7))
     opt = fo.Adam(state_dir=folder)
@@ -794,9 +807,10 @@ def test_a_refused_first_update_leaves_nothing(folder):
         opt.update(params, {**grads[0], "W": np.full_like(params["W"], np.inf)})
     assert not folder.exists()
     assert len(opt.m) == 0
-    with pytest.raises(TypeError, match="which state_dir cannot hold"):
-        opt.update({object: params["W"]}, {object: grads[0]["W"]})
-    assert not folder.exists()
+    for one in (opt, fo.SGD(state_dir=folder)):
+        with pytest.raises(TypeError, match="which state_dir cannot hold"):
+            one.update({object: params["W"]}, {object: grads[0]["W"]})
+        assert not folder.exists()
     assert updated(opt, params, grads).iter == 4
 
 

@@ -137,11 +137,7 @@ class Files:
     def new_file(self, key: Hashable, slot: str | None, size: int) -> Mapped:
         """Return a new file of zeros in memory, which is removed again unless an update uses it."""
         self.open()
-        if not tree.may_be_key(key):
-            raise TypeError(
-                f"params has the key {key!r}, a {type(key).__name__}, which state_dir cannot hold; "
-                f"a key must be {tree.KEY}"
-            )
+        check_key(key)
         readable = re.sub(r"[^A-Za-z0-9_+=,-]+", "_", f"{key}")[:40]
         of = "average" if slot is None else re.sub(r"\W", "_", slot, flags=re.ASCII)[:40]
         name = f"{self.next():06d}-{readable}.{of}"
@@ -336,8 +332,18 @@ class Files:
             self.made_folder = False
 
 
+def check_key(key: object) -> None:
+    """Refuse a key that no text can stand for."""
+    if not tree.may_be_key(key):
+        raise TypeError(
+            f"params has the key {key!r}, a {type(key).__name__}, which state_dir cannot hold; a "
+            f"key must be {tree.KEY}"
+        )
+
+
 def entry_of(record: Any, row: int) -> Entry:
     """Return what the index has of a new key."""
+    check_key(record.key)
     one = record.described()
     return Entry(record.key, row, record.group, one["shape"], one["dtype"], one["order"])
 

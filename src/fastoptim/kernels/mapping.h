@@ -14,6 +14,7 @@
   static inline void fo_will_need(size_t address, size_t n) { (void) address; (void) n; }
 #else
   #include <sys/mman.h>
+  #include <unistd.h>
   /* A whole file, shared with everybody who maps it; NULL and errno if that fails. */
   static inline void *fo_map(int file, size_t n) {
       void *address = mmap(0, n, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -23,7 +24,7 @@
   static inline int fo_flush(void *address, size_t n) { return msync(address, n, MS_SYNC); }
   /* Lets the system read a part of a file that is not in memory yet; whole pages, hence the start. */
   static inline void fo_will_need(size_t address, size_t n) {
-      size_t start = address & ~(size_t) 4095;
+      size_t start = address & ~((size_t) sysconf(_SC_PAGESIZE) - 1);
       madvise((void *) start, n + (address - start), MADV_WILLNEED);
   }
 #endif

@@ -148,10 +148,10 @@ cdef class Folder:
 
     cdef int mark(self) except -1:
         """Mark that the files are about to be written."""
-        if self.files.unplaced or self.ledger is None:
-            self.files.open()
-        if self.ledger is None:         # an optimizer without updates has nothing to write
+        if self.ledger is None:         # there has been no update, so there is no state
             return 0
+        if self.files.unplaced:
+            self.files.open()
         self.note_unflushed()
         self.under_way = True
         fo_store(&self.words[BEGUN], self.words[BEGUN] + 1)

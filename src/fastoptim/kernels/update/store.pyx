@@ -138,15 +138,17 @@ cdef int order_of(Record record, Py_ssize_t item) noexcept:
     return order
 
 
+cdef double NOTHING = 0.0
+
+
 cdef cnp.ndarray layout(object shape, object dtype, str order):
     """Return an array of a shape and an order that has no memory: nobody may touch its elements."""
-    cdef tuple sizes = tuple(shape) if order == "C" else tuple(shape)[::-1]
-    cdef list steps = []
-    step = np.dtype(dtype).itemsize
-    for n in sizes[::-1]:
-        steps.insert(0, step)
-        step *= n
-    a = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), sizes, steps)
+    cdef cnp.npy_intp[MOST_DIMS] dims
+    cdef Py_ssize_t k, n = len(shape)
+    cdef cnp.dtype kind = np.dtype(dtype)
+    for k in range(n):
+        dims[k] = shape[k if order == "C" else n - 1 - k]
+    a = cnp.PyArray_SimpleNewFromData(<int> n, dims, kind.num, &NOTHING)
     return a if order == "C" else a.T
 
 
