@@ -191,7 +191,7 @@ def test_keys_of_any_kind_have_files_of_their_own(folder):
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the system does not list them")
 def test_files_are_not_kept_open(folder):
-    shapes = {k: (5,) for k in range(40)}
+    shapes = dict.fromkeys(range(40), (5,))
     params, grads = example(np.random.default_rng(34), shapes=shapes)
     before = len(os.listdir("/dev/fd"))
     opt = updated(fo.Adam(state_dir=folder), params, grads)
