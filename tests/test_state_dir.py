@@ -417,6 +417,9 @@ def test_a_load_that_fails_leaves_memory_and_files_as_they_were(at, folder, tmp_
         with pytest.raises(KeyboardInterrupt):
             opt.load_state_dict(other.state_dict())
     assert same(kept(opt), expected)
+    at_once = fo.Adam()
+    at_once.load(as_if_killed(folder, tmp_path / "at once"))
+    assert same(kept(at_once), expected)
     again = fo.Adam()
     opt.update(params, grads[2])
     again.load(as_if_killed(folder, tmp_path / "copy"))
@@ -491,6 +494,26 @@ def test_the_disk_knows_that_its_state_is_old_before_anything_is_written(folder,
 
 
 # ---------------------------------------------------------------- owners
+
+
+class Counted:
+    """A file whose flushes are counted."""
+
+    def __init__(self):
+        self.flushed = 0
+
+    def flush(self):
+        self.flushed += 1
+
+
+def test_sync_flushes_every_array(folder):
+    params, grads = example(np.random.default_rng(37))
+    opt = updated(fo.Adam(average=0.5, state_dir=folder), params, grads[:2])
+    of_opt = opt.engine.store.folder.files
+    assert len(of_opt.mapped) == 3 * len(SHAPES)
+    of_opt.mapped = {name: Counted() for name in of_opt.mapped}
+    opt.sync()
+    assert all(one.flushed == 1 for one in of_opt.mapped.values())
 
 
 def test_a_state_that_nobody_loaded_is_not_overwritten(folder):
@@ -569,6 +592,33 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(folder):
         fo.Adam().load(folder)
     opt.update(params, grads[2])
     assert opt.iter == 3
+
+
+def wait_for_word(connection):
+    connection.recv()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_lives_longer_does_not_hold_the_folder(folder):
+    use_threads(1)
+    params, grads = example(np.random.default_rng(36))
+    opt = updated(fo.Adam(state_dir=folder), params, grads[:2])
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=wait_for_word, args=(there,))
+    child.start()
+    try:
+        del opt
+        other = fo.Adam(state_dir=folder)
+        for _ in range(100):  # until the child has come to its first line
+            try:
+                other.load(folder)
+                break
+            except RuntimeError:
+                time.sleep(0.1)
+        assert other.iter == 2
+    finally:
+        here.send("end")
+        child.join()
 
 
 def test_copies_are_in_memory(folder):
@@ -793,11 +843,38 @@ def test_what_a_killed_process_left_half_made_is_removed(folder):
     for name in ("000099-W.m", "000100.ledger", "index.json.new"):
         (folder / name).touch()
     opt = fo.Adam(state_dir=folder)
+    with pytest.raises(ValueError, match="holds the state"):
+        opt.update(params, grads[0])
+    assert names(folder) == there
     opt.load(folder)
     assert not {"000099-W.m", "000100.ledger", "index.json.new"} & names(folder)
     assert len(names(folder)) == len(there)
     opt.update(params, grads[0])
     assert opt.iter == 5
+
+
+def test_keys_of_a_refused_call_are_not_in_the_state(folder, tmp_path):
+    """A container that takes no new number is found when the new keys are in the index."""
+    params, grads = example(np.random.default_rng(35))
+    opt = updated(fo.Adam(state_dir=folder), params, grads[:2])
+    expected = kept(opt)
+
+    class Full(dict):
+        def __setitem__(self, key, value):
+            if value is not self[key]:
+                raise MemoryError
+
+    with pytest.raises(MemoryError):
+        opt.update(Full({**params, "x": 1.0}), {**grads[2], "x": 1.0})
+    assert same(kept(opt), expected)
+    again = fo.Adam()
+    again.load(as_if_killed(folder, tmp_path / "copy"))
+    assert same(kept(again), expected)
+    numbers = {**params, "x": 1.0}
+    opt.update(numbers, {**grads[2], "x": 1.0})
+    later = fo.Adam()
+    later.load(as_if_killed(folder, tmp_path / "later"))
+    assert same(kept(later), kept(opt))
 
 
 def test_a_refused_first_update_leaves_nothing(folder):
