@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
+from os.path import isdir
 from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastoptim.kernels.update.prelude import Prelude
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import pickling, plateaus, state
 from fastoptim.optimizer.by_key import ByKey
+from fastoptim.optimizer.folder import FolderName, FolderOrNone, keep_in_files, load_folder, sync
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
     CLIPPING,
@@ -198,6 +200,11 @@ class Optimizer(Checked):
     groups : list of Group
         Other hyperparameters for some keys; the first group that a key matches counts. One that
         no key matches is an error at the first update.
+    state_dir : str, path-like or None
+        A folder for the state and the averages, as files that are mapped into memory: for arrays
+        that are larger than memory, and to go on after the process has ended. It is made and
+        locked at the first update; one that holds a state already is refused until `load` has
+        taken that over. Not on Windows.
 
     Notes
     -----
@@ -244,6 +251,7 @@ class Optimizer(Checked):
     master: bool = hyper(True, Flag())
     rounding_seed: int = hyper(0, Steps())
     groups: Sequence[Group] = hyper((), Groups())
+    state_dir: FolderOrNone = hyper(None, FolderName())
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -255,6 +263,8 @@ class Optimizer(Checked):
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
+        if self.state_dir is not None:
+            keep_in_files(self, self.state_dir)
 
     def group_of(self, key: object, p: NDArray[Any] | ParamInfo) -> int:
         """Return the index of the view that a key's parameter is updated with."""
@@ -295,6 +305,8 @@ class Optimizer(Checked):
             value = self._bound(value)
         if name in ("state_dtype", "master") and hasattr(self, "engine"):
             self._check_as_before(name, value)
+        if name == "state_dir" and hasattr(self, "engine"):
+            keep_in_files(self, value)  # type: ignore[arg-type]
         self._forget()
         return value
 
@@ -624,14 +636,38 @@ class Optimizer(Checked):
     def load(self, path: str | PathLike[str]) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
 
+        A folder of `state_dir` is read, too. If it is this optimizer's own, the files are taken
+        over where they are; of any other the arrays are copied.
+
         Raises
         ------
         ValueError
-            It is damaged, not a checkpoint, or not of this optimizer; nothing is replaced then.
+            It is damaged, not a checkpoint, or not of this optimizer; or a folder was left in the
+            middle of an update. Nothing is replaced then.
+        RuntimeError
+            A folder is in use.
         OSError
             It cannot be read.
         """
-        state.load(self, checkpoint.load(path))
+        if isdir(path):
+            load_folder(self, path)
+        else:
+            state.load(self, checkpoint.load(path))
+
+    def sync(self) -> None:
+        """Bring all files of `state_dir` to the disk, with the hyperparameters as they are now.
+
+        Without it they survive the end of the process, however it ends, and not the end of the
+        system.
+
+        Raises
+        ------
+        ValueError
+            This optimizer has no `state_dir`.
+        OSError
+            Something cannot be written.
+        """
+        sync(self)
 
     def __reduce__(self) -> Any:
         if self.whole is not None:  # whose state is the whole's
@@ -639,7 +675,7 @@ class Optimizer(Checked):
         return pickling.of_optimizer(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        values = pickling.values_of(self)
         twin = type(self)(**plateaus.copied(values, memo))
         for group in twin.groups:
             group._given.update(plateaus.copied(group._given, memo))

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 NONE: Mapping[str, Any] = {}
 Changes = Sequence[tuple[dict[str, Any], Any]]  # dicts to update, each with what
-# What says which keys are whose; it stands apart from the hyperparameters.
-STRUCTURE = ("groups", "rest", "to_rest")
+# What says which keys are whose stands apart from the hyperparameters; where the state is kept is
+# not part of it.
+STRUCTURE = ("groups", "rest", "to_rest", "state_dir")
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {
     "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm", "trust_ratio",
@@ -33,23 +34,30 @@ ADDED = {
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     """Return an optimizer's state, its arrays copied or not."""
-    from fastoptim import __version__
-
     parameters = opt.engine.records()
-    rest = opt.inner()
     if keeps_groups(opt):
         for key, one in opt.engine.store.records.items():
             parameters[key]["group"] = one.group
     return {
-        "format": FORMAT,
-        "fastoptim": __version__,
-        "rule": type(opt).__name__,
+        **without_updates(opt),
         "iter": opt.iter,
         "skipped": opt.skipped,
         "clipped": opt.clipped,
+        "parameters": copying.deepcopy(parameters) if copy else parameters,
+    }
+
+
+def without_updates(opt: "Optimizer") -> dict[str, Any]:
+    """Return what a state has that no update changes."""
+    from fastoptim import __version__
+
+    rest = opt.inner()
+    return {
+        "format": FORMAT,
+        "fastoptim": __version__,
+        "rule": type(opt).__name__,
         **settings(opt),
         **({} if rest is None else {"rest": of_rest(opt, rest)}),
-        "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
 
 

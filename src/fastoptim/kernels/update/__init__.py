@@ -42,6 +42,7 @@ params, grads
 ╪═   before this line no array is written; after it nothing is refused
 │
 ╎    driver.run             Update every span of a table, on `team` threads
+╎    ahead.run_ahead        Update every span of a table, and read ahead
 │    tensors.run_in_parts   Update all keys, a window of them after the other
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
@@ -56,6 +57,9 @@ in any case, at the end
 │ ╎  detours.let_go         Forget the caller's arrays
 │ │  call.end               Let go of the caller's arrays
 ├─╯
+╵
+in any case, at the end
+╷
 ╵
 
 │ in every update  ╎ only if an option, a detour, a number or a soft batch needs it
@@ -81,6 +85,8 @@ Beside the way:
      compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
                             parameter in one pass
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
+     folder.pyx             The files that an optimizer's state is kept in, if it has a folder for
+                            it
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised

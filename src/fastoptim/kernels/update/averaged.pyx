@@ -59,6 +59,7 @@ cdef class Averaged:
         self.engine.begin()
         try:
             self.prepare()
+            self.mark()
             self.put_numbers()
             self.team = self.engine.thread_counts.begin(self.stations.call.table.work, True)
             self.exchange()
@@ -66,13 +67,21 @@ cdef class Averaged:
             self.engine.inside = self.name
             self.inside = True
         finally:
+            if not self.inside:
+                self.unmark()
             self.engine.busy = False
         return self.params
 
     def __exit__(self, *problem):
         if not self.inside:         # there is no table to walk
             raise RuntimeError("this context has not been entered, or was left before")
+        if self.engine.store.folder is not None and self.engine.store.folder.forked:
+            raise RuntimeError(
+                "the averages lie in files, with which the process goes on that this one was forked "
+                "from; fork outside the `with`"
+            )
         self.exchange()
+        self.unmark()
         self.engine.inside = None
         self.inside = False
         self.stations.end()
@@ -164,6 +173,17 @@ cdef class Averaged:
             for key, own in done:
                 self.params[key] = own
             raise
+        return 0
+
+    cdef int mark(self) except -1:
+        """If the state lies in files, mark that it and the parameters are not as updates left them."""
+        if self.engine.store.folder is not None:
+            self.engine.store.folder.mark()
+        return 0
+
+    cdef int unmark(self) except -1:
+        if self.engine.store.folder is not None:
+            self.engine.store.folder.unmark()
         return 0
 
     cdef int exchange(self) except -1:
