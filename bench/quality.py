@@ -109,7 +109,8 @@ def as_text(losses, of_float32):
     text = f"{mean(losses):.4f} ± {stdev(losses):.4f}"
     if not of_float32:
         return text
-    return f"{text} ({(mean(losses) - mean(of_float32)) / stdev(of_float32):+.1f})"
+    off = round((mean(losses) - mean(of_float32)) / stdev(of_float32), 1)
+    return f"{text} ({off + 0.0:+.1f})"     # −0 becomes 0
 
 
 def table(found):
