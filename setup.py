@@ -190,7 +190,7 @@ modules = [
     "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
     "update/row_numbers", "update/detours", "update/compressed", "update/intake",
     "update/coefficients", "update/means", "update/memory", "update/habits", "update/survey",
-    "update/tensors", "update/prelude", "update/factored", "update/newton_schulz",
+    "update/tensors", "update/prelude", "update/codes", "update/factored", "update/newton_schulz",
     "update/numbers", "update/engine",
     "update/batch", "update/addition", "update/adder", "update/averaged",
     "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",

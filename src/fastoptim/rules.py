@@ -526,7 +526,7 @@ class ScheduleFreeSGD(ScheduleFree):
     trust_ratio: bool | tuple[float, float] = hyper(
         False, NoTrustRatio("a schedule-free rule makes no step that is apart from its parameters")
     )
-    d = Slot()
+    d = Slot(not_in_8_bits="it is a difference of parameters")
 
     def scalars_at(self, t: int, c: float) -> tuple[float, ...]:
         """Return the kernel's scalars, where c is the last step's share in the average."""
@@ -655,8 +655,8 @@ class Rprop(Optimizer):
     eta_plus: Number = hyper(1.2, Interval("(1, inf)"))
     step_min: Number = hyper(1e-6, Interval("(0, inf)"))
     step_max: Number = hyper(50.0, Interval("(0, inf)"))
-    g_prev = Slot()
-    delta = Slot(start="lr")
+    g_prev = Slot(not_in_8_bits="its signs say how far to go")
+    delta = Slot(start="lr", not_in_8_bits="its steps grow and shrink by factors")
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         if self.step_min > self.step_max:
@@ -725,7 +725,7 @@ class AdaGrad(Optimizer):
     lr_decay: Number = hyper(0.0, RATE)
     initial: Number = hyper(0.0, RATE)
     eps_root: Number = hyper(0.0, EPS)
-    h = Slot(start="initial")
+    h = Slot(start="initial", signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.lr / (1.0 + (t - 1) * self.lr_decay), self.eps, self.eps_root
@@ -798,8 +798,8 @@ class FTRL(Optimizer):
     trust_ratio: bool | tuple[float, float] = hyper(
         False, NoTrustRatio("FTRL sets the parameter from its state, not by a step")
     )
-    h = Slot(start="initial")
-    z = Slot()
+    h = Slot(start="initial", not_in_8_bits="the parameter is a function of h and z")
+    z = Slot(not_in_8_bits="the parameter is a function of h and z")
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.lr, self.l1, 2.0 * (self.l2 + self.beta / (2.0 * self.lr))
@@ -891,8 +891,8 @@ class RMSprop(Optimizer):
     centered: bool = hyper(False, Flag())
     momentum: Number = hyper(0.0, DECAY)
     eps_root: Number = hyper(0.0, EPS)
-    h = Slot()
-    m = Slot()
+    h = Slot(signed=False)
+    m = Slot(exact="h − m² would be their rounding errors")
     v = Slot()
 
     @property
@@ -955,8 +955,8 @@ class AdaDelta(Optimizer):
     lr: Number = hyper(1.0, RATE)
     rho: Number = hyper(0.9, DECAY)
     eps: Number = hyper(1e-6, POSITIVE)
-    h = Slot()
-    d = Slot()
+    h = Slot(signed=False)
+    d = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return self.rho, 1.0 - self.rho, self.lr, self.eps
@@ -1058,8 +1058,8 @@ class Adam(Optimizer):
     bias_correction: bool = hyper(True, Flag())
     eps_root: Number = hyper(0.0, EPS)
     m = Slot()
-    v = Slot()
-    v_max = Slot()
+    v = Slot(signed=False)
+    v_max = Slot(not_in_8_bits="a maximum of rounded numbers grows by their errors")
 
     @property
     def kernel(self) -> str:
@@ -1265,7 +1265,7 @@ class AdaMax(Optimizer):
     beta2: Number = hyper(0.999, DECAY)
     eps: Number = hyper(1e-8, EPS)
     m = Slot()
-    u = Slot()
+    u = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         return 1.0 - self.beta1, self.beta2, self.lr / (1.0 - self.beta1**t), self.eps
@@ -1363,7 +1363,7 @@ class NAdam(Optimizer):
     eps: Number = hyper(1e-8, EPS)
     psi: Number = hyper(0.004, RATE)
     m = Slot()
-    v = Slot()
+    v = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         products = momentum_products(self.beta1, self.psi)
@@ -1435,7 +1435,7 @@ class RAdam(Optimizer):
     beta2: Number = hyper(0.999, DECAY)
     eps: Number = hyper(1e-8, EPS)
     m = Slot()
-    v = Slot()
+    v = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         lr_t = self.lr / (1.0 - self.beta1**t)
@@ -1505,7 +1505,7 @@ class AdaBelief(Optimizer):
     eps: Number = hyper(1e-16, EPS)
     eps_root: Number = hyper(1e-16, EPS)
     m = Slot()
-    v = Slot()
+    v = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         correction = math.sqrt(1.0 - self.beta2**t)
@@ -1578,7 +1578,7 @@ class Yogi(Optimizer):
     _: KW_ONLY
     initial: Number = hyper(1e-6, RATE)
     m = Slot(start="initial")
-    v = Slot(start="initial")
+    v = Slot(start="initial", signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
         correction = math.sqrt(1.0 - self.beta2**t)
@@ -1662,7 +1662,7 @@ class Adan(Optimizer):
     decoupled: bool = hyper(True, Flag())
     m = Slot()
     v = Slot()
-    h = Slot()
+    h = Slot(signed=False)
     g_prev = Slot()
 
     def coefficients(self, t: int) -> tuple[float, ...]:
@@ -1758,8 +1758,8 @@ class ScheduleFreeAdamW(ScheduleFree):
         False, NoTrustRatio("a schedule-free rule makes no step that is apart from its parameters")
     )
     decoupled: bool = hyper(True, Flag())
-    v = Slot()
-    d = Slot()
+    v = Slot(signed=False)
+    d = Slot(not_in_8_bits="it is a difference of parameters")
 
     def scalars_at(self, t: int, c: float) -> tuple[float, ...]:
         """Return the kernel's scalars, where c is the last step's share in the average."""
@@ -1904,9 +1904,9 @@ class Adafactor(Optimizer):
     scale_parameter: bool = hyper(True, Flag())
     factor_from: int = hyper(2, Steps())
     decoupled: bool = hyper(True, Flag())
-    r = Slot()
-    c = Slot()
-    v = Slot()
+    r = Slot(whole=True)
+    c = Slot(whole=True)
+    v = Slot(signed=False)
     m = Slot()
 
     def __post_init__(self) -> None:

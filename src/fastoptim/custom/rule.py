@@ -200,6 +200,9 @@ def rule(
     return decorate
 
 
+OF_ANY_KIND = "the numbers of a rule of your own may be of any kind"
+
+
 def made(
     fn: Callable[..., Any],
     starts: Mapping[str, str | None],
@@ -222,7 +225,7 @@ def made(
         "_further": further,
         "norms": "seen" if norms else "",
         "__doc__": documentation(fn, fields, starts),
-        **{slot: Slot(start) for slot, start in starts.items()},
+        **{slot: Slot(start, not_in_8_bits=OF_ANY_KIND) for slot, start in starts.items()},
     }
     of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
     if norms:

@@ -3,7 +3,7 @@
 from cython cimport floating
 
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Stages, Table
+from fastoptim.kernels.table cimport Span, Stages, Table
 
 # The rows of one gradient and their sums: row k of out is the sum of the rows
 # order[start[k]], …, order[start[k + 1] - 1] of values, in this order. Example: values are for the
@@ -28,6 +28,16 @@ cdef struct Units:
     Py_ssize_t count
     Py_ssize_t pieces           # of its sums; see units.pxi
     Py_ssize_t is_double
+
+# State that is decoded to memory of its own, where a walk needs all of it as numbers.
+cdef struct Apart:
+    Span span                   # whose s are codes
+    int slots
+    Py_ssize_t[6] numbers       # addresses, MAX_SLOTS; for slots that are codes
+    Py_ssize_t p                # the same of a parameter that is codes
+
+cdef void decode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil
+cdef void encode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil
 
 cdef void run(Table table, bint flush, int team) noexcept nogil
 

@@ -12,17 +12,24 @@
 
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
+from fastoptim.kernels.codings cimport Coding
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport (
+    CODE_BLOCK,
     FINISH,
     FOLLOW,
     GRID_DOUBLES,
     LOOK,
+    PLAIN,
     PROJECT,
     RULE,
+    UNSIGNED,
     WHOLE,
+    Codecs,
+    Codes,
     Grid,
     Span,
     Stage,
@@ -77,6 +84,9 @@ cdef void blocks(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t e
         most = TILE if floating is float else TILE // 2
     if span.squares:
         memset(lanes, 0, sizeof(lanes))
+    if span.codes and span.parts & RULE:
+        coded(span, c, i, end)
+        return
     if rows != NULL and i < end:        # rows of length 0 have no elements
         if span.length == 1:
             single_elements(span, c, i, end)
@@ -172,6 +182,7 @@ cdef inline void scatter(
         table[rows[k]] = x[k]
 
 
+include "coded.pxi"
 include "tiles.pxi"
 
 

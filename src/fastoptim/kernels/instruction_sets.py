@@ -12,6 +12,7 @@ from fastoptim.kernels import api, cpu
 
 RULES: dict[str, object] = {}  # name → capsule: what `use` chose
 PASSES: dict[str, object] = {}  # the same for the kernels that are no rules
+CODECS: dict[str, object] = {}  # and for those that decode and encode numbers
 
 
 def module_name(isa: str) -> str:
@@ -42,4 +43,5 @@ def use(isa: str) -> None:
     module = import_module(module_name(isa))
     RULES.update(module.RULES)
     PASSES.update(module.PASSES)
+    CODECS.update(module.CODECS)
     api.publish(RULES)

@@ -24,7 +24,7 @@ Letters: p parameter, g gradient, s state slots, c coefficients, n elements of t
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from libc.math cimport fabs, fabsf, sqrt, sqrtf
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastoptim.kernels.factors cimport Factors, Strip
@@ -389,6 +389,7 @@ include "option_stages.pxi"
 include "adafactor.pxi"
 include "runge_kutta.pxi"
 include "muon.pxi"
+include "codecs.pxi"
 
 
 cdef Rule[96] TABLE
@@ -469,6 +470,20 @@ row(PASSES, b"squares",         1, 0, <rule_f32> _squares[float], <rule_f64> _sq
 row(PASSES, b"factored_squares", 1, 0, <rule_f32> _factored_squares[float], <rule_f64> _factored_squares[double])
 row(PASSES, b"adafactor_squares", 2, 4, <rule_f32> _adafactor_squares[float], <rule_f64> _adafactor_squares[double])
 row(PASSES, b"sum",             1, 0, <rule_f32> _sum[float], <rule_f64> _sum[double])
+
+# The same for codecs: what has s[0] is one argument.
+CODECS = {}
+row(CODECS, b"random_bits",     1, 0, <rule_f32> _random_bits[float], <rule_f64> _random_bits[double])
+row(CODECS, b"of_bfloat16",     1, 0, <rule_f32> _of_bfloat16[float], <rule_f64> _of_bfloat16[double])
+row(CODECS, b"to_bfloat16",     1, 0, <rule_f32> _to_bfloat16[float], <rule_f64> _to_bfloat16[double])
+row(CODECS, b"nearest_bfloat16", 1, 0, <rule_f32> _nearest_bfloat16[float], <rule_f64> _nearest_bfloat16[double])
+row(CODECS, b"of_float16",      1, 0, <rule_f32> _of_float16[float], <rule_f64> _of_float16[double])
+row(CODECS, b"to_float16",      1, 0, <rule_f32> _to_float16[float], <rule_f64> _to_float16[double])
+row(CODECS, b"nearest_float16", 1, 0, <rule_f32> _nearest_float16[float], <rule_f64> _nearest_float16[double])
+row(CODECS, b"of_unsigned",     1, 0, <rule_f32> _of_unsigned[float], <rule_f64> _of_unsigned[double])
+row(CODECS, b"to_unsigned",     1, 0, <rule_f32> _to_unsigned[float], <rule_f64> _to_unsigned[double])
+row(CODECS, b"of_signed",       1, 0, <rule_f32> _of_signed[float], <rule_f64> _of_signed[double])
+row(CODECS, b"to_signed",       1, 0, <rule_f32> _to_signed[float], <rule_f64> _to_signed[double])
 
 row(PASSES, b"copy",            0,  0, <rule_f32> _copy[float], <rule_f64> _copy[double])
 row(PASSES, b"ahead",           1,  1, <rule_f32> _ahead[float], <rule_f64> _ahead[double])

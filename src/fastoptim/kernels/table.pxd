@@ -1,5 +1,7 @@
 """A table of spans, the stages that a span passes, and the scalars of rules."""
 
+from libc.stdint cimport uint32_t
+
 from fastoptim.kernels.rule cimport Rule, rule_f32, rule_f64
 
 cdef enum:
@@ -70,6 +72,37 @@ cdef struct Grid:
     Py_ssize_t[MOST_DIMS] s_outer
     Py_ssize_t[MOST_DIMS] p_outer
     Py_ssize_t[MOST_DIMS] g_outer
+
+# How the numbers of an array are kept; see codecs.pxi.
+cdef enum Code:
+    PLAIN
+    BFLOAT16
+    FLOAT16
+    UNSIGNED
+    SIGNED
+    N_CODES
+
+cdef enum:
+    CODE_BLOCK = 256    # numbers that have their largest in common, where codes have 8 bits
+
+cdef struct Codecs:
+    const Rule *random_bits
+    const Rule *decode[5]       # N_CODES
+    const Rule *encode[5]       # with random bits
+    const Rule *nearest[5]      # without
+
+# The arrays of a key that are kept as codes, its state, its parameter or its gradient. A block of 8-bit codes has at most 256 numbers and does not
+# span rows. Example: a parameter of shape (2, 300) has rows of 300 and 4 blocks: of 256, 44, 256, 44.
+cdef struct Codes:
+    const Codecs *codecs
+    int[6] state                # a Code for each slot
+    Py_ssize_t[6] largest       # addresses of a float for each block
+    Py_ssize_t row              # elements of a row, or 0 where nothing is kept in blocks
+    uint32_t[4] streams         # of random bits: each for two slots, the last for the parameter
+    int p                       # the parameter's Code, PLAIN if it is numbers
+    bint has_master             # whether a span's p is a copy of it as numbers
+    Py_ssize_t p_codes
+    int g                       # the gradient's Code
 
 # What a walk does with a span. All of it, except where a tensor has to be known as a whole between two
 # parts.

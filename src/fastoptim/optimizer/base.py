@@ -37,6 +37,7 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo
+from fastoptim.optimizer.state_dtypes import StateDtype
 from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, UnitNorm
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
@@ -51,6 +52,14 @@ class Slot:
     ----------
     start : str, optional
         The hyperparameter that fresh state is filled with; zeros without.
+    signed : bool, default True
+        Whether its numbers may be negative: 8-bit codes are of either kind.
+    exact : str, optional
+        Why its numbers cannot be rounded.
+    not_in_8_bits : str, optional
+        Why they cannot be kept in 8 bits.
+    whole : bool, default False
+        Whether it is always kept in the parameter's dtype, since it is small.
 
     Notes
     -----
@@ -60,8 +69,12 @@ class Slot:
 
     name: str
 
-    def __init__(self, start: str | None = None) -> None:
-        self.start = start
+    def __init__(
+        self, start: str | None = None, *, signed: bool = True, exact: str = "",
+        not_in_8_bits: str = "", whole: bool = False,
+    ) -> None:
+        self.start, self.signed = start, signed
+        self.exact, self.not_in_8_bits, self.whole = exact, not_in_8_bits, whole
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -75,7 +88,7 @@ class Slot:
     def __get__(self, optimizer: "Optimizer | None", owner: type) -> Any:
         if optimizer is None:
             return self
-        return ByKey(optimizer.engine.store, self.name, optimizer.own_groups)
+        return ByKey(optimizer.engine.store, self.name, optimizer.own_groups, signed=self.signed)
 
     def __set__(self, optimizer: "Optimizer", value: Never) -> None:
         raise AttributeError(
@@ -170,6 +183,18 @@ class Optimizer(Checked):
         "flush" lets the kernels take numbers below 1.2e-38 (float64: 2.2e-308) for zero. Some
         processors are many times slower with them, and state that decays towards zero ends there.
         "keep" gives the listing's bits.
+    state_dtype : {None, "bfloat16", "int8"}, default None
+        How the rule's state is kept: in the parameter's dtype, in 16 bits, or in 8 bits and a float
+        for each block of up to 256. It is decoded for the rule and rounded stochastically after it.
+        See `docs/low-precision`. It cannot change after the first update.
+    master : bool, default True
+        Of parameters of float16 or bfloat16: whether the optimizer keeps a copy in float32, in
+        `master_of`, which is updated and rounded to the nearest number into the parameter. Without
+        it the parameter itself is decoded, updated in float32, and rounded stochastically. Their
+        gradients are of the same dtype or of float32. It cannot change after the first update.
+    rounding_seed : int of at least 0, default 0
+        Seed of the random bits that round, a function of it, of the key's number, the slot, the
+        key's step and the element.
     groups : list of Group
         Other hyperparameters for some keys; the first group that a key matches counts. One that
         no key matches is an error at the first update.
@@ -215,6 +240,9 @@ class Optimizer(Checked):
     average_from: int = hyper(0, Steps())
     nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
     denormals: str = hyper("keep", Denormals(("keep", "flush")))
+    state_dtype: str | None = hyper(None, StateDtype())
+    master: bool = hyper(True, Flag())
+    rounding_seed: int = hyper(0, Steps())
     groups: Sequence[Group] = hyper((), Groups())
 
     def __init_subclass__(cls) -> None:
@@ -265,6 +293,8 @@ class Optimizer(Checked):
                 )
         if name == "groups":
             value = self._bound(value)
+        if name in ("state_dtype", "master") and hasattr(self, "engine"):
+            self._check_as_before(name, value)
         self._forget()
         return value
 
@@ -275,6 +305,16 @@ class Optimizer(Checked):
                 raise ValueError("groups cannot change after the first update; their values can")
             self.engine.store.forget_drafts()
         return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
+
+    def _check_as_before(self, name: str, value: object) -> None:
+        """Refuse that what is there be kept otherwise."""
+        now = getattr(self, name)
+        if self.engine.store.records and value != now:
+            raise ValueError(
+                f"{name} is {now!r} and cannot change after the first update; make a new optimizer"
+                + (" and load this one's state with convert=True" if name == "state_dtype" else "")
+            )
+        self.engine.store.forget_drafts()
 
     def _forget(self) -> None:
         """Let the next update make a new plan."""
@@ -308,6 +348,14 @@ class Optimizer(Checked):
     def clipped(self) -> int:
         """Number of updates at which a norm was larger than `clip_norm` or `clip_norm_per_key`."""
         return self.engine.store.clipped
+
+    @property
+    def master_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
+        """The float32 copy of each parameter of 16 bits, by key; see `master`.
+
+        To set parameters by hand, write to it: the next update rounds it into the parameter.
+        """
+        return ByKey(self.engine.store, "master", self.own_groups)
 
     @property
     def grad_norm(self) -> float | None:

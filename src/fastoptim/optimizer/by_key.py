@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.kernels.update.store import Record, Store
+from fastoptim.optimizer.state_dtypes import as_seen
 
 
 class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
@@ -20,14 +21,18 @@ class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
     store : Store
     slot : str or None
         None stands for the averages.
+    signed : bool
+        Whether 8-bit codes of the slot have a sign.
     groups : range or None
         The groups whose keys count; None: all keys.
     """
 
-    __slots__ = ("_groups", "_slot", "_store")
+    __slots__ = ("_groups", "_signed", "_slot", "_store")
 
-    def __init__(self, store: Store, slot: str | None, groups: range | None = None) -> None:
-        self._store, self._slot, self._groups = store, slot, groups
+    def __init__(
+        self, store: Store, slot: str | None, groups: range | None = None, *, signed: bool = True
+    ) -> None:
+        self._store, self._slot, self._groups, self._signed = store, slot, groups, signed
 
     def _array_of(self, record: Record | None) -> NDArray[Any] | None:
         if record is None or (self._groups is not None and record.group not in self._groups):
@@ -35,10 +40,16 @@ class ByKey(Mapping[Hashable, NDArray[np.floating[Any]]]):
         return record.average if self._slot is None else record.state.get(self._slot)
 
     def __getitem__(self, key: Hashable) -> NDArray[np.floating[Any]]:
-        array = self._array_of(self._store.records.get(key))
-        if array is None:
+        record = self._store.records.get(key)
+        array = self._array_of(record)
+        if record is None or array is None:
             raise KeyError(key)
-        return array.view()
+        if self._slot is None:
+            return array.view()
+        seen: NDArray[np.floating[Any]] = as_seen(
+            record.state, self._slot, record.coding, self._signed
+        )
+        return seen
 
     def __iter__(self) -> Iterator[Hashable]:
         return (

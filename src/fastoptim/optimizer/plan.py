@@ -18,6 +18,7 @@ from fastoptim.optimizer.hyperparameters import (
     checks_of,
     may_be_schedule,
 )
+from fastoptim.optimizer.state_dtypes import codes_of
 from fastoptim.optimizer.tensor_options import constrained, trusted
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ def check_mean_begins(opt: "Optimizer", group: int, values: Values) -> None:
 def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
     """Return the pipeline that the parameters of a group pass; their mean, if any, begins there."""
     slots, factored = view.kernels[view.kernel], view.factored.get(view.kernel)
+    if view.state_dtype is not None:  # records are asked how theirs is kept
+        slots = (*slots,)
     if factored is not None:  # new ones: factor_from may be another, and records are asked again
         slots, factored = (*slots,), (*factored,)
     starts = (getattr(type(view), slot).start for slot in slots)
@@ -220,6 +223,11 @@ def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
         factored_slots=factored,
         factor_from=getattr(view, "factor_from", 0),
         scratch=view.scratch,
+        state_dtype=view.state_dtype,
+        codes=codes_of(view, slots),
+        factored_codes=None if factored is None else codes_of(view, factored),
+        seed=view.rounding_seed,
+        master=view.master,
     )
 
 

@@ -87,7 +87,7 @@ cdef class Addition:
             span.p = <Py_ssize_t> cnp.PyArray_DATA(array)
             if type(detour) is TouchedRows:
                 (<TouchedRows> detour).lead_to(call, array)
-            elif detour is not None:
+            elif type(detour) is Copied:
                 (<Copied> detour).place(span, True)
         return 0
 

@@ -16,7 +16,7 @@ cimport numpy as cnp
 
 from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport Span, set_bare
+from fastoptim.kernels.table cimport PLAIN, Span, set_bare
 from fastoptim.kernels.update.engine cimport Engine, Stations
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
@@ -24,6 +24,7 @@ from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.arrays import is_scalar
 from fastoptim.kernels.update.checks.containers import as_dict
+from fastoptim.kernels.update.checks.halves import not_exchanged
 
 cnp.import_array()
 
@@ -113,6 +114,8 @@ cdef class Averaged:
             set_bare(&stations.call.stages[k], pass_of("swap"))
         for k in range(stations.call.table.count):
             record = stations.call.records[k]
+            if record.half != PLAIN:
+                raise not_exchanged(record.key, record.param_dtype, self.name)
             span = &stations.call.table.spans[k]
             span.s[0] = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> averages[record.key])
             span.average = 0

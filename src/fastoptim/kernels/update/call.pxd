@@ -25,11 +25,14 @@ cdef class Call:
     cdef bint clipped                       # whether it was too large for clip_norm
     cdef double norm
     cdef bint own_means                     # whether a key's mean has another count than its group's
+    cdef bint halves                        # whether some parameters have 16 bits
+    cdef bint reads_half                    # whether the driver alone reads gradients: they may have 16 bits
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records
     cdef list carried                       # per row of coefficients, what its records carry on
     cdef list new_states                    # (span, record, slots, state, average)
+    cdef dict unpacked                      # span → its state as numbers, where codes go apart; or None
 
     cdef int begin(self, Plan plan, double factor, bint zero) except -1
     cdef int set_stages(self, double norm_factor) except -1

@@ -27,7 +27,8 @@ cdef class Call:
         self.table.count = 0
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
-        self.carried = None
+        self.carried = self.unpacked = None
+        self.reads_half = self.halves = False
         self.numbers = self.measured = self.clipped = self.own_means = False
         if n > self.room:
             memory = PyMem_Realloc(self.stages, n * sizeof(Stages))
@@ -80,6 +81,8 @@ cdef class Call:
 
     cdef tuple state_of(self, Py_ssize_t k, object state, object average):
         """Return what `prepare` made of the state and the average of a span's record."""
+        if self.unpacked is not None and k in self.unpacked:
+            return self.unpacked[k]
         for span, _, _, new_state, new_average in self.new_states or ():
             if span == k:
                 return new_state, new_average
@@ -93,4 +96,4 @@ cdef class Call:
         self.detours = self.drafts = self.pending = self.unfit = None
         self.new_records = None
         self.new_states = None
-        self.carried = None
+        self.carried = self.unpacked = None

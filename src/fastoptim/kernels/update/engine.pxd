@@ -3,6 +3,7 @@
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.codes cimport Coder
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.pipeline cimport Plan
@@ -30,6 +31,7 @@ cdef class Source:
 
 cdef class Engine(Stations):
     cdef bint busy
+    cdef Coder coder                    # made when some state is kept as codes
     cdef str inside                         # the method whose context has exchanged the parameters, or None
     cdef str words                      # of an optimizer that is a part of another, or None
     cdef Py_ssize_t readers                 # calls of `still` that are not over

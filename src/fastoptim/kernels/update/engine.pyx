@@ -13,6 +13,7 @@ from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update cimport coefficients, means
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.codes cimport Coder
 from fastoptim.kernels.update.detours cimport Detour, Detours
 from fastoptim.kernels.update.habits cimport look
 from fastoptim.kernels.update.intake cimport read
@@ -122,8 +123,14 @@ cdef class Engine(Stations):
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
+            call.reads_half = not plan.surveys and not plan.of_tensors and prelude is None
             self.check(params, grads)
             self.store.prepare(call)
+            if plan.codes or call.halves:
+                if self.coder is None:
+                    self.coder = Coder()
+                self.coder.prepare(call)
+                self.coder.decode(call)
             if plan.means:
                 means.prepare(call, self.store.iter)
             if prelude is not None:
@@ -161,6 +168,8 @@ cdef class Engine(Stations):
             if call.detours is not None:
                 for detour in call.detours:
                     detour.take_back(call)
+            if plan.codes or call.halves:
+                self.coder.encode(call)
             return True
         finally:
             if call.plan is not None and call.plan.of_tensors:

@@ -15,7 +15,7 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport Span, Stages
+from fastoptim.kernels.table cimport PLAIN, UNSIGNED, Span, Stages
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows, detour_of
 from fastoptim.kernels.update.pipeline cimport Pipeline
@@ -76,6 +76,16 @@ cdef Extent extent_of(cnp.ndarray a) noexcept:
         else:
             high += step
     return Extent(low, high + cnp.PyArray_ITEMSIZE(a))
+
+
+cdef inline Py_ssize_t bytes_of(Record record, Pipeline pipeline, int slot):
+    """Return how many bytes a slot has, which may be kept as codes."""
+    cdef int code = PLAIN
+    if record.coding is not None and slot < len(pipeline.codes):
+        code = pipeline.codes[slot]
+    if code == PLAIN:
+        return record.n_bytes
+    return 2 * record.size if code < UNSIGNED else record.size
 
 
 cdef int by_low(const void *a, const void *b) noexcept nogil:
@@ -188,7 +198,7 @@ cdef class Memory:
             else:
                 for i in range(call.stages[record.group].rule.slots):
                     if span.s[i]:       # not made yet, it lies nowhere
-                        self.extents[n] = Extent(span.s[i], span.s[i] + record.n_bytes)
+                        self.extents[n] = Extent(span.s[i], span.s[i] + bytes_of(record, pipeline, i))
                         n += 1
             if span.average:
                 self.extents[n] = Extent(span.average, span.average + record.n_bytes)

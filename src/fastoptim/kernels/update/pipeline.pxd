@@ -41,6 +41,11 @@ cdef class Pipeline:
     cdef readonly Py_ssize_t mean_from  # the update at which a mean of the weights begins, or -1
     cdef readonly tuple factored_slots  # of parameters whose second moment is two vectors, or None
     cdef readonly Py_ssize_t factor_from
+    cdef readonly str state_dtype   # how state is kept if not in the parameter's dtype, or None
+    cdef readonly tuple codes       # the Code of each slot, or None
+    cdef readonly tuple factored_codes
+    cdef readonly bint master       # whether parameters of 16 bits have a copy in float32
+    cdef readonly unsigned long long seed   # of the random bits that round
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
     cdef tuple unbound              # the same of the bounds of a constraint or a trust ratio
 
@@ -66,3 +71,4 @@ cdef class Plan:
     cdef readonly bint means        # whether some keys have a mean of their weights
     cdef readonly object prelude    # a Prelude, or None
     cdef readonly bint factors      # whether some second moments are two vectors
+    cdef readonly bint codes        # whether some state is kept as codes

@@ -102,6 +102,14 @@ cdef class Pipeline:
         The smaller one of a matrix's sizes from which its second moment is two vectors.
     scratch : int
         How many arrays the rule has behind its state, which a `Prelude` makes for each update.
+    state_dtype : str or None
+        How state is kept, if not in the parameter's dtype.
+    codes, factored_codes : tuple of int or None
+        The `Code` of each slot, if there is a state_dtype.
+    seed : int
+        Of the random bits that round them.
+    master : bool
+        Whether parameters of 16 bits have a copy in float32.
     """
 
     def __init__(
@@ -111,6 +119,8 @@ cdef class Pipeline:
         bint centralize=False, trust=None, constraint=None, str norms="", owner=None,
         Py_ssize_t mean_from=-1, bint carries=False,
         int scratch=0, tuple factored_slots=None, Py_ssize_t factor_from=0,
+        str state_dtype=None, tuple codes=None, tuple factored_codes=None,
+        unsigned long long seed=0, bint master=True,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -123,6 +133,8 @@ cdef class Pipeline:
         self.carries = carries
         self.factored_slots, self.factor_from = factored_slots, factor_from
         self.scratch = scratch
+        self.state_dtype, self.seed, self.master = state_dtype, seed, master
+        self.codes, self.factored_codes = codes, factored_codes
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads, self.mean_from = zero_grads, mean_from
         set_stage(&self.fixed.zeroer, "zero", 0.0, None)
@@ -246,6 +258,7 @@ cdef class Plan:
         self.clips = clip_norm is not None
         self.most_norm = clip_norm or INFINITY
         self.factors = any([(<Pipeline> one).factored_slots is not None for one in pipelines])
+        self.codes = any([(<Pipeline> one).state_dtype is not None for one in pipelines])
         self.skips, self.raises = nonfinite == "skip", nonfinite == "raise"
         self.of_tensors = any([(<Pipeline> one).of_tensors for one in pipelines])
         self.clips_keys = any([(<Pipeline> one).most_norm != INFINITY for one in pipelines])

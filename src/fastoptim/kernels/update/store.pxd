@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport MOST_DIMS
+from fastoptim.kernels.table cimport MOST_DIMS, Codes
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.pipeline cimport Pipeline, factors_shape
 
@@ -16,6 +16,11 @@ cdef class Record:
     cdef readonly int group                 # which pipeline its parameter passes through
     cdef readonly dict state                # slot name → array, shaped like the parameter
     cdef readonly object average            # of the weights, or None
+    cdef readonly int half                  # the parameter's Code, PLAIN if it is float32 or float64
+    cdef readonly str param_dtype           # its name
+    cdef readonly str coding                # the state_dtype that state is kept in, or None: its own
+    cdef Codes codes                        # the same for the driver, set at each update
+    cdef readonly Py_ssize_t number         # how many keys were there before it; -1: not updated yet
     cdef public Py_ssize_t t                # completed updates of this parameter
     cdef readonly tuple carried             # numbers that its rule goes on with, or None
     cdef Py_ssize_t averaged                # updates in its mean, which began at mean_from
@@ -36,6 +41,8 @@ cdef class Record:
 
     cdef object new_array(self, int which)
     cdef object new_mean(self, int kind)
+    cdef object new_codes(self, int which, int code)
+    cdef object new_largest(self)
 
 # Inline here, since they are called for each key, and a call to another module costs 2 ns.
 
@@ -75,6 +82,18 @@ cdef inline bint is_factored(Record record, Pipeline pipeline) noexcept:
     return pipeline.factored_slots is not None and factors_shape(
         record.ndim, record.dims, pipeline.factor_from
     )
+
+cdef inline Py_ssize_t row_of(Record record) noexcept:
+    """Return how many elements a row has, which blocks of 8-bit codes do not span."""
+    return record.size // record.dims[0] if record.ndim > 1 else record.size
+
+cdef inline str largest_of(str slot):
+    """Return the name that what the blocks of a slot have in common has in a record's state."""
+    return f"{slot}.largest"
+
+cdef int half_of(object dtype)
+
+cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size)
 
 cdef Record new_record(object key, cnp.ndarray a, int group)
 

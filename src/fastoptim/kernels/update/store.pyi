@@ -7,6 +7,7 @@ class Record:
     group: int
     state: dict[str, NDArray[Any]]
     average: NDArray[Any] | None
+    coding: str | None
     t: int
     def described(self) -> dict[str, Any]: ...
 

@@ -1,0 +1,209 @@
+# The walk over a span some of whose state is kept as codes; included by driver.pyx.
+
+cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    """Send elements i to end of a span through its pipeline, a tile at a time.
+
+    A tile of the state is decoded to scratch memory in L1, passes the rule as any other, and is
+    encoded. A block of 8-bit codes is worked on as a whole, by the thread in whose part it begins.
+    """
+    cdef const Stages *stages = <const Stages *> span.stages
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef floating[MAX_SLOTS + 2][TILE] scratch
+    cdef floating *s[MAX_SLOTS]
+    cdef floating *p
+    cdef floating *g
+    cdef Py_ssize_t k, n, at, most = TILE if floating is float else TILE // 2
+    if codes.row:
+        i, end = block_from(codes.row, i), min(span.n, block_from(codes.row, end))
+    while i < end:
+        n = piece_from(span, i, min(most, end - i), &at)
+        for k in range(stages.rule.slots):
+            s[k] = scratch[k]
+            if codes.state[k] == PLAIN:
+                s[k] = <floating *> span.s[k] + at
+            else:
+                decode_slot(span, k, at, n, scratch[k])
+        p, g = <floating *> span.p + at, <floating *> span.g + i
+        if codes.p != PLAIN and not codes.has_master:
+            p = scratch[MAX_SLOTS]
+            decode_half(codes.codecs, codes.p, codes.p_codes + 2 * at, p, n)
+        if codes.g != PLAIN:
+            g = scratch[MAX_SLOTS + 1]
+            decode_half(codes.codecs, codes.g, span.g + 2 * i, g, n)
+        run_pipeline(span, p, g, s, <floating *> span.average + at, c, n, i, NULL)
+        if codes.p != PLAIN:
+            encode_param(span, at, n, p)
+        if codes.g != PLAIN and stages.zero:
+            memset(<void *> (span.g + 2 * i), 0, 2 * n)
+        encode_slots(span, stages.rule.slots, at, n, s)
+        i += n
+
+
+cdef Py_ssize_t piece_from(const Span *span, Py_ssize_t i, Py_ssize_t n, Py_ssize_t *at) noexcept nogil:
+    """Return how many of n elements from i on can be worked on together; set where they are."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    at[0] = i
+    if span.rows:
+        at[0] = i % span.length
+        n = min(n, span.length - at[0])
+        at[0] += (<const Py_ssize_t *> span.rows)[i // span.length] * span.length
+    return whole_blocks(codes.row, at[0], n) if codes.row else n
+
+
+cdef inline Py_ssize_t block_end(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
+    """Return where the block of 8-bit codes ends that an element is in."""
+    cdef Py_ssize_t at = i % row
+    return i - at + min(row, (at // CODE_BLOCK + 1) * CODE_BLOCK)
+
+
+cdef inline Py_ssize_t block_from(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
+    """Return where the first block starts that does not start before an element."""
+    return i if i % row % CODE_BLOCK == 0 else block_end(row, i)
+
+
+cdef inline Py_ssize_t whole_blocks(Py_ssize_t row, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """Return how many of n elements are in blocks that are among them as a whole; one block is."""
+    cdef Py_ssize_t end = block_end(row, i), next
+    while end < i + n:
+        next = block_end(row, end)
+        if next > i + n:
+            break
+        end = next
+    return end - i
+
+
+cdef inline Py_ssize_t block_of(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
+    """Return the number of the block that an element is in."""
+    return i // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK) + i % row // CODE_BLOCK
+
+
+cdef inline void set_coding(
+    Coding *coding, const Codes *codes, Py_ssize_t k, Py_ssize_t base, Py_ssize_t at
+) noexcept nogil:
+    """Set where the codes of a slot from an element on are; `base` is where those of its span begin."""
+    if codes.state[k] < UNSIGNED:
+        coding.codes = base + 2 * at
+    else:
+        coding.codes = base + at
+        coding.largest = <float *> codes.largest[k] + block_of(codes.row, at)
+
+
+cdef void decode_slot(
+    const Span *span, Py_ssize_t k, Py_ssize_t at, Py_ssize_t n, floating *x
+) noexcept nogil:
+    """Decode n numbers of a slot, from `at` on."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef const Rule *rule = codes.codecs.decode[codes.state[k]]
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    cdef Py_ssize_t end = at + n, next = end
+    while at < end:
+        if codes.state[k] >= UNSIGNED:
+            next = block_end(codes.row, at)
+        set_coding(&coding, codes, k, span.s[k], at)
+        apply(rule, x, x, &given, <const floating *> NULL, next - at)
+        x += next - at
+        at = next
+
+
+cdef void encode_slots(
+    const Span *span, Py_ssize_t slots, Py_ssize_t at, Py_ssize_t n, floating **s
+) noexcept nogil:
+    """Encode n numbers of each slot, at most a tile, from `at` on."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef uint32_t[TILE] bits
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    cdef Py_ssize_t k, i, next, pair = -1
+    for k in range(slots):
+        if codes.state[k] == PLAIN:
+            continue
+        if k // 2 != pair:
+            pair = k // 2
+            coding.bits, coding.stream = bits, codes.streams[pair]
+            coding.first = <uint32_t> (span.first + at)
+            apply(codes.codecs.random_bits, s[k], s[k], &given, <const floating *> NULL, n)
+        coding.shift = k % 2 * 16
+        i = 0
+        while i < n:
+            next = n
+            if codes.state[k] >= UNSIGNED:
+                next = block_end(codes.row, at + i) - at
+            set_coding(&coding, codes, k, span.s[k], at + i)
+            coding.bits = &bits[i]
+            apply(
+                codes.codecs.encode[codes.state[k]], s[k], s[k] + i, &given, <const floating *> NULL,
+                next - i,
+            )
+            i = next
+
+
+cdef inline void decode_half(
+    const Codecs *codecs, int code, Py_ssize_t address, floating *x, Py_ssize_t n
+) noexcept nogil:
+    """Decode n numbers of 16 bits."""
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    coding.codes = address
+    apply(codecs.decode[code], x, x, &given, <const floating *> NULL, n)
+
+
+cdef void encode_param(const Span *span, Py_ssize_t at, Py_ssize_t n, floating *p) noexcept nogil:
+    """Encode n elements of a parameter: to the nearest code if they have been copied from a master."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef uint32_t[TILE] bits
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    coding.codes = codes.p_codes + 2 * at
+    if codes.has_master:
+        apply(codes.codecs.nearest[codes.p], p, p, &given, <const floating *> NULL, n)
+        return
+    coding.bits, coding.shift, coding.stream = bits, 0, codes.streams[3]
+    coding.first = <uint32_t> (span.first + at)
+    apply(codes.codecs.random_bits, p, p, &given, <const floating *> NULL, n)
+    apply(codes.codecs.encode[codes.p], p, p, &given, <const floating *> NULL, n)
+
+
+# ---------------------------------------------------------------- apart from a walk
+
+cdef void decode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil:
+    """Decode some blocks of a span's state to memory of its own."""
+    cdef const Apart *apart = <const Apart *> work
+    if apart.span.is_double:
+        recode(apart, True, block, end, <double *> NULL)
+    else:
+        recode(apart, True, block, end, <float *> NULL)
+
+
+cdef void encode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil:
+    """Encode what has been decoded to memory of its own."""
+    cdef const Apart *apart = <const Apart *> work
+    if apart.span.is_double:
+        recode(apart, False, block, end, <double *> NULL)
+    else:
+        recode(apart, False, block, end, <float *> NULL)
+
+
+cdef void recode(
+    const Apart *apart, bint decode, Py_ssize_t block, Py_ssize_t end_block, floating *_
+) noexcept nogil:
+    cdef const Span *span = &apart.span
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef floating *s[MAX_SLOTS]
+    cdef Py_ssize_t k, n, at, most = TILE if floating is float else TILE // 2
+    cdef Py_ssize_t i = block * BLOCK, end = min(span.n, end_block * BLOCK)
+    if codes.row:
+        i, end = block_from(codes.row, i), min(span.n, block_from(codes.row, end))
+    while i < end:
+        n = piece_from(span, i, min(most, end - i), &at)
+        for k in range(apart.slots):
+            s[k] = <floating *> apart.numbers[k] + at
+            if decode and codes.state[k] != PLAIN:
+                decode_slot(span, k, at, n, s[k])
+        if not decode:
+            encode_slots(span, apart.slots, at, n, s)
+            if codes.p != PLAIN:
+                encode_param(span, at, n, <floating *> apart.p + at)
+        elif codes.p != PLAIN and not codes.has_master:
+            decode_half(codes.codecs, codes.p, codes.p_codes + 2 * at, <floating *> apart.p + at, n)
+        i += n
