@@ -15,6 +15,7 @@ from pathlib import Path
 
 import rule_pages
 
+from fastoptim.optimizer.state_dtypes import PLAIN, code_of
 from fastoptim.plot import style
 
 HERE = Path(__file__).parent
@@ -90,18 +91,34 @@ def number(x: float) -> str:
     return f"{x:.2f}".rstrip("0").rstrip(".")
 
 
+def of_state(cls: type, slots: tuple[str, ...], state: str, vectors: int) -> str:
+    """Return the bytes of a rule's state, a dash where one of its arrays refuses to be kept so."""
+    if state == "float32":
+        return number((len(slots) - vectors) * STATES[state])
+    try:
+        codes = [code_of(cls, slot, state) for slot in slots]
+    except ValueError:
+        return "–"
+    kept = sum(FLOAT if code == PLAIN else STATES[state] for code in codes)
+    return number(kept - FLOAT * vectors)
+
+
 def rules() -> str:
     """Return which rules keep how many bytes for each parameter."""
-    found: dict[int, list[str]] = {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for cls in rule_pages.rules():
-        for kernel, _, single, _ in () if rule_pages.is_method(cls) else rule_pages.memory(cls):
-            kernel, _, shape = kernel.partition(", ")
+        if rule_pages.is_method(cls):
+            continue
+        # of a matrix two arrays have a number for each row or column alone, kept as they are
+        several = [(kernel, slots, 0) for kernel, slots in cls.kernels.items()]
+        several += [(kernel, slots, 2) for kernel, slots in cls.factored.items()]
+        for kernel, slots, vectors in several:
+            sizes = tuple(of_state(cls, slots, state, vectors) for state in STATES)
             name = cls.__name__ if kernel == next(iter(cls.kernels)) else f"`{kernel}`"
-            found.setdefault(single // FLOAT, []).append(f"{name} ({shape})" if shape else name)
-    return lines("tnnnt", ["arrays of state", *STATES, "rules"], *(
-        [str(arrays), *(number(arrays * size) for size in STATES.values()),
-         ", ".join(dict.fromkeys(found[arrays]))]
-        for arrays in sorted(found)
+            found.setdefault(sizes, []).append(f"{name} (matrices)" if vectors else name)
+    return lines("nnnt", [*STATES, "rules"], *(
+        [*sizes, ", ".join(dict.fromkeys(names))]
+        for sizes, names in sorted(found.items(), key=lambda one: float(one[0][0]))
     ))
 
 

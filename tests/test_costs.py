@@ -5,10 +5,34 @@ from fractions import Fraction
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import costs
+import rule_pages
+
+RULES = [cls for cls in rule_pages.rules() if not rule_pages.is_method(cls)]
+
+
+@pytest.mark.parametrize("state", costs.STATES)
+@pytest.mark.parametrize("cls", RULES, ids=lambda cls: cls.__name__)
+def test_the_bytes_are_those_of_the_arrays(cls, state):
+    opt = cls()
+    expected = costs.of_state(cls, cls.kernels[opt.kernel], state, 0)
+    p = np.ones((64, 256) if cls.of_matrices else 64 * 256, np.float32)
+
+    def bytes_of_state():
+        opt = cls() if state == "float32" else cls(state_dtype=state)
+        opt.update({"W": p}, {"W": np.ones_like(p)})
+        kept = opt.state_dict()["parameters"]["W"]["state"]
+        return sum(array.nbytes for array in kept.values())
+
+    if expected == "–":
+        with pytest.raises(ValueError, match=f"state_dtype='{state}' does not suit"):
+            bytes_of_state()
+    else:
+        assert costs.number(bytes_of_state() / p.size) == expected
 
 
 def ring(machines):
