@@ -15,7 +15,6 @@ from pathlib import Path
 
 import rule_pages
 
-from fastoptim.optimizer.state_dtypes import PLAIN, code_of
 from fastoptim.plot import style
 
 HERE = Path(__file__).parent
@@ -95,11 +94,10 @@ def of_state(cls: type, slots: tuple[str, ...], state: str, vectors: int) -> str
     """Return the bytes of a rule's state, a dash where one of its arrays refuses to be kept so."""
     if state == "float32":
         return number((len(slots) - vectors) * STATES[state])
-    try:
-        codes = [code_of(cls, slot, state) for slot in slots]
-    except ValueError:
+    declared = [getattr(cls, slot) for slot in slots]
+    if any(slot.exact or (state == "int8" and slot.not_in_8_bits) for slot in declared):
         return "–"
-    kept = sum(FLOAT if code == PLAIN else STATES[state] for code in codes)
+    kept = sum(FLOAT if slot.whole else STATES[state] for slot in declared)
     return number(kept - FLOAT * vectors)
 
 

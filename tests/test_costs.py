@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastoptim as fo
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import costs
 import rule_pages
@@ -33,6 +35,22 @@ def test_the_bytes_are_those_of_the_arrays(cls, state):
             bytes_of_state()
     else:
         assert costs.number(bytes_of_state() / p.size) == expected
+
+
+TABLE = [[cell.strip() for cell in row.split("|")[1:-1]] for row in costs.settings().splitlines()]
+SETTINGS = {name: cells for name, *cells in TABLE[2:] if "Product" not in name}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_settings_are_those_of_the_arrays(name):
+    state = next((of for of in ("bfloat16", "int8") if of in name), None)
+    p = np.ones(64 * 256, np.float16 if "16-bit" in name else np.float32)
+    opt = fo.Adam(state_dtype=state, master="master=False" not in name)
+    opt.update({"W": p}, {"W": np.ones_like(p)})
+    kept = opt.state_dict()["parameters"]["W"]["state"]
+    of_state = sum(array.nbytes for array in kept.values()) / p.size
+    each = p.itemsize, p.itemsize, of_state, 2 * p.itemsize + of_state
+    assert SETTINGS[name] == [costs.number(x) for x in each]
 
 
 def ring(machines):
