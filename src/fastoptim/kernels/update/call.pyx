@@ -27,7 +27,7 @@ cdef class Call:
         self.table.count = 0
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
-        self.carried = None
+        self.carried = self.products = None
         self.numbers = self.measured = self.clipped = self.own_means = False
         if n > self.room:
             memory = PyMem_Realloc(self.stages, n * sizeof(Stages))
@@ -93,4 +93,4 @@ cdef class Call:
         self.detours = self.drafts = self.pending = self.unfit = None
         self.new_records = None
         self.new_states = None
-        self.carried = None
+        self.carried = self.products = None

@@ -111,7 +111,6 @@ cdef class Detour:
         self.param = self.grad = None
 
 
-@cython.final
 cdef class Copied(Detour):
     """Arrays that are copied tile by tile while the driver walks, and numbers."""
 
@@ -293,6 +292,7 @@ cdef class Detours:
     def __cinit__(self):
         self.copied = {}
         self.touched = {}
+        self.products = {}
 
     cdef Copied by_copy(self, Call call, Record record):
         """Return a key's detour by copying."""

@@ -21,6 +21,7 @@ from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
+from fastoptim.kernels.update.products cimport take as take_product
 from fastoptim.kernels.update.store cimport Record, Store, is_factored, is_straight
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
@@ -33,6 +34,7 @@ from fastoptim.kernels.update.checks.containers import (
 )
 from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memory
 from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 
 cnp.import_array()
@@ -171,6 +173,9 @@ cdef Record detour(
             call.numbers = True
         record = record_for(call, store, key, a, record)
     given = None
+    if isinstance(g, Product):
+        take_product(call, detours, record, a, g)
+        return record
     if not isinstance(g, cnp.ndarray):
         if not isinstance(g, Rows):
             given = compressed_grad(g, record)
