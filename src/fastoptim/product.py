@@ -1,6 +1,5 @@
 """Gradients of dense layers that are never made: `Product`."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,13 +7,14 @@ from numpy.typing import NDArray
 
 from fastoptim.kernels.update.checks.arrays import checked_array
 
-# Bytes of a product from which it is cut into tiles, and of a tile; see docs/products.md.
-CUT_FROM = 1 << 24
-TILE_BYTES = 1 << 21
-LEAST_ROWS = 32  # of a tile: products of fewer rows are slow
+# Bytes of a product from which it is cut, and of a tile at most; see docs/products.md.
+CUT_FROM = 12 << 20
+TILE_BYTES = 1 << 22
+LEAST_ROWS = 32  # of a tile, before all are made as long: products of few rows are slow
+
+DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Product:
     r"""The gradient of a dense layer, :math:`x^\top d`, as its two factors.
 
@@ -64,11 +64,25 @@ class Product:
     array([1., 2., 3.])
     """
 
-    x: NDArray[np.floating[Any]]
-    d: NDArray[np.floating[Any]]
+    __slots__ = ("_d", "_x")
 
-    def __post_init__(self) -> None:
-        check_factors("x", "d", self.x, self.d)
+    def __init__(self, x: NDArray[Any], d: NDArray[Any]) -> None:
+        if not (
+            type(x) is type(d) is np.ndarray and x.dtype is d.dtype and x.dtype in DTYPES
+            and x.ndim == d.ndim == 2 and len(x) == len(d)
+        ):
+            check_factors("x", "d", x, d)
+        self._x, self._d = x, d
+
+    @property
+    def x(self) -> NDArray[np.floating[Any]]:
+        """What the layer was given."""
+        return self._x
+
+    @property
+    def d(self) -> NDArray[np.floating[Any]]:
+        """The gradient with respect to what it gave."""
+        return self._d
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,7 +103,7 @@ class Product:
         >>> x, d = np.zeros((32, 4096), np.float32), np.zeros((32, 4096), np.float32)
         >>> tiles = fo.Product(x, d).tiles()
         >>> len(tiles), tiles[1]
-        (32, slice(128, 256, None))
+        (16, slice(256, 512, None))
         >>> fo.Product(x[:, :100], d).tiles()
         (slice(0, 100, None),)
         """

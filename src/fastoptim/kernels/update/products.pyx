@@ -34,7 +34,7 @@ from fastoptim.kernels.table cimport Span, Table, add_span, blocks_of
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Copied, Detour, Detours, use
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, lies_straight
+from fastoptim.kernels.update.store cimport PyArray_ISNOTSWAPPED, Record, lies_straight
 
 from fastoptim.kernels.update.blas import blas_threads
 from fastoptim.kernels.update.checks.products import checked_factors
@@ -54,13 +54,41 @@ cdef int take(
 ) except -1:
     """Let a key with a product as its gradient take its detour."""
     cdef Multiplied detour = detours.products.get(record.key)
-    factors = checked_factors(record.key, grad, record.dtype, record.shape)
+    x, d = grad._x, grad._d
+    if record.ndim == 2 and is_usable(record, x) and is_usable(record, d) and (
+        cnp.PyArray_DIM(x, 0) == cnp.PyArray_DIM(d, 0)
+        and cnp.PyArray_DIM(x, 1) == record.dims[0] and cnp.PyArray_DIM(d, 1) == record.dims[1]
+    ):
+        factors = (x, d)
+    else:
+        x, d = checked_factors(record.key, grad, record.dtype, record.shape)
+        factors = (for_blas(x), for_blas(d))
     if detour is None or detour.record is not record:
         detour = Multiplied.__new__(Multiplied)
         detour.record = record
         detours.products[record.key] = detour
     use(call, detour)
     return detour.multiply(call, param, factors)
+
+
+cdef bint is_usable(Record record, object factor) noexcept:
+    """Whether a factor is an array of the parameter's dtype that a BLAS can use: see `for_blas`."""
+    cdef cnp.ndarray a
+    cdef const cnp.npy_intp *step
+    cdef const cnp.npy_intp *dims
+    cdef Py_ssize_t size
+    if type(factor) is not cnp.ndarray:
+        return False
+    a = factor
+    if (
+        cnp.PyArray_TYPE(a) != record.type_num or cnp.PyArray_NDIM(a) != 2
+        or not PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a)
+    ):
+        return False
+    step, dims, size = cnp.PyArray_STRIDES(a), cnp.PyArray_DIMS(a), cnp.PyArray_ITEMSIZE(a)
+    if step[1] == size:
+        return step[0] % size == 0 and step[0] >= dims[1] * size
+    return step[0] == size and step[1] % size == 0 and step[1] >= dims[0] * size
 
 
 cdef bint may_be_cut(Call call, Record record, cnp.ndarray param) except -1:
@@ -86,8 +114,7 @@ cdef class Multiplied(Copied):
         """Take over a parameter and the factors of its gradient, all checked."""
         cdef Record record = self.record
         cdef Span *span
-        x, d = factors
-        self.x, self.d = for_blas(x), for_blas(d)
+        self.x, self.d = factors
         self.tiles, self.there = None, -1
         if self.rows is None:
             self.rows = tiles_of(record.dims[0], record.dims[1], record.dtype.itemsize)
@@ -146,6 +173,9 @@ cdef class Multiplied(Copied):
     cdef int list_tiles(self) except -1:
         """Note what is multiplied for each tile, and where the tile is made."""
         into = self.scratch if self.by_tiles else self.whole
+        if len(self.rows) == 1:
+            self.tiles = [(self.x.T, into)]
+            return 0
         self.tiles = []
         for rows in self.rows:
             tile = into[:rows.stop - rows.start] if self.by_tiles else into[rows]
@@ -186,8 +216,8 @@ cdef class Multiplied(Copied):
             try:
                 self.make(i)
                 return
-            except MemoryError:
-                with nogil:             # so that another thread may free some
+            except BaseException:       # of memory, in whichever words NumPy says so
+                with nogil:             # another thread may free some
                     pass
 
     # ------------------------------------------------ tile by tile
