@@ -12,6 +12,7 @@ cdef class Multiplied(Copied):
     cdef cnp.ndarray x, d           # the factors, as a BLAS takes them
     cdef readonly bint by_tiles     # whether each tile is made when the rule needs it
     cdef tuple rows                 # of each tile, as slices
+    cdef object times               # the function of NumPy that multiplies
     cdef list tiles                 # (x's part transposed, where the tile is made)
     cdef cnp.ndarray whole          # memory for all tiles
     cdef cnp.ndarray scratch        # memory for one, behind that for a part of a block
