@@ -43,15 +43,15 @@ class Product:
     that the whole is neither written nor read. `tiles` says how the rows are cut. The shape alone
     decides it, so the number of threads of updates changes no bit.
 
-    The factors are read when the update is made, and are not copied before. Factors that a BLAS
-    cannot use where they lie are copied in the update, as is one that lies on memory that is written.
-    Only a NumPy whose BLAS gives the same bits for any number of its own threads gives the same
-    bits here.
+    The factors are read when the update is made, and not copied before. The update copies factors
+    that a BLAS cannot use where they lie, and those that lie on memory that it writes. The bits are
+    those that NumPy's BLAS gives for these tiles; `made` returns them as an array.
 
     Every rule and every option takes products but `zero_grads`: there is no gradient to be set to
     zero. Where a whole tensor is looked at (`trust_ratio`, `agc`, `centralize`, constraints on
     norms, rules with norms, `Adafactor`, `Muon`), and for a parameter that is not in C order, the
-    tiles are written into a whole gradient first. Norms of gradients need each tile twice.
+    tiles are written into a whole gradient first. Where the norm of the gradients or whether they
+    are finite is asked for, each tile is made twice.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Product:
         >>> fo.Product(x[:, :100], d).tiles()
         (slice(0, 100, None),)
         """
-        return tiles_of(*self.shape, self.x.itemsize)
+        return tiles_of(self.x.shape[1], self.d.shape[1], self.x.itemsize)
 
     def asarray(self) -> NDArray[np.floating[Any]]:
         """Return the product as NumPy computes it in one piece, ``x.T @ d``.
@@ -177,7 +177,7 @@ def made(x: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
     x, d = for_blas(x), for_blas(d)
     whole = np.empty((x.shape[1], d.shape[1]), x.dtype)
     with np.errstate(all="ignore"):
-        for rows in tiles_of(*whole.shape, whole.itemsize):
+        for rows in tiles_of(x.shape[1], d.shape[1], whole.itemsize):
             function_for(whole.nbytes)(x[:, rows].T, d, out=whole[rows])
     return whole
 

@@ -426,8 +426,8 @@ class Optimizer(Checked):
             floats, which are replaced in the dict. Any mapping will do.
         grads : dict or list
             For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, a
-            `Product`, or a sparse array of SciPy; or None to leave that parameter, its state and its step count
-            as they are.
+            `Product`, or a sparse array of SciPy; or None to leave that parameter, its state and
+            its step count as they are.
 
         Raises
         ------

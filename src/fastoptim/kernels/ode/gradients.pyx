@@ -1,7 +1,7 @@
 """Gradients as fn left them: checked, and read where they are if they lie as the parameters do.
 
-A gradient that lies otherwise is copied, and a product is made as a whole. So is one in the parameters' memory, because fn may return a
-parameter (the gradient of ½|p|² is p).
+A gradient that lies otherwise is copied, and a product is made as a whole. So is one copied that is in
+the parameters' memory, because fn may return a parameter (the gradient of ½|p|² is p).
 """
 
 import numpy as np

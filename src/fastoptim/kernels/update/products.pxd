@@ -28,7 +28,7 @@ cdef class Multiplied(Copied):
     cdef int list_tiles(self) except -1
     cdef int make(self, Py_ssize_t i) except -1
     cdef void make_surely(self, Py_ssize_t i) noexcept
-    cdef void survey(self, const Rule *rule, double factor, double *sums, int team) noexcept
+    cdef void reduce(self, const Rule *rule, double factor, double *sums, int team) noexcept
     cdef bint is_finite(self) noexcept
     cdef void run_tiles(self, Call call, bint flush, int team) noexcept
 

@@ -5,8 +5,9 @@ and the rule with all its stages runs over it. The scratch is written and read a
 gradient is not there. Where a station looks at a tensor as a whole, and for parameters that do not lie
 in C order, the same tiles are written into a whole gradient before the stations look at it.
 
- a) np.matmul makes a tile; np.dot, which is called faster, small products. It sets memory to zero first. Measured (4096 × 4096 of a batch of
-    32, float32, two threads of OpenBLAS, 32 tiles): 6.5 ms, and 10.7 with np.dot.
+ a) np.matmul makes a tile. np.dot would set its memory to zero first. Measured (4096 × 4096 of a batch
+    of 32, float32, two threads of OpenBLAS, 32 tiles): 6.5 ms, and 10.7 with np.dot. Small products are
+    np.dot's, which is called faster.
  b) matmul says what the processor's flags say of overflows, and a warning is Python. So it is called in
     a context of its own, in which NumPy ignores them. Between the first array that is written and the
     last counter no instruction of Python runs, and so no interrupt arrives.
@@ -32,7 +33,7 @@ from fastoptim.kernels.driver cimport run, survey
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
 from fastoptim.kernels.table cimport WHOLE, Span, Table, add_span, blocks_of
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Copied, Detour, Detours, use
+from fastoptim.kernels.update.detours cimport Copied, Detours, use
 from fastoptim.kernels.update.pipeline cimport Pipeline
 from fastoptim.kernels.update.store cimport PyArray_ISNOTSWAPPED, Record, lies_straight
 
@@ -220,7 +221,7 @@ cdef class Multiplied(Copied):
 
     # ------------------------------------------------ tile by tile
 
-    cdef void survey(self, const Rule *rule, double factor, double *sums, int team) noexcept:
+    cdef void reduce(self, const Rule *rule, double factor, double *sums, int team) noexcept:
         """Reduce each block of the product to a number, as if it were an array.
 
         A block may begin in one tile and end in the next. What is left of a tile is then moved to the

@@ -74,7 +74,7 @@ cdef class Survey:
             survey(rule, factor, self.table, self.sum_of, team)
         for product in call.products or ():
             if product.by_tiles:
-                product.survey(
+                product.reduce(
                     rule, factor, self.sum_of + self.table.spans[product.k].first_block, team
                 )
         if call.plan.skips or call.plan.raises:
