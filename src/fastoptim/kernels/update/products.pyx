@@ -186,6 +186,9 @@ cdef class Multiplied(Copied):
         cdef Py_ssize_t i
         if self.by_tiles and call.table.spans[self.k].codes:    # codes have steps of their own
             self.go_whole(call)
+        if len(self.rows) == 1 and self.times is np.dot:        # which warns of nothing
+            self.times(self.x.T, self.d, self.whole)
+            return 0
         self.list_tiles()
         if self.by_tiles:
             self.most = 1
