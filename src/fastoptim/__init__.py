@@ -20,6 +20,7 @@ from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.tensor_options import MaxNorm, UnitNorm
 from fastoptim.optimizer.types import Grads, Params, Schedule
 from fastoptim.porting.answers import of_module as _of_module
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 from fastoptim.rules import (
     FTRL,
@@ -85,6 +86,7 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "Params",
+    "Product",
     "RAdam",
     "RMSprop",
     "Rows",

@@ -371,6 +371,9 @@ cdef void survey_part(
         if i >= span.n:
             span += 1
             continue
+        if span.parts == 0:             # made in tiles, and looked at then
+            block = span.first_block + span.n_blocks
+            continue
         n = min(<Py_ssize_t> BLOCK, span.n - i)
         place = &out[block]
         if span.is_double:

@@ -485,9 +485,9 @@ class Optimizer(Checked):
             Arrays of float32 or float64, of any shape and layout, to be written; or Python
             floats, which are replaced in the dict. Any mapping will do.
         grads : dict or list
-            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, or a
-            sparse array of SciPy; or None to leave that parameter, its state and its step count
-            as they are.
+            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, a
+            `Product`, or a sparse array of SciPy; or None to leave that parameter, its state and
+            its step count as they are.
 
         Raises
         ------

@@ -38,12 +38,15 @@ params, grads
 ╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
+╎    products.take_off      Take the keys whose gradient is made in tiles off the table
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
 ╎    driver.run             Update every span of a table, on `team` threads
 ╎    ahead.run_ahead        Update every span of a table, and read ahead
 │    tensors.run_in_parts   Update all keys, a window of them after the other
+╎    products.run_products  Make the tiles of all products one after the other, and send each
+╎                           through its pipeline
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays

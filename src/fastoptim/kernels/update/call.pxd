@@ -19,6 +19,7 @@ cdef class Call:
     cdef list gradients                     # in the same order; None for what is left alone
     cdef list records                       # one per span
     cdef list detours                       # those in use, or None
+    cdef list products                      # of these, gradients made while the rule runs, or None
     cdef list drafts                        # records that this call made, or None
     cdef list pending                       # spans whose records wait for state, or None
     cdef bint measured                      # whether norm is that of the gradients together

@@ -60,6 +60,8 @@ cdef class TouchedRows(Detour):
     cdef int gather_from(self, cnp.ndarray a, Py_ssize_t *address) except -1
     cdef void copy_rows(self, cnp.ndarray a, cnp.ndarray copy, Way way) noexcept
 
+cdef int use(Call call, Detour detour) except -1
+
 cdef inline Detour detour_of(Call call, Py_ssize_t k, Py_ssize_t *next) noexcept:
     """Return the detour of span k, None if it has none; `next` goes through them as k goes up."""
     cdef Detour detour
@@ -72,7 +74,8 @@ cdef inline Detour detour_of(Call call, Py_ssize_t k, Py_ssize_t *next) noexcept
     return detour
 
 cdef class Detours:
-    cdef dict copied, touched, halves   # key → the one used last, for its memory
+    # key → the one used last, for its memory
+    cdef dict copied, touched, halves, products
 
     cdef Copied by_copy(self, Call call, Record record)
     cdef Half by_half(self, Call call, Record record)

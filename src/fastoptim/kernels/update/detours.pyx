@@ -114,7 +114,6 @@ cdef class Detour:
         self.param = self.grad = None
 
 
-@cython.final
 cdef class Copied(Detour):
     """Arrays that are copied tile by tile while the driver walks, and numbers."""
 
@@ -360,6 +359,7 @@ cdef class Detours:
         self.copied = {}
         self.touched = {}
         self.halves = {}
+        self.products = {}
 
     cdef Copied by_copy(self, Call call, Record record):
         """Return a key's detour by copying."""

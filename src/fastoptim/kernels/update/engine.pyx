@@ -23,6 +23,7 @@ from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.prelude cimport Prelude
+from fastoptim.kernels.update.products cimport run_products, take_off
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
 from fastoptim.kernels.update.tensors cimport Tensors
@@ -161,6 +162,8 @@ cdef class Engine(Stations):
                 folder.begin(call)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
+            if call.products is not None:
+                take_off(call)
             if not call.plan.of_tensors:
                 with nogil:
                     if folder is None:
@@ -169,6 +172,8 @@ cdef class Engine(Stations):
                         run_ahead(call.table, call.flush, team)
             else:
                 self.tensors.run_in_parts(call, team)
+            if call.products is not None:
+                run_products(call, call.flush, team)
             self.thread_counts.end()
             self.store.commit(call)
             if prelude is not None:

@@ -21,6 +21,7 @@ from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
+from fastoptim.kernels.update.products cimport take as take_product
 from fastoptim.kernels.update.store cimport (
     Record,
     Store,
@@ -42,6 +43,7 @@ from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memor
 from fastoptim.kernels.update.checks.halves import checked_half_grad, half_rows
 from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.kernels.update.checks.state_dtypes import other_state_dtype, rows_of_blocks
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 
 cnp.import_array()
@@ -186,6 +188,9 @@ cdef Record detour(
         if code != PLAIN:
             return half(call, detours, key, a, g, record, code)
     given = None
+    if isinstance(g, Product):
+        take_product(call, detours, record, a, g)
+        return record
     if not isinstance(g, cnp.ndarray):
         if not isinstance(g, Rows):
             given = compressed_grad(g, record)
@@ -208,6 +213,8 @@ cdef Record half(
     """Admit a parameter of 16 bits, whose gradient has as many or is of float32."""
     call.halves = True
     given = None
+    if isinstance(g, Product):
+        g = g.made()
     if not isinstance(g, (cnp.ndarray, Rows)):
         given = compressed_grad(g, record)
     if given is None and (isinstance(g, Rows) or is_sparse(g)):
