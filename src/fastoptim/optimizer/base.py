@@ -37,7 +37,7 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo
-from fastoptim.optimizer.state_dtypes import StateDtype
+from fastoptim.optimizer.state_dtypes import StateDtype, check_slots
 from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, UnitNorm
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
@@ -249,6 +249,7 @@ class Optimizer(Checked):
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
+        check_slots(self)
 
     def group_of(self, key: object, p: NDArray[Any] | ParamInfo) -> int:
         """Return the index of the view that a key's parameter is updated with."""
@@ -288,7 +289,7 @@ class Optimizer(Checked):
         if name == "groups":
             value = self._bound(value)
         if name == "state_dtype" and hasattr(self, "engine"):
-            self._check_state_dtype(value)
+            self._check_state_dtype(value, self.state_dtype)
         self._forget()
         return value
 
@@ -298,14 +299,20 @@ class Optimizer(Checked):
             if self.engine.store.records:
                 raise ValueError("groups cannot change after the first update; their values can")
             self.engine.store.forget_drafts()
-        return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
+        return tuple(group.bound(checks_of(type(self)), self._group_changes) for group in value)
 
-    def _check_state_dtype(self, value: object) -> None:
+    def _group_changes(self, name: str, before: object, value: object) -> None:
+        """Refuse another state_dtype for state that is there; let the next update plan anew."""
+        if name == "state_dtype" and hasattr(self, "engine"):
+            self._check_state_dtype(value, self.state_dtype if before is ... else before)
+        self._forget()
+
+    def _check_state_dtype(self, value: object, before: object) -> None:
         """Refuse another state_dtype for state that is there."""
-        if self.engine.store.records and value != self.state_dtype:
+        if self.engine.store.records and value != before:
             raise ValueError(
-                f"state_dtype is {self.state_dtype!r} and cannot change after the first update; make "
-                f"a new optimizer and load this one's state with convert=True"
+                f"state_dtype is {before!r} and cannot change after the first update; make a new "
+                f"optimizer and load this one's state with convert=True"
             )
         self.engine.store.forget_drafts()
 
@@ -565,20 +572,23 @@ class Optimizer(Checked):
         """
         return self.engine.still(lambda: state.of(self, copy=True))
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], *, convert: bool = False) -> None:
         """Take over what `state_dict` gave; the arrays are copied.
 
         Parameters
         ----------
         saved : dict
             Of an optimizer of the same class with the same groups.
+        convert : bool, default False
+            Take over state of another `state_dtype`, too: each number becomes the nearest that this
+            optimizer's can hold. `state_dtype` stays as it is here in any case.
 
         Raises
         ------
         ValueError, KeyError, TypeError
             It is of another rule, format or set of groups; a number is not what it may be; a
             plateau has other arguments; an array has another shape or dtype than its parameter;
-            or this optimizer already has parameters and they are not the same. Nothing is replaced
+            its `state_dtype` is another one, and is not to be converted; or this optimizer already has parameters and they are not the same. Nothing is replaced
             then.
 
         Warns
@@ -587,7 +597,7 @@ class Optimizer(Checked):
             A hyperparameter was a schedule when it was saved, and is not one here; or a plateau
             is missing on either side.
         """
-        state.load(self, saved)
+        state.load(self, saved, convert=convert)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a file, in the safetensors format, with a digest of its content.
@@ -606,8 +616,15 @@ class Optimizer(Checked):
             lambda: checkpoint.save(path, state.for_file(state.of(self, copy=False)))
         )
 
-    def load(self, path: str | PathLike[str]) -> None:
+    def load(self, path: str | PathLike[str], *, convert: bool = False) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        convert : bool, default False
+            As for `load_state_dict`.
 
         Raises
         ------
@@ -616,7 +633,7 @@ class Optimizer(Checked):
         OSError
             It cannot be read.
         """
-        state.load(self, checkpoint.load(path))
+        state.load(self, checkpoint.load(path), convert=convert)
 
     def __reduce__(self) -> Any:
         if self.whole is not None:  # whose state is the whole's
