@@ -7,7 +7,8 @@ takes long to read, so a tree whose header would be long is written in format 2:
 is the text, the tensors "float32" and "float64" are the arrays of either dtype, one behind the
 other in the order of the text. Formats 3 and 4 are the same for trees in which a plain tree stands
 for an object (`fastoptim.training`), and formats 5 to 8 are 1 to 4 for trees that have arrays of
-uint8 or uint16, too: the codes of an optimizer's state. What safetensors leaves open is closed here:
+uint8 or uint16, too: the codes of an optimizer's state. What safetensors leaves open is closed
+here:
 
 - only contiguous little-endian data reaches it, since it writes anything else as it lies in memory;
 - no name of the user's becomes the name of a tensor, so that none can be a reserved one;
@@ -57,8 +58,9 @@ def save(path: Path, tree: object) -> None:
         permissions.
     tree : object
         Dicts, lists and tuples, nested at will, of str, int, float, bool, None and arrays of
-        float32 or float64 in any layout, or of uint8 or uint16, which are codes of state. A key is a str, int, float, bool, None or a tuple of
-        these. An array that occurs twice is stored twice.
+        float32 or float64 in any layout, or of uint8 or uint16, which are codes of state. A key is
+        a str, int, float, bool, None or a tuple of these. An array that occurs twice is stored
+        twice.
 
     Raises
     ------

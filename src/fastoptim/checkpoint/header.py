@@ -96,8 +96,8 @@ class Header:
             raise OtherFormat(
                 f"{name} is a checkpoint of format {number!r}, written by "
                 f"fastoptim {metadata.get('library_version')!r}; fastoptim {version('fastoptim')} "
-                f"reads formats {VERSIONS[0]!r} to {VERSIONS[-1]!r}: use the version that wrote it, "
-                f"or a newer one"
+                f"reads formats {VERSIONS[0]!r} to {VERSIONS[-1]!r}: use the version that wrote "
+                f"it, or a newer one"
             )
         if set(metadata) != METADATA[number]:
             raise damaged(name, "its metadata is not that of a checkpoint")

@@ -33,7 +33,7 @@ OBJECT = '{"object":'  # never within a text of the tree, whose quotes have back
 
 DEPTH = 100  # of nesting; far below where Python's own recursion ends, and a cycle gets there too
 # As stored; those of codes are no kind of number that a caller would train with.
-DTYPES = {
+DTYPES: dict[Any, np.dtype[Any]] = {
     np.float32: np.dtype("<f4"), np.float64: np.dtype("<f8"),
     np.uint8: np.dtype("u1"), np.uint16: np.dtype("<u2"),
 }

@@ -588,8 +588,8 @@ class Optimizer(Checked):
         ValueError, KeyError, TypeError
             It is of another rule, format or set of groups; a number is not what it may be; a
             plateau has other arguments; an array has another shape or dtype than its parameter;
-            its `state_dtype` is another one, and is not to be converted; or this optimizer already has parameters and they are not the same. Nothing is replaced
-            then.
+            its `state_dtype` is another one, and is not to be converted; or this optimizer already
+            has parameters and they are not the same. Nothing is replaced then.
 
         Warns
         -----

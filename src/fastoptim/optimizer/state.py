@@ -380,15 +380,15 @@ def record(
         if type(a) is not np.ndarray or a.dtype != dtype or a.shape != wanted:
             got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
             raise ValueError(f"{name} should have {dtype} {wanted} as its {slot}, got {got}")
-    wanted, order = coded_state.wanted_for(opt, key, info), saved["order"]
-    if wanted != coding:
-        arrays = coded_state.converted(owner, dtype, arrays, coding, wanted)
+    kept_in, order = coded_state.wanted_for(opt, key, info), saved["order"]
+    if kept_in != coding:
+        arrays = coded_state.converted(owner, dtype, arrays, coding, kept_in)
         order = "C"
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
         "order": order, "state": arrays, "average": saved["average"],
         **({"carried": carried(owner, name, saved)} if owner.carries else {}),
-        "mean": mean_of(name, saved.get("mean")), "coding": wanted,
+        "mean": mean_of(name, saved.get("mean")), "coding": kept_in,
         **({} if coding is None else {"number": saved["number"]}),
     }
 

@@ -97,7 +97,9 @@ class Int8Array:
 
     __slots__ = ("codes", "largest", "signed")
 
-    def __init__(self, codes: NDArray[np.uint8], largest: NDArray[np.float32], signed: bool) -> None:
+    def __init__(
+        self, codes: NDArray[np.uint8], largest: NDArray[np.float32], signed: bool
+    ) -> None:
         self.codes, self.largest, self.signed = codes.view(), largest.view(), signed
         self.codes.flags.writeable = self.largest.flags.writeable = False
 
@@ -126,7 +128,7 @@ class Int8Array:
         """The dtype of the numbers that the codes stand for."""
         return np.dtype(np.float32)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("the numbers of int8 state are made when they are asked for")
         code = SIGNED if self.signed else UNSIGNED
@@ -151,7 +153,7 @@ class Int8Array:
 def as_seen(
     state: Mapping[str, Any], slot: str, coding: str | None, signed: bool
 ) -> Any:
-    """Return what a user sees of a slot: an array, or what stands for one; None without that slot."""
+    """Return what a user sees of a slot: an array, or what stands for one; None without one."""
     array = state.get(slot)
     if array is None or coding is None or array.dtype not in (np.uint16, np.uint8):
         return None if array is None else array.view()
@@ -169,7 +171,8 @@ def bfloat16() -> np.dtype[Any]:
             "NumPy alone has no bfloat16, which this state is kept in; to see it, "
             "pip install 'fastoptim[lowbits]' (the package ml_dtypes)"
         ) from problem
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def numbers_of(

@@ -240,7 +240,8 @@ def decoded(int code, cnp.ndarray codes, largest, dtype):
         raise ValueError(f"codes of shape {shape} need {blocks_in(shape)} float32 of their blocks")
     numbers = np.empty(shape, np.float32)
     by_block(code, codes, largest, numbers, True)
-    return numbers.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):     # of signalling NaN
+        return numbers.astype(dtype, copy=False)
 
 
 def encoded(int code, numbers):
