@@ -325,6 +325,7 @@ OPTIONS = {
         "nonfinite": "raise",
     },
     "others": {"clip_value": 0.2, "weight_decay": 0.1, "decoupled": True, "maximize": True},
+    "codes": {"state_dtype": "bfloat16"},
 }
 
 # ---------------------------------------------------------------- the calls

@@ -4,6 +4,7 @@ import ctypes
 import re
 from pathlib import Path
 
+import codes_oracle
 import numpy as np
 import pytest
 from helpers import (
@@ -29,6 +30,7 @@ from helpers import (
 import fastoptim as fo
 from fastoptim import kernels
 from fastoptim.kernels import PASSES, RULES, use
+from fastoptim.kernels.instruction_sets import CODECS
 
 ROOT = Path(__file__).parent.parent
 TILE = 128          # of a pass over a piece
@@ -271,6 +273,142 @@ def test_both_squares(numbers, dtype, isa):
                 expected[32 + i % 32] += np.float64(g[i]) * np.float64(g[i])
         call_loop(PASSES["both_squares"], p, g, [lanes], np.zeros(1, dtype))
         assert_same_array(lanes.base, expected.base, f"lanes of {n} elements")
+
+
+# ---------------------------------------------------------------- codes of 8 and 16 bits
+
+
+class Coding(ctypes.Structure):
+    """struct Coding of kernels/codings.pxd, whose address a codec gets in the place of a slot."""
+
+    _fields_ = [
+        ("codes", ctypes.c_void_p), ("largest", ctypes.c_void_p), ("bits", ctypes.c_void_p),
+        ("shift", ctypes.c_int), ("first", ctypes.c_uint32), ("stream", ctypes.c_uint32),
+    ]
+
+
+def test_the_coding_is_that_of_the_library():
+    text = (ROOT / "src/fastoptim/kernels/codings.pxd").read_text("utf-8")
+    after = text.partition("cdef struct Coding:")[2]
+    fields = re.findall(r"^    (?:const )?\w+ \*?(\w+)", after, re.MULTILINE)
+    assert fields == [name for name, _ in Coding._fields_]
+
+
+def code(name, p, g, codes=None, largest=None, bits=None, shift=0, first=0, stream=0):
+    """Call a codec: a decoder writes to p, an encoder reads g."""
+    arrays_of = [None if a is None else a.ctypes.data for a in (codes, largest, bits)]
+    coding = Coding(*arrays_of, shift, first, stream)
+    slots = (ctypes.c_void_p * 1)(ctypes.addressof(coding))
+    loop_for(CODECS[name], p.dtype)(p.ctypes.data, g.ctypes.data, slots, None, p.size)
+
+
+def numbers_to_round(rng, n, dtype):
+    """Random numbers of all sizes, special ones, and those in the middle of two codes."""
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 1e-40, 3.4e38, -3.4e38]
+    x = rng.normal(size=n) * 10.0 ** rng.uniform(-44, 38, n)
+    middle = (np.frombuffer(rng.bytes(4 * n), np.uint32) & 0xFFFF0000 | 0x8000).view(np.float32)
+    x = np.where(rng.random(n) < 0.2, rng.choice(special, n), x)
+    with np.errstate(all="ignore"):
+        return np.where(rng.random(n) < 0.1, middle, x).astype(dtype)
+
+
+def finite_to_round(rng, n, dtype):
+    """The same without those that make a whole block NaN, in a range that a block may have."""
+    x = numbers_to_round(rng, n, np.float32) * np.float32(1e-3)
+    scale = 10.0 ** rng.uniform(-9, 3, n)
+    return np.where(abs(x) < 1e30, x, scale).astype(dtype)
+
+
+@pytest.mark.parametrize("stream", [0, 1, 0xDEADBEEF])
+@every_dtype
+def test_random_bits(dtype, stream, isa):
+    for n in LENGTHS:
+        bits, p = in_a_room(np.zeros(n, np.uint32)), np.zeros(n, dtype)
+        for first in (0, 5, 2**32 - 3):
+            code("random_bits", p, p, bits=bits, first=first, stream=stream)
+            expected = in_a_room(codes_oracle.mixed_bits(first + np.arange(n), stream))
+            assert (bits.base == expected.base).all()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+@every_dtype
+def test_every_code_of_16_bits_is_decoded(name, dtype, isa):
+    codes = np.arange(2**16, dtype=np.uint16)
+    for start in (0, 1):        # not aligned, and with a tail
+        x = in_a_room(np.zeros(2**16 - start, dtype))
+        code(f"of_{name}", x, x, codes[start:])
+        with np.errstate(invalid="ignore"):         # of signalling NaN
+            expected = getattr(codes_oracle, f"of_{name}")(codes[start:]).astype(dtype)
+        assert_same_array(x, expected, "decoded")
+        assert (x.base[:GUARD] == 7).all()
+        assert (x.base[-GUARD:] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+@every_dtype
+def test_encoded_in_16_bits(name, dtype, isa):
+    rng = np.random.default_rng(3)
+    for n in [*LENGTHS, 20000]:
+        x, bits = numbers_to_round(rng, n, dtype), np.frombuffer(rng.bytes(4 * n), np.uint32)
+        for shift in (0, 16):
+            codes = in_a_room(np.zeros(n, np.uint16))
+            code(f"to_{name}", x, x, codes, bits=bits, shift=shift)
+            random = bits >> np.uint32(shift) & np.uint32(0xFFFF)
+            expected = getattr(codes_oracle, f"to_{name}")(x, random)
+            assert (codes == expected).all()
+            assert (codes.base[:GUARD] == 7).all()
+            assert (codes.base[-GUARD:] == 7).all()
+        code(f"nearest_{name}", x, x, codes)
+        with np.errstate(all="ignore"):
+            expected = codes_oracle.nearest_code(x, name)
+        assert (codes == expected).all()
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("numbers", [numbers_to_round, finite_to_round])
+@every_dtype
+def test_codes_of_8_bits(numbers, signed, dtype, isa):
+    rng = np.random.default_rng(4)
+    kind = "signed" if signed else "unsigned"
+    for n in 4 * [n for n in LENGTHS if 0 < n <= 256] + 40 * [256]:
+        x, bits = numbers(rng, n, dtype), np.frombuffer(rng.bytes(4 * n), np.uint32)
+        x = x if signed else abs(x)
+        if rng.random() < 0.1:
+            x = x * dtype(1e-35)        # too small for a block
+        for shift in (0, 16):
+            codes, largest = in_a_room(np.zeros(n, np.uint8)), in_a_room(np.zeros(1, np.float32))
+            code(f"to_{kind}", x, x, codes, largest, bits, shift)
+            random = bits >> np.uint32(shift) & np.uint32(0xFFFF)
+            expected, most = codes_oracle.to_int8(x, signed, random)
+            assert (codes == expected).all()
+            assert_same_array(largest, np.array([most]), "largest")
+            assert (codes.base[:GUARD] == 7).all()
+            assert (codes.base[-GUARD:] == 7).all()
+            back = in_a_room(np.zeros(n, dtype))
+            code(f"of_{kind}", back, back, codes, largest)
+            assert_same_array(
+                back, codes_oracle.of_int8(expected, signed, most).astype(dtype), "decoded"
+            )
+            assert (back.base[-GUARD:] == 7).all()
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+@every_dtype
+def test_every_code_of_8_bits_is_decoded(signed, dtype, isa):
+    codes = np.arange(256, dtype=np.uint8)
+    for largest in (1.0, 3.4e38, 1e-27, 0.0, np.nan):
+        most, x = np.array([largest], np.float32), np.zeros(256, dtype)
+        code("of_signed" if signed else "of_unsigned", x, x, codes, most)
+        expected = codes_oracle.of_int8(codes, signed, most[0])
+        assert_same_array(x, np.asarray(expected).astype(dtype), "decoded")
+
+
+def test_every_codec_is_compared():
+    compared = {f"{way}_{name}" for way in ("of", "to") for name in ("signed", "unsigned")}
+    compared |= {
+        f"{way}_{name}" for way in ("of", "to", "nearest") for name in ("bfloat16", "float16")
+    }
+    assert compared | {"random_bits"} == set(CODECS)
 
 
 # ---------------------------------------------------------------- passes over pieces of a point

@@ -99,6 +99,7 @@ OPTIONS = {
     "bare": {},
     "all": {"clip_norm": 0.5, "average": 0.5, "weight_decay": 0.1, "zero_grads": True,
             "nonfinite": "raise"},
+    "codes": {"state_dtype": "bfloat16"},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 all_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -42,6 +42,7 @@ def pair(case, options, dtype, shapes=SHAPES):
 def test_every_option_is_among_those_that_all_rules_are_run_with():
     tried = {name for options in OPTIONS.values() for name in options}
     elsewhere = {"average_from", "denormals", "groups", "nonfinite", "norm"}
+    elsewhere |= {"state_dtype", "rounding_seed"}       # test_low_precision.py
     assert set(checks_of(Optimizer)) == tried | elsewhere
 
 

@@ -17,6 +17,7 @@ from fastoptim.muon import Muon
 from fastoptim.ode.methods import RK23, RK45, Heun
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
+from fastoptim.optimizer.state_dtypes import Int8Array
 from fastoptim.optimizer.tensor_options import MaxNorm, UnitNorm
 from fastoptim.optimizer.types import Grads, Params, Schedule
 from fastoptim.porting.answers import of_module as _of_module
@@ -78,6 +79,7 @@ __all__ = [
     "Group",
     "HeavyBall",
     "Heun",
+    "Int8Array",
     "Lion",
     "MaxNorm",
     "Momentum",

@@ -227,14 +227,16 @@ class SAM(Checked):
             **state.numbers({"rho": self.rho}), "optimizer": inner,
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], *, convert: bool = False) -> None:
         """Take over what `state_dict` gave; all is checked before anything is replaced.
+
+        `convert` is as in the optimizer's `load_state_dict`.
 
         Raises
         ------
         ValueError, KeyError, TypeError
-            It is of another rule or format, or the optimizer refuses its own. Nothing is replaced
-            then.
+            It is of another rule or format, or the optimizer refuses its own; or `convert` is set,
+            and the optimizer is a Runge–Kutta method. Nothing is replaced then.
 
         Warns
         -----
@@ -251,19 +253,24 @@ class SAM(Checked):
         for line in lost:  # before anything is replaced: a warning may be an error
             warnings.warn(line, UserWarning, stacklevel=2)
         if isinstance(self.opt, SoftBatch):
-            self.opt._load(inner, changes)
-        elif isinstance(self.opt, RungeKutta):
-            ode_state.load(self.opt, inner, changes)
+            self.opt._load(inner, changes, convert=convert)
+        elif isinstance(self.opt, Optimizer):
+            state.load(self.opt, inner, also=changes, convert=convert)
+        elif convert:
+            raise TypeError(
+                f"convert is for state of another state_dtype, and {type(self.opt).__name__} has "
+                f"none; leave it out"
+            )
         else:
-            state.load(self.opt, inner, also=changes)
+            ode_state.load(self.opt, inner, changes)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a file; see the optimizer's `save`."""
         checkpoint.save(path, state.for_file(self.state_dict()))
 
-    def load(self, path: str | PathLike[str]) -> None:
+    def load(self, path: str | PathLike[str], *, convert: bool = False) -> None:
         """Read a file that `save` wrote; see the optimizer's `load`."""
-        self.load_state_dict(checkpoint.load(path))
+        self.load_state_dict(checkpoint.load(path), convert=convert)
 
     def __reduce__(self) -> Any:
         return type(self), (self.opt, self.rho)  # all that is kept is theirs

@@ -6,7 +6,9 @@ the arrays are the tensors "0", "1", …, and the tree is in the metadata. A hea
 takes long to read, so a tree whose header would be long is written in format 2: the tensor "tree"
 is the text, the tensors "float32" and "float64" are the arrays of either dtype, one behind the
 other in the order of the text. Formats 3 and 4 are the same for trees in which a plain tree stands
-for an object (`fastoptim.training`). What safetensors leaves open is closed here:
+for an object (`fastoptim.training`), and formats 5 to 8 are 1 to 4 for trees that have arrays of
+uint8 or uint16, too: the codes of an optimizer's state. What safetensors leaves open is closed
+here:
 
 - only contiguous little-endian data reaches it, since it writes anything else as it lies in memory;
 - no name of the user's becomes the name of a tensor, so that none can be a reserved one;
@@ -37,6 +39,7 @@ from fastoptim.checkpoint.header import (
     Header,
     damaged,
     new_metadata,
+    types_in,
 )
 from fastoptim.checkpoint.tree import EXPECTED, OBJECT, Describe, from_json, to_json
 
@@ -55,8 +58,9 @@ def save(path: Path, tree: object) -> None:
         permissions.
     tree : object
         Dicts, lists and tuples, nested at will, of str, int, float, bool, None and arrays of
-        float32 or float64 in any layout. A key is a str, int, float, bool, None or a tuple of
-        these. An array that occurs twice is stored twice.
+        float32 or float64 in any layout, or of uint8 or uint16, which are codes of state. A key is
+        a str, int, float, bool, None or a tuple of these. An array that occurs twice is stored
+        twice.
 
     Raises
     ------
@@ -95,7 +99,8 @@ def write(
     library = safetensors()
     text, arrays = to_json(tree, describe, expected)
     packed = 2 * len(text) + 200 * len(arrays) > LONG_HEADER  # 2: every quote gets a backslash
-    metadata = new_metadata(packed, OBJECT in text)
+    codes = any(a.dtype.kind == "u" for a in arrays)
+    metadata = new_metadata(packed, OBJECT in text, codes)
     if packed:
         tensors = packed_tensors(text, arrays)
     else:
@@ -180,11 +185,12 @@ def has_objects(header: Header) -> bool:
 def read_separate(file: io.FileIO, header: Header) -> Any:
     """Return the tree of a file of format 1 or 3."""
     arrays: list[NDArray[Any]] = []
+    types = types_in(header.metadata["format_version"])
 
     def make(dtype: str, shape: tuple[int, ...], order: str) -> NDArray[Any]:
         stored = shape if order == "C" else shape[::-1]
         # what is not in the header has not been checked against the size of the file
-        if header.tensors.get(str(len(arrays))) != (TENSOR_TYPES[dtype], stored):
+        if header.tensors.get(str(len(arrays))) != (types[dtype], stored):
             raise ValueError("an array is not as described")
         arrays.append(np.empty(shape, dtype, "C" if order == "C" else "F"))
         return arrays[-1]

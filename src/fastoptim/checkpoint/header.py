@@ -11,16 +11,15 @@ from fastoptim.checkpoint.tree import parse
 
 FORMAT = "fastoptim checkpoint"
 # Versions of the format: tensors of their own, or packed; 3 and 4 are the same for trees in which
-# something stands for an object (an optimizer, say).
-SEPARATE, PACKED, SEPARATE_OBJECTS, PACKED_OBJECTS = "1", "2", "3", "4"
-ARE_PACKED, HAVE_OBJECTS = {PACKED, PACKED_OBJECTS}, {SEPARATE_OBJECTS, PACKED_OBJECTS}
+# something stands for an object (an optimizer, say); 5 to 8 are 1 to 4 for trees with codes, which
+# are arrays of uint8 or uint16.
+VERSIONS = ("1", "2", "3", "4", "5", "6", "7", "8")
+ARE_PACKED, HAVE_OBJECTS, HAVE_CODES = set("2468"), set("3478"), set("5678")
 LONGEST_HEADER = 100_000_000  # safetensors' own limit
 OF_ALL = {"format", "format_version", "library_version", "digest"}
-METADATA = {
-    SEPARATE: OF_ALL | {"tree"}, PACKED: OF_ALL,
-    SEPARATE_OBJECTS: OF_ALL | {"tree"}, PACKED_OBJECTS: OF_ALL,
-}
-TENSOR_TYPES = {"float32": "F32", "float64": "F64"}
+METADATA = {n: OF_ALL if n in ARE_PACKED else OF_ALL | {"tree"} for n in VERSIONS}
+TENSOR_TYPES = {"float32": "F32", "float64": "F64", "uint8": "U8", "uint16": "U16"}
+CODES = {"uint8", "uint16"}
 TREE = "tree"  # a tensor of format 2
 ANOTHER_COPY = "load another copy, or an older checkpoint"
 
@@ -29,12 +28,17 @@ class OtherFormat(ValueError):
     """A file is no worse for it: this version cannot read it, and another one can."""
 
 
-def new_metadata(packed: bool, objects: bool) -> dict[str, str]:
+def types_in(number: str) -> dict[str, str]:
+    """Return the dtypes that arrays of a format have, each with safetensors' name."""
+    return {
+        name: stored for name, stored in TENSOR_TYPES.items()
+        if number in HAVE_CODES or name not in CODES
+    }
+
+
+def new_metadata(packed: bool, objects: bool, codes: bool) -> dict[str, str]:
     """Return who writes a file, and in which format."""
-    if objects:
-        number = PACKED_OBJECTS if packed else SEPARATE_OBJECTS
-    else:
-        number = PACKED if packed else SEPARATE
+    number = VERSIONS[packed + 2 * objects + 4 * codes]
     return {"format": FORMAT, "format_version": number, "library_version": version("fastoptim")}
 
 
@@ -92,8 +96,8 @@ class Header:
             raise OtherFormat(
                 f"{name} is a checkpoint of format {number!r}, written by "
                 f"fastoptim {metadata.get('library_version')!r}; fastoptim {version('fastoptim')} "
-                f"reads formats {SEPARATE!r} to {PACKED_OBJECTS!r}: use the version that wrote it, "
-                f"or a newer one"
+                f"reads formats {VERSIONS[0]!r} to {VERSIONS[-1]!r}: use the version that wrote "
+                f"it, or a newer one"
             )
         if set(metadata) != METADATA[number]:
             raise damaged(name, "its metadata is not that of a checkpoint")
@@ -107,7 +111,7 @@ class Header:
         try:
             names = [str(i) for i in range(len(parsed))]
             if number in ARE_PACKED:
-                names = [TREE, *(dtype for dtype in TENSOR_TYPES if dtype in parsed)]
+                names = [TREE, *(dtype for dtype in types_in(number) if dtype in parsed)]
             entries = {name: parsed[name] for name in names}
             self.offsets = [8 + length + entry["data_offsets"][0] for entry in entries.values()]
             self.tensors = {

@@ -32,7 +32,11 @@ Describe = Callable[[Any, Callable[[], str]], Stored | None]
 OBJECT = '{"object":'  # never within a text of the tree, whose quotes have backslashes
 
 DEPTH = 100  # of nesting; far below where Python's own recursion ends, and a cycle gets there too
-SINGLE, DOUBLE = np.dtype("<f4"), np.dtype("<f8")  # as stored
+# As stored; those of codes are no kind of number that a caller would train with.
+DTYPES: dict[Any, np.dtype[Any]] = {
+    np.float32: np.dtype("<f4"), np.float64: np.dtype("<f8"),
+    np.uint8: np.dtype("u1"), np.uint16: np.dtype("<u2"),
+}
 ARRAYS = (np.ndarray, np.memmap, np.matrix)  # not the masked array, whose mask would be lost
 KEY = "a str, int, float, bool, None or a tuple of these"
 EXPECTED = "a dict, list, tuple, str, int, float, bool, None or an array of float32 or float64"
@@ -158,8 +162,8 @@ def _parts(key: Any) -> list[Any]:
 def _write_array(
     x: NDArray[Any], place: Place, put: Callable[[str], None], arrays: list[NDArray[Any]]
 ) -> None:
-    kind = x.dtype.type
-    if kind is not np.float32 and kind is not np.float64:
+    stored = DTYPES.get(x.dtype.type)
+    if stored is None:
         raise TypeError(
             f"{_text(place)} must be an array of float32 or float64, got one of {x.dtype}"
         )
@@ -168,9 +172,8 @@ def _write_array(
     plain = np.asarray(x)  # a matrix would stay two-dimensional when it is flattened
     if order == "F":
         plain = plain.T
-    name, stored = ("float32", SINGLE) if kind is np.float32 else ("float64", DOUBLE)
     arrays.append(np.asarray(plain, dtype=stored, order="C"))
-    put(f'{{"array":["{name}",{list(x.shape)},"{order}"]}}'.replace(" ", ""))
+    put(f'{{"array":["{x.dtype.type.__name__}",{list(x.shape)},"{order}"]}}'.replace(" ", ""))
 
 
 def from_json(text: str, make: MakeArray, objects: bool = False) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.checkpoint.tree import Stored
 from fastoptim.cli.refused import need
+from fastoptim.optimizer.state_dtypes import numbers_of
 from fastoptim.training import schedules
 
 # What tells a state from a dict of the user's.
@@ -74,6 +75,8 @@ class Summary(dict[str, Any]):
 def plain(tree: Any) -> Any:
     """Return a tree whose objects are as their own files would have them."""
     if isinstance(tree, dict):
+        if isinstance(tree.get("coding"), str) and isinstance(tree.get("state"), dict):
+            tree = {**tree, "state": decoded(tree)}
         return {key: plain(x) for key, x in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [plain(x) for x in tree]
@@ -89,6 +92,15 @@ def plain(tree: Any) -> Any:
     elif kind == "generator":
         content = content["state"]["bit_generator"]
     return Stored(kind, content)
+
+
+def decoded(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of state that is kept in 8 or 16 bits."""
+    state, coding = record["state"], record["coding"]
+    return {
+        slot: numbers_of(state, slot, coding, slot in record.get("signed", ()), np.float32)
+        for slot in state if not slot.endswith(".largest")
+    }
 
 
 def without_arrays(tree: Any) -> Any:

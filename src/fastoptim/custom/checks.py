@@ -59,6 +59,20 @@ def checked_state(state: object) -> dict[str, str | None]:
     return starts
 
 
+def checked_codes(int8: object, starts: Mapping[str, str | None]) -> dict[str, bool]:
+    """Return the state arrays that may be kept in 8 bits, each with whether it has a sign."""
+    if not isinstance(int8, Mapping):
+        raise TypeError(
+            f"int8 must be a dict such as {{'m': 'signed', 'v': 'unsigned'}}, got {shown(int8)}"
+        )
+    for slot, kind in int8.items():
+        if slot not in starts:
+            raise ValueError(f"int8 names {slot!r}, and the state arrays are {list(starts)}")
+        if kind not in ("signed", "unsigned"):
+            raise ValueError(f"int8[{slot!r}] must be 'signed' or 'unsigned', got {shown(kind)}")
+    return {slot: kind == "signed" for slot, kind in int8.items()}
+
+
 def checked_norms(norms: object) -> tuple[str, ...]:
     """Return the names of the norms that a rule asks for."""
     if not isinstance(norms, (tuple, list)) or any(

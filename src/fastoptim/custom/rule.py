@@ -13,6 +13,7 @@ from fastoptim.custom.checks import (
     Coupled,
     check_function,
     checked_arguments,
+    checked_codes,
     checked_hyperparameters,
     checked_norms,
     checked_state,
@@ -24,6 +25,8 @@ from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import hyper
 from fastoptim.optimizer.tensor_options import NoTrustRatio, UnitNorm
 from fastoptim.optimizer.types import Number, Schedule
+
+NOTHING: Mapping[str, Any] = {}
 
 
 class Rule(Optimizer):
@@ -70,6 +73,7 @@ def rule(
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
     norms: Sequence[Literal["p", "g"]] = (),
+    int8: Mapping[str, Literal["signed", "unsigned"]] = NOTHING,
     **hyperparameters: float | tuple[float, str],
 ) -> Callable[[Callable[..., Any]], type[Rule]]: ...
 def rule(
@@ -77,6 +81,7 @@ def rule(
     state: Sequence[str] | Mapping[str, str | None] = (),
     coefficients: Callable[..., Mapping[str, Any]] | None = None,
     norms: Sequence[Literal["p", "g"]] = (),
+    int8: Mapping[str, Literal["signed", "unsigned"]] = NOTHING,
     **hyperparameters: float | tuple[float, str],
 ) -> Callable[[Callable[..., Any]], type[Rule]] | type[Rule]:
     r"""Make an optimizer class of a function that says what happens to one element.
@@ -107,6 +112,11 @@ def rule(
         Norms that the function, or `coefficients`, takes as the numbers ``norm_p`` and ``norm_g``:
         of the whole parameter before the step, and of the whole gradient as the rule sees it, after
         clipping and weight decay. They are summed in float64, and cost a pass that reads both.
+    int8 : dict of str to {"signed", "unsigned"}, default {}
+        State arrays that may be kept in 8 bits, where an optimizer has ``state_dtype="int8"``:
+        "unsigned" for numbers that are never negative. Steps between codes are a quarter of a
+        number or less, and larger for a signed one below 1/60,000 of the largest of its block of
+        256, or an unsigned one below 1/4,000,000,000.
     **hyperparameters : float or (float, str)
         Defaults, by name, in the order in which the class takes them; with an interval, as in
         ``beta1=(0.9, "[0, 1)")``, outside which a value is refused. Without one any finite number
@@ -173,14 +183,15 @@ def rule(
     Signs(lr=0.1)
     """
     if fn is not None:
-        if state or coefficients is not None or norms or hyperparameters:
+        if state or coefficients is not None or norms or int8 or hyperparameters:
             raise TypeError(
                 "rule is given a function, and arguments beside it; write rule(lr=0.01)(function), "
                 "or @rule(lr=0.01) above its def"
             )
         check_function(fn, True)
-        return made(fn, {}, checked_hyperparameters(defaults_of(fn)), None, ())
+        return made(fn, {}, checked_hyperparameters(defaults_of(fn)), None, (), {})
     starts = checked_state(state)
+    signs = checked_codes(int8, starts)
     fields = checked_hyperparameters(hyperparameters)
     for slot, start in starts.items():
         if slot in fields:
@@ -195,12 +206,16 @@ def rule(
 
     def decorate(fn: Callable[..., Any]) -> type[Rule]:
         check_function(fn)
-        return made(fn, starts, fields, further, asked)
+        return made(fn, starts, fields, further, asked, signs)
 
     return decorate
 
 
-OF_ANY_KIND = "the numbers of a rule of your own may be of any kind"
+def slot_of(name: str, start: str | None, signs: Mapping[str, bool]) -> Slot:
+    """Return a state array of a rule."""
+    if name in signs:
+        return Slot(start, signed=signs[name])
+    return Slot(start, not_in_8_bits=f"rule was not given int8={{{name!r}: …}}")
 
 
 def made(
@@ -209,6 +224,7 @@ def made(
     fields: Mapping[str, Any],
     further: FurtherNumbers | None,
     norms: tuple[str, ...],
+    signs: Mapping[str, bool],
 ) -> type[Rule]:
     """Return the class of a function, of its state, hyperparameters and further numbers."""
     numba_loop.numba()
@@ -225,7 +241,7 @@ def made(
         "_further": further,
         "norms": "seen" if norms else "",
         "__doc__": documentation(fn, fields, starts),
-        **{slot: Slot(start, not_in_8_bits=OF_ANY_KIND) for slot, start in starts.items()},
+        **{slot: slot_of(slot, start, signs) for slot, start in starts.items()},
     }
     of_class: list[tuple[str, Any, Any]] = [(n, Number, field) for n, field in fields.items()]
     if norms:

@@ -39,7 +39,7 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo
-from fastoptim.optimizer.state_dtypes import StateDtype
+from fastoptim.optimizer.state_dtypes import StateDtype, check_slots
 from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, UnitNorm
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
@@ -263,6 +263,7 @@ class Optimizer(Checked):
         if not self.kernels:
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
+        check_slots(self)
         if self.state_dir is not None:
             keep_in_files(self, self.state_dir)
 
@@ -304,7 +305,7 @@ class Optimizer(Checked):
         if name == "groups":
             value = self._bound(value)
         if name in ("state_dtype", "master") and hasattr(self, "engine"):
-            self._check_as_before(name, value)
+            self._check_as_before(name, value, getattr(self, name))
         if name == "state_dir" and hasattr(self, "engine"):
             keep_in_files(self, value)  # type: ignore[arg-type]
         self._forget()
@@ -316,15 +317,21 @@ class Optimizer(Checked):
             if self.engine.store.records:
                 raise ValueError("groups cannot change after the first update; their values can")
             self.engine.store.forget_drafts()
-        return tuple(group.bound(checks_of(type(self)), self._forget) for group in value)
+        return tuple(group.bound(checks_of(type(self)), self._group_changes) for group in value)
 
-    def _check_as_before(self, name: str, value: object) -> None:
+    def _group_changes(self, name: str, before: object, value: object) -> None:
+        """Refuse that what is there be kept otherwise; let the next update plan anew."""
+        if name in ("state_dtype", "master") and hasattr(self, "engine"):
+            self._check_as_before(name, value, getattr(self, name) if before is ... else before)
+        self._forget()
+
+    def _check_as_before(self, name: str, value: object, before: object) -> None:
         """Refuse that what is there be kept otherwise."""
-        now = getattr(self, name)
-        if self.engine.store.records and value != now:
+        if self.engine.store.records and value != before:
+            convert = " and load this one's state with convert=True" if name == "state_dtype" else ""
             raise ValueError(
-                f"{name} is {now!r} and cannot change after the first update; make a new optimizer"
-                + (" and load this one's state with convert=True" if name == "state_dtype" else "")
+                f"{name} is {before!r} and cannot change after the first update; make a new "
+                f"optimizer{convert}"
             )
         self.engine.store.forget_drafts()
 
@@ -592,21 +599,24 @@ class Optimizer(Checked):
         """
         return self.engine.still(lambda: state.of(self, copy=True))
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any], *, convert: bool = False) -> None:
         """Take over what `state_dict` gave; the arrays are copied.
 
         Parameters
         ----------
         saved : dict
             Of an optimizer of the same class with the same groups.
+        convert : bool, default False
+            Take over state of another `state_dtype`, too: each number becomes the nearest that this
+            optimizer's can hold. `state_dtype` stays as it is here in any case.
 
         Raises
         ------
         ValueError, KeyError, TypeError
             It is of another rule, format or set of groups; a number is not what it may be; a
             plateau has other arguments; an array has another shape or dtype than its parameter;
-            or this optimizer already has parameters and they are not the same. Nothing is replaced
-            then.
+            its `state_dtype` is another one, and is not to be converted; or this optimizer already
+            has parameters and they are not the same. Nothing is replaced then.
 
         Warns
         -----
@@ -614,7 +624,7 @@ class Optimizer(Checked):
             A hyperparameter was a schedule when it was saved, and is not one here; or a plateau
             is missing on either side.
         """
-        state.load(self, saved)
+        state.load(self, saved, convert=convert)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a file, in the safetensors format, with a digest of its content.
@@ -633,11 +643,18 @@ class Optimizer(Checked):
             lambda: checkpoint.save(path, state.for_file(state.of(self, copy=False)))
         )
 
-    def load(self, path: str | PathLike[str]) -> None:
+    def load(self, path: str | PathLike[str], *, convert: bool = False) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
 
         A folder of `state_dir` is read, too. If it is this optimizer's own, the files are taken
         over where they are; of any other the arrays are copied.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        convert : bool, default False
+            As for `load_state_dict`.
 
         Raises
         ------
@@ -652,7 +669,7 @@ class Optimizer(Checked):
         if isdir(path):
             load_folder(self, path)
         else:
-            state.load(self, checkpoint.load(path))
+            state.load(self, checkpoint.load(path), convert=convert)
 
     def sync(self) -> None:
         """Bring all files of `state_dir` to the disk, with the hyperparameters as they are now.

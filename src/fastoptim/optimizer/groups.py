@@ -60,7 +60,7 @@ class Group:
     _asked: dict[tuple[object, ParamInfo], bool]
     _given: dict[str, Any]
     _checks: Mapping[str, Callable[[str, object], object]] | None
-    _changed: Callable[[], None]
+    _changed: Callable[[str, object, object], None]
 
     def __init__(
         self, pattern: str | Predicate,
@@ -110,8 +110,9 @@ class Group:
     def __setattr__(self, name: str, value: object) -> None:
         if self._checks is None:
             raise AttributeError("give a group to an optimizer first; then set opt.groups[k].name")
-        self._given[name] = self._checked(name, value)
-        self._changed()
+        checked = self._checked(name, value)
+        self._changed(name, self._given.get(name, ...), checked)
+        self._given[name] = checked
 
     def _checked(self, name: str, value: object) -> object:
         assert self._checks is not None
@@ -124,9 +125,14 @@ class Group:
         return value if callable(value) and may_be_schedule(check) else check(name, value)
 
     def bound(
-        self, checks: Mapping[str, Callable[[str, object], object]], changed: Callable[[], None]
+        self, checks: Mapping[str, Callable[[str, object], object]],
+        changed: Callable[[str, object, object], None],
     ) -> Self:
-        """Return a copy whose hyperparameters are checked as an optimizer's are."""
+        """Return a copy whose hyperparameters are checked as an optimizer's are.
+
+        `changed` is called with a name, the value before (... where it was the optimizer's) and the
+        value that it gets, and may refuse that.
+        """
         copy = type(self)(self.pattern, **self._given)
         vars(copy).update(_checks=checks, _changed=changed)
         for name, value in self.hyperparameters.items():

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from fastoptim.kernels.ode.workspace import MovingParams
+from fastoptim.kernels.update.store import Record
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.objective import Function, loss_and_grads
+from fastoptim.optimizer.state_dtypes import numbers_of
 from fastoptim.optimizer.types import Params
 
 Leap = tuple[list[Any] | None, tuple[float, ...], list[int]]
@@ -78,7 +80,7 @@ class AtPosition:
         """Return v (or None), the α of each group, and the group of each parameter."""
         optimizer = self.optimizer
         records = optimizer.engine.store.records
-        v = [records[key].state.get("v") if key in records else None for key in moving.keys]
+        v = [velocity(records.get(key)) for key in moving.keys]
         if all(a is None for a in v):  # nothing has moved yet
             return None, (), []
         for key, x, a in zip(moving.keys, moving.x, v, strict=True):
@@ -88,6 +90,14 @@ class AtPosition:
         alphas = tuple(view.alpha for view in optimizer.views())  # type: ignore[attr-defined]
         rows = [optimizer.group_of(*one) for one in zip(moving.keys, moving.x, strict=True)]
         return moving.gradients(given, False), alphas, rows
+
+
+def velocity(record: Record | None) -> Any:
+    """Return the velocity that is kept of a key, decoded where it is kept as codes."""
+    if record is None or record.coding is None:
+        return None if record is None else record.state.get("v")
+    dtype = record.described()["dtype"]
+    return numbers_of(record.state, "v", record.coding, signed=True, dtype=dtype)
 
 
 def check_fits(key: object, x: Any, v: Any) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.kernels.update.averaged import Averaged
+from fastoptim.kernels.update.store import Record
 from fastoptim.optimizer.base import Optimizer
+from fastoptim.optimizer.state_dtypes import numbers_of
 from fastoptim.optimizer.types import Params
 from fastoptim.porting import answers
 
@@ -97,13 +99,14 @@ class ScheduleFree(Optimizer):
         plan = whole.plan()
         shares = [1.0 - getattr(view, self.beta_name) for view in self.views()]
 
-        def write_point(group: int, y: Array, state: dict[str, Array], out: Array) -> None:
-            if "d" not in state:  # another rule's, around this one
+        def write_point(record: Record, y: Array, out: Array) -> None:
+            if "d" not in record.state:  # another rule's, around this one
                 out[...] = y
                 return
+            d = numbers_of(record.state, "d", record.coding, signed=True, dtype=y.dtype)
             with np.errstate(all="ignore"):
-                share = y.dtype.type(shares[group - self.first_group])
-                np.multiply(state["d"], share, out=out)
+                share = y.dtype.type(shares[record.group - self.first_group])
+                np.multiply(d, share, out=out)
                 np.subtract(y, out, out=out)
 
         return Averaged(whole.engine, params, plan, write_point, self.own_groups)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
-from fastoptim.optimizer import plateaus
+from fastoptim.optimizer import coded_state, plateaus
 from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.tensor_options import plain
@@ -28,7 +28,8 @@ Changes = Sequence[tuple[dict[str, Any], Any]]  # dicts to update, each with wha
 STRUCTURE = ("groups", "rest", "to_rest", "state_dir")
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {
-    "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm", "trust_ratio",
+    "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm",
+    "rounding_seed", "state_dtype", "trust_ratio",
 }
 
 
@@ -38,6 +39,10 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     if keeps_groups(opt):
         for key, one in opt.engine.store.records.items():
             parameters[key]["group"] = one.group
+    for key, described in parameters.items():
+        if described.get("coding") == "int8":
+            owner = opt.part_of(key, ParamInfo(described["shape"], np.dtype(described["dtype"])))
+            described["signed"] = coded_state.signed_slots(owner, described["state"])
     return {
         **without_updates(opt),
         "iter": opt.iter,
@@ -104,12 +109,13 @@ def numbers(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def load(
     opt: "Optimizer", saved: Mapping[str, Any], source: Source | None = None, also: Changes = (),
+    *, convert: bool = False,
 ) -> None:
     """Check a saved state as a whole, then take it over.
 
     In the same step the source is told, and each dict of `also` is updated with the one beside it.
     """
-    restore, lost = checked(opt, saved)
+    restore, lost = checked(opt, saved, convert=convert)
     *_, changes = restore.args
     changes += also
     for line in lost:       # first: a filter may make a warning an error
@@ -126,28 +132,35 @@ def checked(
     opt: "Optimizer", saved: Mapping[str, Any], schedules: Mapping[str, Any] = NONE,
     of_the_groups: tuple[Mapping[str, Any], ...] = (),
     of_the_rest: tuple[Mapping[str, Any], tuple[Mapping[str, Any], ...]] = (NONE, ()),
+    *, convert: bool = False,
 ) -> tuple[Restore, list[str]]:
     """Check a saved state as a whole; return what takes it over, and what to warn of.
 
     The schedules, and those of each group, take the places at which this optimizer has numbers.
-    `of_the_rest` are the same for the optimizer inside this one.
+    `of_the_rest` are the same for the optimizer inside this one. `convert`: state of another
+    state_dtype is converted to this optimizer's.
     """
+    if not isinstance(convert, bool):
+        raise TypeError(f"convert must be True or False, got {shown(convert)}")
     check_is_of(opt, saved)
     iter_, skipped = whole(saved, "iter"), whole(saved, "skipped")
     clipped = whole({"clipped": 0, **saved}, "clipped")
-    changes, seen, lost = settings_of(opt, saved, "", schedules, of_the_groups)
+    changes, seen, lost = settings_of(opt, saved, "", schedules, of_the_groups, convert)
     rest = opt.inner()
     if (rest is None) != ("rest" not in saved):
         here, there = ("a rest", "no") if rest is not None else ("no rest", "one")
         raise ValueError(f"this optimizer has {here}, and the state has {there}")
     if rest is not None:
         check_is_rest(opt, rest, part(saved, "rest", Mapping))
-        also_changes, also, gone = settings_of(rest, saved["rest"], "rest: ", *of_the_rest)
+        also_changes, also, gone = settings_of(
+            rest, saved["rest"], "rest: ", *of_the_rest, convert
+        )
         changes += also_changes
         seen += also
         lost += gone
     observed = plateaus.changes(seen)
-    records = {key: record(opt, key, r) for key, r in part(saved, "parameters", Mapping).items()}
+    of_keys = part(saved, "parameters", Mapping)
+    records = {key: record(opt, key, r, len(of_keys)) for key, r in of_keys.items()}
     check_present(opt, records)
     changes += observed
     return partial(opt.engine.restore, records, iter_, skipped, clipped, changes), lost
@@ -155,13 +168,14 @@ def checked(
 
 def settings_of(
     opt: "Optimizer", saved: Mapping[str, Any], where: str, schedules: Mapping[str, Any],
-    of_the_groups: tuple[Mapping[str, Any], ...],
+    of_the_groups: tuple[Mapping[str, Any], ...], convert: bool,
 ) -> tuple[list[tuple[dict[str, Any], Any]], plateaus.Seen, list[str]]:
     """Return the dicts that take over saved hyperparameters, each with what; and as `merged`."""
     checks = checks_of(type(opt))
     present = {name: vars(opt)[name] for name in values_of(opt)}
     check_names(saved, present)
     values, seen, lost = merged(saved, present, checks, where, schedules)
+    keep_state_dtype(where, values, present, convert)
     check_groups(opt, saved)
     of_groups = []
     given = of_the_groups or (NONE,) * len(opt.groups)
@@ -174,12 +188,22 @@ def settings_of(
         inside, also, gone = merged(
             theirs, group.hyperparameters, checks, f"{where}{group.title}: ", known
         )
+        if "state_dtype" in inside:
+            keep_state_dtype(f"{where}{group.title}: ", inside, group.hyperparameters, convert)
         of_groups.append(inside)
         seen += also
         lost += gone
     changes = [(vars(opt), {**values, "live_plan": None, "fixed_plan": None})]
     changes += [(g._given, inside) for g, inside in zip(opt.groups, of_groups, strict=True)]
     return changes, seen, lost
+
+
+def keep_state_dtype(
+    where: str, values: dict[str, Any], present: Mapping[str, Any], convert: bool
+) -> None:
+    """Let the state_dtype be the one that is here, or refuse another one."""
+    coded_state.check_same(where, values.get("state_dtype"), present["state_dtype"], convert)
+    values["state_dtype"] = present["state_dtype"]
 
 
 def check_is_rest(opt: "Optimizer", rest: "Optimizer", saved: Mapping[str, Any]) -> None:
@@ -328,8 +352,10 @@ def merged(
     return values, seen, lost
 
 
-def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was saved of one key, checked."""
+def record(
+    opt: "Optimizer", key: object, saved: Mapping[str, Any], n_keys: int
+) -> dict[str, Any]:
+    """Return what was saved of one key, checked, with the state_dtype that is here."""
     name = f"the state of {key!r}"
     shape, dtype = tuple(part(saved, "shape", (tuple, list))), part(saved, "dtype")
     if dtype not in ("float32", "float64"):
@@ -345,22 +371,33 @@ def record(opt: "Optimizer", key: object, saved: Mapping[str, Any]) -> dict[str,
     complete = [*owner.kernels.values(), *owner.factored.values()]
     known = {slot for slots in complete for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
-    if not set(arrays) <= known:
-        raise ValueError(f"{name} has slots {sorted(arrays)}, this rule has {sorted(known)}")
-    if not any(set(slots) <= set(arrays) for slots in complete):
-        raise ValueError(f"{name} has only the slots {sorted(arrays)} of {sorted(known)}")
-    for slot, a in [*arrays.items(), ("average", part(saved, "average"))]:
+    beside = {f"{slot}.largest" for slot in known} if saved.get("coding") == "int8" else set()
+    there = {slot: a for slot, a in arrays.items() if slot not in beside}
+    if not set(there) <= known:
+        raise ValueError(f"{name} has slots {sorted(there)}, this rule has {sorted(known)}")
+    if not any(set(slots) <= set(there) for slots in complete):
+        raise ValueError(f"{name} has only the slots {sorted(there)} of {sorted(known)}")
+    coding = coded_state.check(name, owner, shape, saved, n_keys)
+    for slot, a in [*there.items(), ("average", part(saved, "average"))]:
         if slot == "average" and a is None:
+            continue
+        if slot != "average" and coding is not None and not getattr(type(owner), slot).whole:
+            coded_state.check_codes(name, slot, coding, shape, arrays)
             continue
         wanted = owner.shape_of(slot, shape)
         if type(a) is not np.ndarray or a.dtype != dtype or a.shape != wanted:
             got = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
             raise ValueError(f"{name} should have {dtype} {wanted} as its {slot}, got {got}")
+    kept_in, order = coded_state.wanted_for(opt, key, info), saved["order"]
+    if kept_in != coding:
+        arrays = coded_state.converted(owner, dtype, arrays, coding, kept_in)
+        order = "C"
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
-        "order": saved["order"], "state": arrays, "average": saved["average"],
+        "order": order, "state": arrays, "average": saved["average"],
         **({"carried": carried(owner, name, saved)} if owner.carries else {}),
-        "mean": mean_of(name, saved.get("mean")),
+        "mean": mean_of(name, saved.get("mean")), "coding": kept_in,
+        **({} if coding is None else {"number": saved["number"]}),
     }
 
 

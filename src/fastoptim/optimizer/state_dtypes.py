@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastoptim.kernels.update.codes import decoded
+from fastoptim.optimizer.hyperparameters import checks_of
 from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
@@ -39,24 +40,36 @@ def codes_of(view: "Optimizer", slots: tuple[str, ...]) -> tuple[int, ...] | Non
     """Return the code of each slot, or say which slot a dtype does not suit."""
     if view.state_dtype is None:
         return None
-    return tuple(code_of(view, slot) for slot in slots)
+    return tuple(code_of(type(view), slot, view.state_dtype) for slot in slots)
 
 
-def code_of(view: "Optimizer", slot: str) -> int:
-    """Return how a slot is kept."""
-    declared = getattr(type(view), slot)
+def code_of(cls: "type[Optimizer]", slot: str, state_dtype: str) -> int:
+    """Return how a rule's slot is kept."""
+    declared = getattr(cls, slot)
     if declared.whole:
         return PLAIN
-    reason = declared.exact or (view.state_dtype == "int8" and declared.not_in_8_bits)
+    reason = declared.exact or (state_dtype == "int8" and declared.not_in_8_bits)
     if reason:
         other = "None" if declared.exact else "'bfloat16'"
         raise ValueError(
-            f"state_dtype={view.state_dtype!r} does not suit {type(view).__name__}'s {slot}: "
-            f"{reason}; use state_dtype={other}"
+            f"state_dtype={state_dtype!r} does not suit {cls.__name__}'s {slot}: {reason}; use "
+            f"state_dtype={other}"
         )
-    if view.state_dtype == "bfloat16":
+    if state_dtype == "bfloat16":
         return BFLOAT16
     return SIGNED if declared.signed else UNSIGNED
+
+
+def check_slots(opt: "Optimizer") -> None:
+    """Refuse a state_dtype that does not suit a slot, where no schedule chooses the slots."""
+    values = {name: vars(opt)[name] for name in checks_of(type(opt))}
+    for group in ({}, *(group.hyperparameters for group in opt.groups)):
+        view = object.__new__(type(opt))
+        vars(view).update(values)
+        vars(view).update(group)
+        if view.state_dtype is None or any(callable(x) for x in vars(view).values()):
+            continue
+        codes_of(view, view.kernels[view.kernel])
 
 
 class Int8Array:
@@ -84,7 +97,9 @@ class Int8Array:
 
     __slots__ = ("codes", "largest", "signed")
 
-    def __init__(self, codes: NDArray[np.uint8], largest: NDArray[np.float32], signed: bool) -> None:
+    def __init__(
+        self, codes: NDArray[np.uint8], largest: NDArray[np.float32], signed: bool
+    ) -> None:
         self.codes, self.largest, self.signed = codes.view(), largest.view(), signed
         self.codes.flags.writeable = self.largest.flags.writeable = False
 
@@ -113,7 +128,7 @@ class Int8Array:
         """The dtype of the numbers that the codes stand for."""
         return np.dtype(np.float32)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("the numbers of int8 state are made when they are asked for")
         code = SIGNED if self.signed else UNSIGNED
@@ -138,7 +153,7 @@ class Int8Array:
 def as_seen(
     state: Mapping[str, Any], slot: str, coding: str | None, signed: bool
 ) -> Any:
-    """Return what a user sees of a slot: an array, or what stands for one; None without that slot."""
+    """Return what a user sees of a slot: an array, or what stands for one; None without one."""
     array = state.get(slot)
     if array is None or coding is None or array.dtype not in (np.uint16, np.uint8):
         return None if array is None else array.view()
@@ -156,7 +171,8 @@ def bfloat16() -> np.dtype[Any]:
             "NumPy alone has no bfloat16, which this state is kept in; to see it, "
             "pip install 'fastoptim[lowbits]' (the package ml_dtypes)"
         ) from problem
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def numbers_of(

@@ -193,15 +193,22 @@ class SoftBatch:
             "optimizer": state.of(self.opt, copy=copy),
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; all is checked before anything is replaced."""
-        self._load(saved)
+    def load_state_dict(self, saved: Mapping[str, Any], *, convert: bool = False) -> None:
+        """Take over what `state_dict` gave; all is checked before anything is replaced.
 
-    def _load(self, saved: Mapping[str, Any], also: state.Changes = ()) -> None:
+        `convert` is as in the optimizer's `load_state_dict`.
+        """
+        self._load(saved, convert=convert)
+
+    def _load(
+        self, saved: Mapping[str, Any], also: state.Changes = (), *, convert: bool = False
+    ) -> None:
         """Take over a saved state, and in the same step what else changes."""
         loaded = self._checked(saved)
         of_opt = state.part(saved, "optimizer")
-        self._adder.restore(loaded, lambda adder: state.load(self.opt, of_opt, adder, also))
+        self._adder.restore(
+            loaded, lambda adder: state.load(self.opt, of_opt, adder, also, convert=convert)
+        )
 
     def _checked(self, saved: Mapping[str, Any]) -> Batch:
         """Return what waited when a state was saved, or say what is wrong with it."""
@@ -242,9 +249,9 @@ class SoftBatch:
         """Write the optimizer's state and the sums to a file; see the optimizer's `save`."""
         self._adder.still(lambda: checkpoint.save(path, state.for_file(self._state(copy=False))))
 
-    def load(self, path: str | PathLike[str]) -> None:
+    def load(self, path: str | PathLike[str], *, convert: bool = False) -> None:
         """Read a file that `save` wrote; see the optimizer's `load`."""
-        self.load_state_dict(checkpoint.load(path))
+        self.load_state_dict(checkpoint.load(path), convert=convert)
 
     def __reduce__(self) -> Any:
         waiting = self._adder.still(partial(self._state, copy=True))

@@ -65,7 +65,9 @@ def save(path: Path, tree: object) -> None:
     while_still(tree, lambda: checkpoint.write(path, tree, Writer().describe, EXPECTED))
 
 
-def load(path: Path, *, into: Any = None, classes: Classes = ()) -> Any:
+def load(
+    path: Path, *, into: Any = None, classes: Classes = (), convert: bool = False
+) -> Any:
     """Return what a file holds; training goes on to the bit as if it had never stopped.
 
     Parameters
@@ -80,6 +82,9 @@ def load(path: Path, *, into: Any = None, classes: Classes = ()) -> Any:
     classes : sequence of classes, optional
         Optimizer classes of your own, made by `rule` or derived from one, by whose name the file's
         optimizers are to be made.
+    convert : bool, default False
+        Let optimizers of `into` take over state of another ``state_dtype``: each number becomes the
+        nearest that they can hold.
 
     Returns
     -------
@@ -91,7 +96,9 @@ def load(path: Path, *, into: Any = None, classes: Classes = ()) -> Any:
     ValueError
         The file is damaged, no checkpoint, or of another format; or it has an optimizer of a class
         of yours that is not in `classes`, or one whose schedule or predicate is a function of
-        yours, which `into` must have; or an array has another shape or dtype than that in `into`.
+        yours, which `into` must have; or an array has another shape or dtype than that in `into`;
+        or an optimizer there has another ``state_dtype``, without `convert`; or `convert` is set
+        and there is no `into`.
     KeyError, TypeError
         `into` is not like the file's tree.
     OSError
@@ -126,12 +133,17 @@ def load(path: Path, *, into: Any = None, classes: Classes = ()) -> Any:
     >>> folder.cleanup()
     """
     builder = Builder(os.fsdecode(os.fspath(path)), classes)
-    return taken_over(checkpoint.read(path), builder, into)
+    if convert and into is None:
+        raise ValueError(
+            "convert is for optimizers that are there, with a state_dtype of their own; give them "
+            "as into, or leave convert out"
+        )
+    return taken_over(checkpoint.read(path), builder, into, convert)
 
 
-def taken_over(stored: Any, builder: Builder, into: Any) -> Any:
+def taken_over(stored: Any, builder: Builder, into: Any, convert: bool = False) -> Any:
     """Return the objects of a tree that has been read."""
-    plan = Into(builder)
+    plan = Into(builder, convert)
     try:
         if into is None:
             return builder.made(stored)

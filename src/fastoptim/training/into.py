@@ -38,8 +38,8 @@ EXPECTED = (
 class Into:
     """Compares what is there with what a file holds, and lists the calls that replace it."""
 
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
+    def __init__(self, builder: Builder, convert: bool = False) -> None:
+        self.builder, self.convert = builder, convert
         self.calls: list[tuple[Call, Call]] = []  # each with the one that undoes it
         self.arrays: list[Call] = []
         self.lost: list[str] = []
@@ -158,7 +158,7 @@ class Into:
         inside = self.builder.known(of_rest["schedules"])
         of_inside = tuple(self.builder.known(one) for one in of_rest["groups"])
         restore, lost = state.checked(
-            opt, content["state"], known, of_groups, (inside, of_inside)
+            opt, content["state"], known, of_groups, (inside, of_inside), convert=self.convert
         )
         self.lost += lost
         self.keep(opt, known, of_groups)

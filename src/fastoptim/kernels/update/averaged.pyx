@@ -40,7 +40,7 @@ cdef class Averaged:
         Those of the optimizer's updates, or copies of them.
     plan : Plan
         Of the optimizer's groups.
-    point : callable, (group, parameter, state, out) → None, or None
+    point : callable, (record, parameter, out) → None, or None
         Writes to `out` where to evaluate; None: the parameters hold their averages.
     groups : range or None
         The groups whose keys are meant; None: all.
@@ -135,7 +135,7 @@ cdef class Averaged:
             if self.point is not None:
                 for key in arrays:
                     record = records[key]
-                    self.point(record.group, np.asarray(arrays[key]), record.state, averages[key])
+                    self.point(record, np.asarray(arrays[key]), averages[key])
         stations.call.table.number_blocks()
         self.stations = stations
         return 0
@@ -159,7 +159,7 @@ cdef class Averaged:
                 f"the parameter"
             )
         if self.point is not None:
-            self.point(record.group, np.asarray(p), record.state, a)
+            self.point(record, np.asarray(p), a)
         return type(p)(a[()])
 
     cdef int put_numbers(self) except -1:

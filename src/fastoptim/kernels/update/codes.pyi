@@ -2,6 +2,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike, NDArray
 
+def blocks_in(shape: tuple[int, ...]) -> int: ...
 def decoded(
     code: int, codes: NDArray[Any], largest: NDArray[Any] | None, dtype: DTypeLike
 ) -> NDArray[Any]: ...

@@ -40,7 +40,8 @@ from fastoptim.kernels.update.detours cimport Detour, Half, TouchedRows, detour_
 from fastoptim.kernels.update.pipeline cimport NOT_PROJECTED, Pipeline
 from fastoptim.kernels.update.checks.halves import master_changed
 from fastoptim.kernels.update.store import MASTER
-from fastoptim.kernels.update.store cimport Record, is_factored, largest_of, row_of, largest_of, row_of
+
+from fastoptim.kernels.update.store cimport Record, is_factored, largest_of, row_of
 
 cnp.import_array()
 
@@ -235,6 +236,17 @@ cdef class Coder:
 
 # ---------------------------------------------------------------- for whoever looks at state, or converts it
 
+def blocks_in(tuple shape):
+    """Return how many blocks the 8-bit codes of an array have."""
+    cdef Py_ssize_t size = 1, row
+    for n in shape:
+        size *= n
+    if size == 0:
+        return 0
+    row = size // shape[0] if len(shape) > 1 else size
+    return size // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK)
+
+
 def decoded(int code, cnp.ndarray codes, largest, dtype):
     """Return the numbers that codes stand for.
 
@@ -247,20 +259,35 @@ def decoded(int code, cnp.ndarray codes, largest, dtype):
         Of the blocks of 8-bit codes.
     dtype : dtype
         float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        The codes are not of that kind, or there is not one largest for each block.
     """
-    numbers = np.empty((<object> codes).shape, np.float32)
+    cdef tuple shape = (<object> codes).shape
+    of_type = np.uint16 if code < UNSIGNED else np.uint8
+    if codes.dtype != of_type or not cnp.PyArray_IS_C_CONTIGUOUS(codes):
+        raise ValueError(f"codes must be {of_type.__name__} in C order, got {codes.dtype}")
+    if code >= UNSIGNED and (
+        not isinstance(largest, np.ndarray) or largest.dtype != np.float32
+        or largest.shape != (blocks_in(shape),) or not largest.flags.c_contiguous
+    ):
+        raise ValueError(f"codes of shape {shape} need {blocks_in(shape)} float32 of their blocks")
+    numbers = np.empty(shape, np.float32)
     by_block(code, codes, largest, numbers, True)
-    return numbers.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):     # of signalling NaN
+        return numbers.astype(dtype, copy=False)
 
 
 def encoded(int code, numbers):
     """Return numbers as the nearest codes, and the largest of each block or None."""
-    numbers = np.require(numbers, np.float32, "C")
+    with np.errstate(over="ignore", under="ignore"):
+        numbers = np.require(numbers, np.float32, "C")
     codes = np.empty(numbers.shape, np.uint16 if code < UNSIGNED else np.uint8)
-    row = numbers.size // numbers.shape[0] if numbers.ndim > 1 else numbers.size
     largest = None
     if code >= UNSIGNED:
-        largest = np.zeros(numbers.size // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK), np.float32)
+        largest = np.zeros(blocks_in(numbers.shape), np.float32)
     by_block(code, codes, largest, numbers, False)
     return codes, largest
 

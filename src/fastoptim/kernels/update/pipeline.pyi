@@ -49,6 +49,10 @@ class Pipeline:
         factored_slots: tuple[str, ...] | None = None,
         factor_from: int = 0,
         scratch: int = 0,
+        state_dtype: str | None = None,
+        codes: tuple[int, ...] | None = None,
+        factored_codes: tuple[int, ...] | None = None,
+        seed: int = 0,
     ) -> None: ...
     def adjust(
         self,
