@@ -18,6 +18,7 @@ from fastoptim.kernels.update.habits cimport look
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
+from fastoptim.kernels.update.others cimport Others
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.prelude cimport Prelude
 from fastoptim.kernels.update.store cimport Store
@@ -76,12 +77,20 @@ cdef class Stations:
         return 0
 
 
-cdef class Source:
+cdef class Source(Others):
     """Where the gradients of an update come from, if it has to know of the update's stations."""
 
     cdef int before_reading(self) except -1:
         """Make the gradients: the arrays have been checked, their numbers not yet."""
         return 0
+
+    cdef int before_writing(self) except -1:
+        """Agree with the other processes that nothing has been refused."""
+        return 0
+
+    cdef bint walk(self, int team) except -1:
+        """Update every span in an order of its own; return whether it has been done."""
+        return False
 
     cdef void applied(self) noexcept:
         """Note, in the same step as the arrays, that they have been written."""
@@ -121,7 +130,9 @@ cdef class Engine(Stations):
         cdef int team
         self.begin()
         try:
-            call.begin(plan, factor, source is not None)
+            call.begin(plan, factor, source is not None and not source.of_several)
+            if source is not None and source.of_several:
+                call.others = source
             self.check(params, grads)
             self.store.prepare(call)
             if plan.means:
@@ -145,9 +156,13 @@ cdef class Engine(Stations):
                 means.set_averagers(call, self.store.iter)
             if prelude is not None:
                 prelude.compute(call, team)
+            if source is not None:
+                source.before_writing()
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
-            if not call.plan.of_tensors:
+            if source is not None and source.walk(team):
+                pass
+            elif not call.plan.of_tensors:
                 with nogil:
                     run(call.table, call.flush, team)
             else:

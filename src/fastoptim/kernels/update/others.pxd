@@ -1,0 +1,5 @@
+"""What an update is told by the other processes that make it, too."""
+
+cdef class Others:
+    cdef bint all_pass(self, bint here) except -1
+    cdef double norm(self, const double *sums) except? -1.0
