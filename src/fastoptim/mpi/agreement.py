@@ -67,12 +67,18 @@ def keys(table: Iterable[tuple[Any, Any, Any]]) -> list[str]:
 # ------------------------------------------------ what is raised
 
 
-def told(problem: BaseException) -> tuple[str, str]:
-    """Return what other ranks are told of an exception: its kind and its text."""
+def told(problem: BaseException, summed: int = 1) -> tuple[str, str]:
+    """Return what other ranks are told of an exception: its kind and its text.
+
+    `summed` says of how many ranks' gradients it is.
+    """
     kind = next((k.__name__ for k in KNOWN if isinstance(problem, k)), "")
     if isinstance(problem, KeyError) and len(problem.args) == 1:
         return kind, str(problem.args[0])  # str would quote it
-    return kind, str(problem) or type(problem).__name__
+    text = str(problem) or type(problem).__name__
+    if summed > 1 and isinstance(problem, FloatingPointError):
+        text += f"; here grads is the sum of {summed} ranks' gradients"
+    return kind, text
 
 
 def failure(

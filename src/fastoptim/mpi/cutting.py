@@ -76,6 +76,7 @@ class Cutter:
     ) -> Cut:
         """Return how a new key is divided."""
         n = math.prod(shape)
+        whole = whole or n == 0
         length = math.prod(shape[1:]) if shape else 1
         by_row = True
         if whole:
@@ -93,7 +94,7 @@ class Cutter:
                 for k in range(self.size)
             ]
             self.turn = (self.turn + units) % self.size
-        parts = [part for part in parts if part.start < part.stop]
+        parts = [part for part in parts if part.start < part.stop] or [Part(0, 0, n)]
         for part in parts:
             self.loads[part.rank] += (part.stop - part.start) * dtype.itemsize
         if len(parts) == 1:

@@ -27,6 +27,9 @@ from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.types import Grads, Params
 
 NONE, DENSE, ROWS = range(3)  # kinds of gradients
+LOOKAHEAD = (
+    "lookahead=True needs the whole velocity, of which a rank has a part; set opt.lookahead = False"
+)
 
 
 class Given(NamedTuple):
@@ -151,7 +154,7 @@ class Sharded:
         self._engine = Engine(self._group_of_piece)
         self._shards = Shards(
             self._engine, comm, (mpi.IN_PLACE, mpi.MAX, mpi.INT64_T, mpi.DOUBLE), self._group_of,
-            self._failure, self._described,
+            self._failure, self._described, self._whole_gradient,
         )
         self._cutter = Cutter(comm.Get_size())
         self._cuts: dict[Hashable, Cut] = {}
@@ -162,8 +165,8 @@ class Sharded:
         self._kinds: bytes | None = None  # this rank's, if they may be the same again
         self._table: Table | None = None
         self._plan: Plan | None = None
-        self._digests: tuple[int, int] = (0, 0)
-        self._table_lines: list[str] = []
+        self._table_digest = self._settings_digest = 0
+        self._seen: list[Any] = []  # what the latest call had, of which messages tell
         self._note = b""
         starting.share_cores(mpi, comm)
         self._shards.restore(self._taken_over)
@@ -296,7 +299,7 @@ class Sharded:
         given = Given(*self._shards.look(params, grads, plan))
         self._given = given, params
         kept: dict[str, Any] = {}
-        signature = [
+        self._seen = signature = [
             (key, a.shape, a.dtype) for key, a in zip(given.keys, map(np.asarray, given.arrays),
                                                       strict=True)
         ]
@@ -305,14 +308,13 @@ class Sharded:
                 opt.check_keys(given.keys, given.arrays)
             self._check_unchanged(signature)
             kept["_signature"] = signature
-            text = "\n".join(agreement.keys(signature))
-            self._digests = (agreement.digest(text), self._digests[1])
-            self._table_lines = text.split("\n")
+            kept["_table_digest"] = agreement.digest("\n".join(agreement.keys(signature)))
         kinds = given.kinds
         job = Job()
         job.plan, job.kept, job.to_zero = plan, kept, given.to_zero if given.passes else []
         job.digest = agreement.digest(
-            f"{self._digests} {opt.iter} {opt.skipped} {agreement.scheduled(opt)}"
+            f"{kept.get('_table_digest', self._table_digest)} {self._settings_digest} {opt.iter} "
+            f"{opt.skipped} {agreement.scheduled(opt)}"
         )
         job.changed = bool(kept) or kinds != self._kinds or self._table is None
         if not job.changed:
@@ -327,10 +329,7 @@ class Sharded:
         """Return the plan of the next update; note what it says if it is new."""
         opt = self.opt
         if getattr(opt, "lookahead", False):
-            raise ValueError(
-                "lookahead=True needs the whole velocity, of which a rank has a part; set "
-                "opt.lookahead = False"
-            )
+            raise ValueError(LOOKAHEAD)
         plan = opt.plan()
         if plan is not self._plan:
             if not self._used:
@@ -339,7 +338,7 @@ class Sharded:
             self._check_cuts(plan)
             self._plan = plan
             fixed = "\n".join(agreement.settings(opt, fixed=True))
-            self._digests = (self._digests[0], agreement.digest(fixed))
+            self._settings_digest = agreement.digest(fixed)
         return plan
 
     def _check_cuts(self, plan: Plan) -> None:
@@ -431,7 +430,7 @@ class Sharded:
         self, job: Job, table: Table, given: Given, ranks: int, shared: list[SharedRows]
     ) -> Job:
         """Complete a job: this rank's parts of the parameters, and of the sums."""
-        job.copies = []
+        job.copies, self._cut_of = [], {cut.key: cut for cut in table.cuts.values()}
         flats = {}
         for i in (*table.dense, *table.rows):
             flats[i], copied = flat(given.arrays[i])
@@ -648,9 +647,19 @@ class Sharded:
 
     def _described(self, problem: BaseException | None) -> Any:
         if problem is not None:
-            return agreement.told(problem)
+            return agreement.told(problem, self._shards.size if self._shards.summed else 1)
         counts = [f"opt.iter is {self.opt.iter}", f"opt.skipped is {self.opt.skipped}"]
-        return [*self._table_lines, *counts, *agreement.settings(self.opt)]
+        return [*agreement.keys(self._seen), *counts, *agreement.settings(self.opt)]
+
+    def _whole_gradient(self, key: Hashable, grad: Any) -> Any:
+        """Return a sum in the place that it has in its key, for messages."""
+        cut = self._cut_of[key]
+        own = cut.part_of(self._shards.rank)
+        if own is None or not isinstance(grad, np.ndarray):
+            return grad
+        whole = np.zeros(cut.shape, cut.dtype)
+        whole.reshape(-1)[own.start:own.stop] = grad.reshape(-1)
+        return whole
 
 
 def flat(p: NDArray[Any]) -> tuple[NDArray[Any], bool]:
@@ -676,6 +685,8 @@ def check_optimizer(opt: Any) -> None:
             "further batches before the call",
         }.get(type(opt).__name__, "")
         raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}{hint}")
+    if getattr(opt, "lookahead", False):
+        raise ValueError(LOOKAHEAD)
     if opt.whole is not None:
         raise TypeError(
             f"opt is the rest of a {type(opt.whole).__name__}; divide the {type(opt.whole).__name__}"

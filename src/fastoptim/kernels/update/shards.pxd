@@ -50,7 +50,7 @@ cdef class Shards(Source):
     cdef Engine engine
     cdef Stations stations              # that look at whole parameters
     cdef object comm, in_place, largest, number, double
-    cdef object failure, described
+    cdef object failure, described, whole
     cdef readonly int rank, size
     cdef object votes, ballot
     cdef long long *vote_of
@@ -59,6 +59,7 @@ cdef class Shards(Source):
     cdef bint busy
     cdef bint owes                      # whether the other ranks wait for a vote of this one
     cdef bint exchanged                 # whether all sums are there
+    cdef readonly bint summed           # whether the ranks' gradients are looked at together
     cdef bint walks                     # whether buckets are updated one by one
 
     cdef int refuse_if_busy(self) except -1

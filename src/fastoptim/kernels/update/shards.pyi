@@ -34,6 +34,7 @@ class Job:
 class Shards(Source):
     rank: int
     size: int
+    summed: bool
     def __init__(
         self,
         engine: Engine,
@@ -42,6 +43,7 @@ class Shards(Source):
         group_of: Callable[[Hashable, NDArray[Any]], int],
         failure: Callable[[BaseException | None, list[Any], bool], BaseException],
         described: Callable[[BaseException | None], Any],
+        whole: Callable[[Any, Any], Any],
     ) -> None: ...
     def look(
         self, params: Any, grads: Any, plan: Plan

@@ -79,13 +79,17 @@ cdef class Shards(Source):
     failure : callable, (problem, [text or None per rank], whether they differ) → exception
     described : callable, exception or None → object
         What the other ranks are told of a failure; of None, what must be equal everywhere.
+    whole : callable, (key, gradient) → gradient
+        A gradient of which this rank has a part, for messages.
     """
 
-    def __init__(self, Engine engine not None, comm, constants, group_of, failure, described):
+    def __init__(
+        self, Engine engine not None, comm, constants, group_of, failure, described, whole
+    ):
         self.engine, self.comm = engine, comm
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.in_place, self.largest, self.number, self.double = constants
-        self.failure, self.described = failure, described
+        self.failure, self.described, self.whole = failure, described, whole
         self.stations = Stations()
         self.stations.store = Store(group_of, None)
         self.votes = np.zeros(VOTES, np.int64)
@@ -280,7 +284,7 @@ cdef class Shards(Source):
         """Let the engine update this rank's part, and bring all parts to all ranks."""
         cdef bint applied = False
         self.job = job
-        self.exchanged = self.walks = False
+        self.exchanged = self.walks = self.summed = False
         if job.pieces is None:
             self.vote(0, 0)
             self.engine.store.skipped += job.left_out
@@ -374,6 +378,7 @@ cdef class Shards(Source):
         self.vote(0, 0)
         if self.vote_of[CHANGED]:
             raise Changed
+        self.summed = True
         if job.exchange is not None and (self.looks() or not self.walks):
             job.exchange.send(0, job.g_address)
             for b in range(job.exchange.n_buckets):
@@ -381,6 +386,9 @@ cdef class Shards(Source):
             self.exchanged = True
         self.owes = self.looks()
         return 0
+
+    cdef object whole_gradient(self, object key, object grad):
+        return self.whole(key, grad)
 
     cdef bint all_pass(self, bint here) except -1:
         self.vote(0, not here)

@@ -75,7 +75,10 @@ cdef class Survey:
             if call.plan.skips and not passed_by_all(call, k < 0):
                 return False
             if k >= 0:
-                raise not_finite(call.records[k].key, call.gradients[call.place_of(k)])
+                key, grad = call.records[k].key, call.gradients[call.place_of(k)]
+                if call.others is not None:
+                    grad = call.others.whole_gradient(key, grad)
+                raise not_finite(key, grad)
         if call.plan.measures:
             if call.others is None:
                 call.norm = self.norm(0, self.table.n_blocks)
