@@ -30,7 +30,9 @@ def settings(opt: "Optimizer", *, fixed: bool = False) -> list[str]:
         inside = "" if one is opt else "rest: "
         names = [name for name in checks_of(type(one)) if name not in ("groups", "rest")]
         if fixed:
-            changing = {schedule.name for schedule in one.live_plan.schedules} | {"average"}
+            changing = {schedule.name for schedule in one.live_plan.schedules}
+            if one.live_plan.averages:
+                changing.add("average")
             names = [name for name in names if name not in changing]
         titles = ["", *(f"of {group.label} " for group in one.groups)]
         for view, title in zip(one.live_plan.views, titles, strict=True):
@@ -54,8 +56,9 @@ def scheduled(opt: "Optimizer") -> list[Any]:
         if one is None or one.live_plan is None:
             continue
         for schedule in one.live_plan.schedules:
-            values += [place[schedule.name] for place in schedule.places]
-        values += [place["average"] for place, _ in one.live_plan.averages]
+            values += [vars(view)[schedule.name] for view in one.live_plan.views]
+        if one.live_plan.averages:
+            values += [vars(view)["average"] for view in one.live_plan.views]
     return values
 
 

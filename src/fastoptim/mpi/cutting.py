@@ -66,7 +66,6 @@ class Cutter:
 
     size: int
     loads: list[int] = field(default_factory=list)  # bytes of each rank
-    turn: int = 0
 
     def __post_init__(self) -> None:
         self.loads = [0] * self.size
@@ -80,23 +79,21 @@ class Cutter:
         length = math.prod(shape[1:]) if shape else 1
         by_row = True
         if whole:
-            rank = self.loads.index(min(self.loads))
-            parts = [Part(rank, 0, n)]
+            parts = [Part(-1, 0, n)]
         else:
             unit = math.lcm(BLOCK, length) if length else BLOCK
             if length > 1 and n > BLOCK and n < FEWEST * self.size * unit:
                 unit, by_row = BLOCK, self.size == 1
             units = -(-n // unit)
             bounds = [min(n, units * k // self.size * unit) for k in range(self.size + 1)]
-            # few units: the next key's begin where this one's end
-            parts = [
-                Part((k + self.turn) % self.size, bounds[k], bounds[k + 1])
-                for k in range(self.size)
-            ]
-            self.turn = (self.turn + units) % self.size
-        parts = [part for part in parts if part.start < part.stop] or [Part(0, 0, n)]
-        for part in parts:
-            self.loads[part.rank] += (part.stop - part.start) * dtype.itemsize
+            parts = [Part(-1, bounds[k], bounds[k + 1]) for k in range(self.size)]
+        parts = [part for part in parts if part.start < part.stop] or [Part(-1, 0, n)]
+        # the largest part to the rank that has the least
+        ranks = sorted(range(self.size), key=self.loads.__getitem__)
+        largest = sorted(range(len(parts)), key=lambda k: parts[k].start - parts[k].stop)
+        for k, rank in zip(largest, ranks, strict=False):
+            parts[k] = Part(rank, parts[k].start, parts[k].stop)
+            self.loads[rank] += (parts[k].stop - parts[k].start) * dtype.itemsize
         if len(parts) == 1:
             by_row = True
         return Cut(key, shape, dtype, tuple(parts), whole, by_row and len(shape) > 0)

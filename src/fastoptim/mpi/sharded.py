@@ -404,7 +404,7 @@ class Sharded:
                 grads[i] = as_dense(table.cuts[i], grads[i])
         if not given.passes:
             grads = [None] * n
-        again = bool(rows) or job.left_out > 0
+        again = bool(rows) or job.left_out > 0 or ROWS in given.kinds
         job.kept = {
             **job.kept, "_cutter": cutter, "_cuts": cuts, "_table": table,
             "_used": self._used | {given.keys[i] for i in (*dense, *rows)},
