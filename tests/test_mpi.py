@@ -36,10 +36,8 @@ def on_ranks(n, *command, timeout=120, **environment):
     pytest.importorskip("mpi4py")
     source = str(Path(fo.__file__).parents[1])
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    # ranks that wait give their core to those that work: there may be fewer cores than ranks
     surroundings = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths), "MPIR_CVAR_POLLS_BEFORE_YIELD": "1",
-        "PYTHONWARNINGS": "error", **environment,
+        "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error", **environment,
     }
     done = subprocess.run(
         [mpiexec(), "-n", str(n), sys.executable, *map(str, command)], env=surroundings,

@@ -85,7 +85,7 @@ class Cutter:
             if length > 1 and n > BLOCK and n < FEWEST * self.size * unit:
                 unit, by_row = BLOCK, self.size == 1
             units = -(-n // unit)
-            bounds = [min(n, units * k // self.size * unit) for k in range(self.size + 1)]
+            bounds = [min(n, -(-units * k // self.size) * unit) for k in range(self.size + 1)]
             parts = [Part(-1, bounds[k], bounds[k + 1]) for k in range(self.size)]
         parts = [part for part in parts if part.start < part.stop] or [Part(-1, 0, n)]
         # the largest part to the rank that has the least
