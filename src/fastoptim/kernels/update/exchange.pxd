@@ -21,6 +21,7 @@ cdef class Exchange:
     cdef readonly int rank, size
     cdef readonly Py_ssize_t n_buckets
     cdef Py_ssize_t room                # bytes of one rank's share of a bucket
+    cdef Py_ssize_t doubles             # bytes of float64 in this rank's part, where they are first
     cdef object tables                  # the memory of the next two
     cdef const Move *moves              # bucket after bucket
     cdef const Run *runs
@@ -40,6 +41,8 @@ cdef class Exchange:
     cdef void pack_own(self, Py_ssize_t bucket, const Py_ssize_t *address) noexcept nogil
     cdef void unpack(self, Py_ssize_t bucket, const Py_ssize_t *address) noexcept nogil
     cdef int send(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1
+    cdef int add_own(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1
+    cdef int add_received(self, Py_ssize_t bucket, int source) except -1
     cdef int add(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1
     cdef int bring(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1
     cdef int finish(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1

@@ -12,6 +12,7 @@ class Exchange:
     def __init__(
         self, comm: Any, constants: tuple[Any, Any], moves: Numbers, first_move: Numbers,
         runs: Numbers, first_run: Numbers, counts: Numbers, room: int,
+        doubles: int,
     ) -> None: ...
 
 class RowExchange:

@@ -56,16 +56,22 @@ cdef class Exchange:
         The bytes of each share.
     room : int
         The most of them.
+    doubles : int
+        How many bytes of this rank's part are float64: they come first.
     """
 
-    def __init__(self, comm, constants, moves, first_move, runs, first_run, counts, Py_ssize_t room):
-        cdef Py_ssize_t b, k
+    def __init__(
+        self, comm, constants, moves, first_move, runs, first_run, counts, Py_ssize_t room,
+        Py_ssize_t doubles,
+    ):
+        cdef Py_ssize_t b, k, most_moves = max(np.diff(first_move), default=0)
         self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
         self.in_place, byte = constants
         self.tables = moves, runs
         self.moves, self.runs = <const Move *> address_of(moves), <const Run *> address_of(runs)
         self.first_move, self.first_run = first_move, first_run
         self.counts, self.room, self.n_buckets = counts, room, len(counts)
+        self.doubles = doubles
         self.sums = memory_of(max(1, self.n_buckets * room))
         self.sums_at = address_of(self.sums)
         self.memory = [memory_of(self.size * room) for _ in range(6)]
@@ -74,7 +80,7 @@ cdef class Exchange:
             self.receive_at[k] = address_of(self.memory[2 + k])
             self.gather_at[k] = address_of(self.memory[4 + k])
         self.adding = Table()
-        self.adding.make_room(2)
+        self.adding.make_room(max(2, most_moves))
         set_bare(&self.stages, pass_of("add"))
         self.sends, self.receives, self.gathers = [], [], []
         places = [room * r for r in range(self.size)]
@@ -88,10 +94,12 @@ cdef class Exchange:
             self.gathers.append([self.memory[4 + k], (shares, places), byte])
 
     cdef void pack(self, Py_ssize_t bucket, const Py_ssize_t *address) noexcept nogil:
-        """Copy a bucket's gradients together; those without an address are zeros."""
+        """Copy the other ranks' gradients of a bucket together; those without an address are zeros."""
         cdef Py_ssize_t i
         cdef char *to = <char *> self.send_at[bucket % 2]
         for i in range(self.first_move[bucket], self.first_move[bucket + 1]):
+            if self.moves[i].owner == self.rank:
+                continue
             if address[self.moves[i].key] == 0:
                 memset(to + self.moves[i].at, 0, self.moves[i].n)
                 continue
@@ -136,30 +144,48 @@ cdef class Exchange:
 
     cdef int add(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1:
         """Wait for a bucket's gradients, start the next one, and sum in the order of the ranks."""
-        cdef Py_ssize_t i, at = self.sums_at + bucket * self.room, source
-        cdef Span *span
+        cdef Py_ssize_t at = self.sums_at + bucket * self.room
         cdef int r, team
         if self.size > 1:
             self.coming.Wait()
         self.send(bucket + 1, address)
         memset(<void *> at, 0, self.counts[bucket, self.rank])
         for r in range(self.size):
-            source = self.receive_at[bucket % 2]
-            if r == self.rank:
-                source = self.send_at[bucket % 2]
-            source += r * self.room
             self.adding.count = 0
-            for i in range(self.first_run[bucket], self.first_run[bucket + 1]):
-                span = add_span(
-                    self.adding, self.runs[i].n, self.runs[i].is_double
-                )
-                span.p = at + self.runs[i].at
-                span.g = source + self.runs[i].at
-                span.stages = <Py_ssize_t> &self.stages
+            if r == self.rank:
+                self.add_own(bucket, address)
+            else:
+                self.add_received(bucket, r)
             self.adding.number_blocks()
             team = most_for(self.adding.work)
             with nogil:
                 run(self.adding, False, team)
+        return 0
+
+    cdef int add_own(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1:
+        """List what is added of this rank's own gradients, where they lie."""
+        cdef Py_ssize_t i, share = self.rank * self.room
+        cdef Span *span
+        cdef bint is_double
+        for i in range(self.first_move[bucket], self.first_move[bucket + 1]):
+            if self.moves[i].owner != self.rank or address[self.moves[i].key] == 0:
+                continue
+            is_double = bucket * self.room + self.moves[i].at - share < self.doubles
+            span = add_span(self.adding, self.moves[i].n // (8 if is_double else 4), is_double)
+            span.p = self.sums_at + bucket * self.room + self.moves[i].at - share
+            span.g = address[self.moves[i].key] + self.moves[i].offset
+            span.stages = <Py_ssize_t> &self.stages
+        return 0
+
+    cdef int add_received(self, Py_ssize_t bucket, int source) except -1:
+        """List what is added of another rank's gradients."""
+        cdef Py_ssize_t i, at = self.sums_at + bucket * self.room
+        cdef Span *span
+        for i in range(self.first_run[bucket], self.first_run[bucket + 1]):
+            span = add_span(self.adding, self.runs[i].n, self.runs[i].is_double)
+            span.p = at + self.runs[i].at
+            span.g = self.receive_at[bucket % 2] + source * self.room + self.runs[i].at
+            span.stages = <Py_ssize_t> &self.stages
         return 0
 
     cdef int bring(self, Py_ssize_t bucket, const Py_ssize_t *address) except -1:
