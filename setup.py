@@ -187,7 +187,8 @@ class Build(build_ext):
 
 modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
-    "table", "driver", "one_array", "update/others", "update/pipeline", "update/call", "update/store", "update/grid",
+    "table", "driver", "one_array", "update/others", "update/pipeline", "update/call",
+    "update/store", "update/grid",
     "update/row_numbers", "update/detours", "update/compressed", "update/intake",
     "update/coefficients", "update/means", "update/memory", "update/habits", "update/survey",
     "update/tensors", "update/prelude", "update/factored", "update/newton_schulz",

@@ -1,8 +1,8 @@
 """Two ranks on two cores, one thread each: an update of `Sharded` against MPI's own collectives.
 
-"raw" is what any such update must do at least: Reduce_scatter the gradients, update this rank's half,
-Allgather the parameters, as three calls on whole arrays, with a sum in MPI's own order. Both are
-timed in turn in one run; a time is that of the slowest rank. Run with
+"raw" is what any such update must do at least: Reduce_scatter the gradients, update this rank's
+half, Allgather the parameters, as three calls on whole arrays, with a sum in MPI's own order. Both
+are timed in turn in one run; a time is that of the slowest rank. Run with
 `mpiexec -n 2 python bench/bench_mpi.py`, or `make bench`.
 """
 

@@ -1,7 +1,7 @@
 """Many processes: what mpi_programs.py asserts on 1, 2, 3 and 4 ranks, and what needs no MPI."""
 
 import builtins
-import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastoptim as fo
-from fastoptim.mpi import agreement, cutting, starting
+from fastoptim.cli.main import main
+from fastoptim.mpi import Sharded, agreement, cutting, starting
 from fastoptim.mpi.cutting import Cutter
 
 HERE = Path(__file__).parent
@@ -71,6 +72,25 @@ def test_files_of_other_numbers_of_ranks(before, after, tmp_path):
     run(after, ["load", "load_refused"], tmp_path)
 
 
+def test_the_demonstration_on_two_ranks(tmp_path):
+    pytest.importorskip("sklearn")
+    command = ("-m", "fastoptim", "demo", "--mpi", "--epochs", "1", "--quiet", "--output", tmp_path)
+    printed = on_ranks(2, *command, "--rules", "Adam", "ScheduleFreeAdamW", "--json")
+    found = json.loads(printed)                 # of one rank
+    assert found["ranks"] == 2
+    assert [one["same bits"] for one in found["rules"]] == [True, True]
+    assert all(one["training"][-1] < 1.0 for one in found["rules"])
+    assert (tmp_path / "loss.png").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--methods", "--methods"), ("--own-threads", "cores")]
+)
+def test_options_that_the_demonstration_on_ranks_has_not(option, text, capsys):
+    assert main(["demo", "--mpi", option]) != 0
+    assert text in capsys.readouterr().err
+
+
 # ------------------------------------------------ without MPI
 
 
@@ -96,7 +116,7 @@ def test_what_to_install(problem, text, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=text) as told:
-        fo.mpi.Sharded(fo.Adam())
+        Sharded(fo.Adam())
     assert "pip install 'fastoptim[mpi]'" in str(told.value)
     assert "pip install mpich" in str(told.value)
 
@@ -150,9 +170,9 @@ def test_ranks_share_the_cores_of_a_machine(sets, own, cores):
     assert starting.cores_of(map(frozenset, sets), frozenset(own)) == cores
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py")
 @pytest.mark.parametrize(
-    ("set_by", "wanted"), [({}, "1"), ({"FASTOPTIM_NUM_THREADS": "2"}, "2"), ({"OMP_NUM_THREADS": "2"}, "2")]
+    ("set_by", "wanted"),
+    [({}, "1"), ({"FASTOPTIM_NUM_THREADS": "2"}, "2"), ({"OMP_NUM_THREADS": "2"}, "2")],
 )
 def test_threads_of_a_rank(set_by, wanted):
     code = (
@@ -161,7 +181,7 @@ def test_threads_of_a_rank(set_by, wanted):
         "s = Sharded(fo.Adam()); n = s.comm.gather(fo.get_num_threads())\n"
         "if n: print(*n)"
     )
-    clean = {name: "" for name in starting.SET_BY_USER} | set_by
+    clean = dict.fromkeys(starting.SET_BY_USER, "") | set_by
     assert on_ranks(2, "-c", code, **clean).split() == [wanted, wanted]
 
 

@@ -30,8 +30,8 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--mpi", action="store_true",
-        help="train on all processes that mpiexec started, each with a part of every batch: mpiexec "
-        "-n 4 python -m fastoptim demo --mpi; the bits are compared with those of one process",
+        help="train on all processes that mpiexec started, each with a part of every batch: "
+        "mpiexec -n 4 python -m fastoptim demo --mpi; the bits are compared with one process's",
     )
     command.add_argument("--epochs", type=positive, default=30, metavar="N", help="default 30")
     add_output(command, "demo", "loss.png and methods.png")

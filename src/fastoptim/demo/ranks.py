@@ -18,7 +18,17 @@ import fastoptim
 from fastoptim.bench import bits
 from fastoptim.cli.refused import Refused
 from fastoptim.demo import mlp, picture
-from fastoptim.demo.data import BATCH, NETWORK, SEED, Curve, Data, Report, digits, label, new_network
+from fastoptim.demo.data import (
+    BATCH,
+    NETWORK,
+    SEED,
+    Curve,
+    Data,
+    Report,
+    digits,
+    label,
+    new_network,
+)
 from fastoptim.demo.train import SETTINGS
 from fastoptim.mpi import Sharded, starting
 
@@ -137,7 +147,8 @@ def run(
             report.add(key, value)
         report.add("rules", figures)
         report.say(
-            f"{NETWORK}, float32, on {size} rank{'s' * (size > 1)}: {BATCH // size} of a batch each",
+            f"{NETWORK}, float32,",
+            f"on {size} rank{'s' * (size > 1)}, with {BATCH // size} of a batch each; "
             f"{epochs} epoch{'s' * (epochs > 1)}\n",
         )
         heads = [f"{word:{width}}{line}" for word, line in zip(("", "rule"), HEAD, strict=True)]

@@ -5,6 +5,7 @@
 - sharded.py: the class, and what each rank brings to an update
 - starting.py: MPI itself, and how many threads each rank has
 - cutting.py: which rank owns which elements of a key
+- table.py: what one rank was given, and which way each key goes
 - exchange.py: the buckets in which gradients and parameters travel, and gradients of rows
 - agreement.py: what must be equal everywhere, and what all ranks raise
 - checkpoint.py: a state of all ranks in one piece, or in a file for each

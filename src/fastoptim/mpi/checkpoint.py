@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -143,11 +144,17 @@ def joined(
             return whole
 
         parameters[key]["state"] = {
-            slot: join(lambda record, slot=slot: record["state"][slot]) for slot in first["state"]
+            slot: join(partial(of_slot, slot=slot)) for slot in first["state"]
         }
         if first["average"] is not None:
             parameters[key]["average"] = join(lambda record: record["average"])
     return {**own, "parameters": parameters}
+
+
+def of_slot(record: Mapping[str, Any], slot: str) -> NDArray[Any]:
+    """Return a state array of a record."""
+    array: NDArray[Any] = record["state"][slot]
+    return array
 
 
 def write_whole(path: str | os.PathLike[str], tree: dict[str, Any] | None) -> None:
@@ -346,4 +353,5 @@ class PartFiles:
         if record["average"] is not None:
             pairs.append((new["average"], record["average"]))
         for to, a in pairs:
-            to.reshape(-1)[low - own.start:high - own.start] = a.reshape(-1)[low - start:high - start]
+            there = a.reshape(-1)[low - start:high - start]
+            to.reshape(-1)[low - own.start:high - own.start] = there

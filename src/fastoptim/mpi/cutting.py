@@ -1,12 +1,12 @@
 """Which rank owns which elements of a key: it updates them and keeps their state.
 
-A key is cut at multiples of 1,024 elements in C order, the blocks in which the squares of a norm are
-summed. So the ranks' blocks are those that one process has. A table is cut between two rows as well,
-where that leaves the parts of about one size: then gradients of rows stay gradients of rows.
+A key is cut at multiples of 1,024 elements in C order, the blocks in which the squares of a norm
+are summed. So the ranks' blocks are those that one process has. A table is cut between two rows as
+well, where that leaves the parts of about one size: then gradients of rows stay gradients of rows.
 
 What needs a tensor as a whole goes whole to one rank: norms of tensors, columns and rows
-(`trust_ratio`, `agc`, `centralize`, `clip_norm_per_key`, constraints on norms, LARS, LAMB, own rules
-with norms), and rules that look at matrices (Adafactor, Muon).
+(`trust_ratio`, `agc`, `centralize`, `clip_norm_per_key`, constraints on norms, LARS, LAMB), and
+rules that look at matrices (Adafactor, Muon).
 """
 
 import math

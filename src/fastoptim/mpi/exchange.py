@@ -14,9 +14,9 @@ from fastoptim.rows import Elements, Rows
 from fastoptim.softbatch.row_sum import RowSum
 
 LINE = 64  # bytes: the parts of keys begin on cache lines
-# Bytes of one rank's share of a bucket at most. Measured (Adam, float32, 2 ranks on two cores, 10 M
-# elements, beside MPI's own calls on whole arrays): shares of 64 KiB 1.24 times as long, 256 KiB 1.18,
-# 512 KiB 1.11, 1 MiB 1.09, 2 MiB 1.41.
+# Bytes of one rank's share of a bucket at most. Measured (Adam, float32, 2 ranks on two cores, 10
+# million elements, beside MPI's own calls on whole arrays): with shares of 64 KiB an update takes
+# 1.24 times as long, of 256 KiB 1.18, 512 KiB 1.11, 1 MiB 1.09, 2 MiB 1.41.
 MOST = 1 << 19
 
 Constants = tuple[Any, Any]
@@ -62,7 +62,7 @@ class Buckets:
         ends = (doubles[rank], totals[rank])
         for bucket in range(n_buckets):
             first, end = bucket * room, (bucket + 1) * room
-            some_runs = []
+            some_runs: list[tuple[int, ...]] = []
             for low, high, itemsize in ((0, ends[0], 8), (*ends, 4)):
                 low, high = max(low, first), min(high, end)
                 if low < high:

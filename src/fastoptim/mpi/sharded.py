@@ -4,97 +4,31 @@ import pickle
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastoptim.kernels.update.averaged import Averaged
+from fastoptim.kernels.update.checks.arrays import checked_param
+from fastoptim.kernels.update.checks.containers import as_dict
 from fastoptim.kernels.update.engine import Engine
 from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.kernels.update.shards import Job, Shards
 from fastoptim.mpi import agreement, checkpoint, starting
-from fastoptim.mpi.cutting import BLOCK, Cut, Cutter, needs_whole
+from fastoptim.mpi.cutting import Cut, Cutter, needs_whole
 from fastoptim.mpi.exchange import Buckets, SharedRows, as_dense, rows_back
-from fastoptim.kernels.update.checks.arrays import checked_param
-from fastoptim.kernels.update.checks.containers import as_dict
+from fastoptim.mpi.table import DENSE, ROWS, Given, Table, flat
 from fastoptim.ode.runge_kutta import RungeKutta
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.objective import Function
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.types import Grads, Params
 
-NONE, DENSE, ROWS = range(3)  # kinds of gradients
 LOOKAHEAD = (
     "lookahead=True needs the whole velocity, of which a rank has a part; set opt.lookahead = False"
 )
-
-
-class Given(NamedTuple):
-    """What one rank was given for an update."""
-
-    keys: list[Any]
-    arrays: list[NDArray[Any]]
-    grads: list[Any]  # None, an array, or the parts of rows
-    to_zero: list[NDArray[Any]]
-    passes: bool  # whether the gradients may be used
-
-    @property
-    def kinds(self) -> bytes:
-        """The kind of each gradient; nothing if none may be used."""
-        if not self.passes:
-            return b""
-        return bytes(
-            NONE if g is None else ROWS if isinstance(g, tuple) else DENSE for g in self.grads
-        )
-
-
-@dataclass(frozen=True)
-class Table:
-    """The keys of an update, and in which of three ways each goes; equal in all ranks but for sums."""
-
-    cuts: dict[int, Cut]  # by place
-    dense: list[int]  # keys whose gradients are exchanged
-    rows: list[int]  # keys of which every rank has rows alone
-    buckets: Buckets | None
-    owned: list[tuple[int, tuple[int, int]]]  # keys of which this rank has a part, and its bounds
-    span_of: NDArray[Any]
-    start_of: NDArray[Any]
-    first_of: NDArray[Any]
-    blocks: list[tuple[int, int]]
-    sums: dict[Any, Any]
-
-    @classmethod
-    def of(
-        cls, comm: Any, constants: tuple[Any, Any], cuts: dict[int, Cut], dense: list[int],
-        rows: list[int],
-    ) -> "Table":
-        """Return the table of the keys that have a gradient in some rank."""
-        rank = comm.Get_rank()
-        buckets = Buckets.of(comm, constants, [cuts[i] for i in dense]) if dense else None
-        owned, blocks = [], []
-        for i in sorted([*dense, *rows]):
-            own = cuts[i].part_of(rank)
-            if own is not None:
-                owned.append((i, (own.start, own.stop)))
-            if i in rows:
-                blocks.append((-1, rows.index(i)))
-            else:
-                blocks += [(p.rank, -(-(p.stop - p.start) // BLOCK)) for p in cuts[i].parts]
-        place = {i: k for k, (i, _) in enumerate(owned)}
-        starts = {i: start for i, (start, _) in owned}
-        return cls(
-            cuts, dense, rows, buckets, owned,
-            np.array([place.get(i, -1) for i in dense], np.intp),
-            np.array([starts.get(i, 0) * cuts[i].dtype.itemsize for i in dense], np.intp),
-            np.array([start for _, (start, _) in owned], np.intp),
-            blocks,
-            {} if buckets is None else {
-                cuts[i].key: a for i, a in zip(dense, buckets.sums, strict=True) if a is not None
-            },
-        )
 
 
 class Sharded:
@@ -171,8 +105,8 @@ class Sharded:
         starting.share_cores(mpi, comm)
         self._shards.restore(self._taken_over)
         words = (
-            f"this {type(opt).__name__} is divided among the ranks by a Sharded; call the methods of "
-            f"the Sharded instead"
+            f"this {type(opt).__name__} is divided among the ranks by a Sharded; call the methods "
+            f"of the Sharded instead"
         )
         for one in (opt, opt.inner()):
             if one is not None:
@@ -227,7 +161,9 @@ class Sharded:
 
         def __setattr__(self, name: str, value: object) -> None:
             if not name.startswith("_"):
-                raise AttributeError(f"{name} cannot be set; make another Sharded, or set it on opt")
+                raise AttributeError(
+                    f"{name} cannot be set; make another Sharded, or set it on opt"
+                )
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -513,14 +449,14 @@ class Sharded:
             buckets, flats, copies = self._shards.together(enter)
         except BaseException:
             for context in entered:
-                context.__exit__()
+                context.__exit__(None, None, None)
             raise
         try:
             self._shards.gather(buckets.exchange, flats, copies)
             yield params
         finally:
             for context in entered:
-                context.__exit__()
+                context.__exit__(None, None, None)
             self._shards.gather(buckets.exchange, flats, copies)
 
     def _used_in_order(self) -> list[Hashable]:
@@ -534,7 +470,8 @@ class Sharded:
 
         It takes the memory of the whole state in each rank; `save` takes it in rank 0 alone.
         """
-        return self._whole(self._comm.allgather)
+        whole: dict[str, Any] = self._whole(self._comm.allgather)
+        return whole
 
     def _whole(self, gather: Callable[[Any], Any]) -> Any:
         """Return the whole state where `gather` gives all ranks' parts."""
@@ -662,22 +599,14 @@ class Sharded:
         return whole
 
 
-def flat(p: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """Return a parameter's elements in C order, and whether they are a copy."""
-    a = np.asarray(p)
-    if a.flags.c_contiguous and a.flags.aligned:
-        return a.reshape(-1), False
-    return np.array(a, order="C").reshape(-1), True
-
-
 def check_optimizer(opt: Any) -> None:
     """Refuse what cannot be divided."""
     if isinstance(opt, Sharded):
         raise TypeError("opt is a Sharded already; give it an optimizer")
     if isinstance(opt, RungeKutta):
         raise TypeError(
-            f"opt is a {type(opt).__name__}, which needs gradients at several points of a step, and "
-            f"Sharded takes them at one; let fn sum over the ranks, or use one of the rules"
+            f"opt is a {type(opt).__name__}, which needs gradients at several points of a step, "
+            f"and Sharded takes them at one; let fn sum over the ranks, or use one of the rules"
         )
     if not isinstance(opt, Optimizer):
         hint = {
@@ -689,5 +618,5 @@ def check_optimizer(opt: Any) -> None:
         raise ValueError(LOOKAHEAD)
     if opt.whole is not None:
         raise TypeError(
-            f"opt is the rest of a {type(opt.whole).__name__}; divide the {type(opt.whole).__name__}"
+            f"opt is the rest of a {type(opt.whole).__name__}; divide that optimizer"
         )

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any
 
 from fastoptim.kernels import processors, threads
@@ -14,7 +13,7 @@ INSTALL = (
 )
 
 
-def mpi() -> ModuleType:
+def mpi() -> Any:
     """Return mpi4py's module MPI, which starts MPI, or say what is missing."""
     try:
         from mpi4py import MPI

@@ -36,12 +36,15 @@ params, grads
 ╎    tensors.look           Find what the rules and the stages before them have to know
 ╎    means.set_averagers    Let such a key's mean count the key's own updates
 ╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
+╎    source.before_writing  Agree with the other processes that nothing has been refused
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
+╎    source.walk            Update every span in an order of its own; return whether it has been
+╎                           done
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
-╎    driver.run             Update every span of a table, on `team` threads
+│    driver.run             Update every span of a table, on `team` threads
 │    tensors.run_in_parts   Update all keys, a window of them after the other
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
@@ -80,10 +83,15 @@ Beside the way:
      checks/                Input checks and their messages
      compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
                             parameter in one pass
+     exchange.pyx           Gradients on their way to the ranks that own them, and parameters on
+                            their way back
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised
+     others.pyx             What an update is told by the other processes that make it, too
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
+     shards.pyx             An update that several processes make together, each of its own part of
+                            the parameters
 """

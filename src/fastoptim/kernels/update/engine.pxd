@@ -27,10 +27,11 @@ cdef class Stations:
 
 cdef class Source(Others):
     cdef bint of_several                # whether other processes make the update, too
+    cdef bint walks                     # whether it updates the spans itself
 
     cdef int before_reading(self) except -1
     cdef int before_writing(self) except -1
-    cdef bint walk(self, int team) except -1
+    cdef int walk(self, int team) except -1
     cdef void applied(self) noexcept
 
 cdef class Engine(Stations):

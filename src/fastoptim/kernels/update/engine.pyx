@@ -88,9 +88,9 @@ cdef class Source(Others):
         """Agree with the other processes that nothing has been refused."""
         return 0
 
-    cdef bint walk(self, int team) except -1:
-        """Update every span in an order of its own; return whether it has been done."""
-        return False
+    cdef int walk(self, int team) except -1:
+        """Update every span in an order of its own, if it `walks`."""
+        return 0
 
     cdef void applied(self) noexcept:
         """Note, in the same step as the arrays, that they have been written."""
@@ -160,13 +160,13 @@ cdef class Engine(Stations):
                 source.before_writing()
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
-            if source is not None and source.walk(team):
-                pass
-            elif not call.plan.of_tensors:
+            if not call.plan.of_tensors and (source is None or not source.walks):
                 with nogil:
                     run(call.table, call.flush, team)
-            else:
+            elif call.plan.of_tensors:
                 self.tensors.run_in_parts(call, team)
+            else:
+                source.walk(team)
             self.thread_counts.end()
             self.store.commit(call)
             if prelude is not None:

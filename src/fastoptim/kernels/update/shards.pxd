@@ -60,11 +60,10 @@ cdef class Shards(Source):
     cdef bint owes                      # whether the other ranks wait for a vote of this one
     cdef bint exchanged                 # whether all sums are there
     cdef readonly bint summed           # whether the ranks' gradients are looked at together
-    cdef bint walks                     # whether buckets are updated one by one
 
     cdef int refuse_if_busy(self) except -1
     cdef bint attempt(self, object prepare, object again) except -1
-    cdef bint run(self, Job job) except -1
+    cdef bint make(self, Job job) except -1
     cdef int vote(self, int changed, int flag) except -1
     cdef int give_up(self, object problem) except -1
     cdef int refuse(self, object problem, object text) except -1

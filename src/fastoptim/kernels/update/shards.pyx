@@ -249,7 +249,7 @@ cdef class Shards(Source):
         try:
             job = prepare()
             if not job.changed:
-                return self.run(job)
+                return self.make(job)
         except Changed:
             pass
         except BaseException as problem:
@@ -261,7 +261,7 @@ cdef class Shards(Source):
         notes = self.exchange_notes(job)
         self.owes = True
         try:
-            return self.run(again(job, notes))
+            return self.make(again(job, notes))
         except BaseException as problem:
             self.give_up(problem)
             raise
@@ -280,7 +280,7 @@ cdef class Shards(Source):
         self.comm.Allgather(own, memory)
         return [bytes(memory[r * n:(r + 1) * n]) for r in range(self.size)]
 
-    cdef bint run(self, Job job) except -1:
+    cdef bint make(self, Job job) except -1:
         """Let the engine update this rank's part, and bring all parts to all ranks."""
         cdef bint applied = False
         self.job = job
@@ -405,7 +405,6 @@ cdef class Shards(Source):
         cdef double squares = 0
         cdef double[::1] own, every, some
         cdef Py_ssize_t[::1] next_of
-        cdef int team
         for rank, n in job.blocks:
             if rank >= 0:
                 counts[rank] += n
@@ -461,7 +460,7 @@ cdef class Shards(Source):
             self.engine.call.clipped = self.vote_of[FLAG] != 0
         return 0
 
-    cdef bint walk(self, int team) except -1:
+    cdef int walk(self, int team) except -1:
         """Update bucket after bucket, while the next one's gradients are on their way.
 
         And while the parameters of the one before are.
@@ -469,8 +468,6 @@ cdef class Shards(Source):
         cdef Job job = self.job
         cdef Exchange exchange = job.exchange
         cdef Py_ssize_t b
-        if not self.walks:
-            return False
         if not self.exchanged:
             exchange.send(0, job.g_address)
         for b in range(exchange.n_buckets):
@@ -481,7 +478,7 @@ cdef class Shards(Source):
             exchange.bring(b, job.p_address)
         self.update_rows(team)
         exchange.finish(exchange.n_buckets - 1, job.p_address)
-        return True
+        return 0
 
     cdef int update_bucket(self, Py_ssize_t bucket, int team) except -1:
         """Update this rank's elements of a bucket."""
