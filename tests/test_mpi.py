@@ -58,7 +58,7 @@ def run(n, programs, folder):
     [
         (1, (*BITS, *REFUSED, *SAVING)),
         (2, (*BITS, *REFUSED, *OF_SEVERAL, *SAVING)),
-        (3, (*BITS, "bad_gradients", *OF_SEVERAL, "averages")),
+        (3, ("bits", "many_buckets", "rows", "some_none", "not_finite", *OF_SEVERAL, "averages")),
         (4, ("many_buckets", "some_none", "not_finite")),   # of two cores each has a half
     ],
 )

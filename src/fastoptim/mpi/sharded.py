@@ -72,11 +72,16 @@ class Sharded:
 
     Examples
     --------
-    >>> import numpy as np, fastoptim as fo                     # doctest: +SKIP
+    On two ranks (it starts MPI, so it is not run with the other examples):
+
+    >>> import numpy as np, fastoptim as fo
     >>> from fastoptim.mpi import Sharded
-    >>> opt = Sharded(fo.Adam(lr=0.001))
-    >>> opt.update(params, grads)                               # grads of this rank's share
+    >>> params = {"x": np.zeros(2)}
+    >>> opt = Sharded(fo.SGD(lr=0.5))  # doctest: +SKIP
+    >>> opt.update(params, {"x": np.full(2, 2.0 * opt.comm.rank)})  # doctest: +SKIP
     True
+    >>> params["x"]  # doctest: +SKIP
+    array([-0.5, -0.5])
     """
 
     def __init__(self, opt: Optimizer, comm: Any = None) -> None:

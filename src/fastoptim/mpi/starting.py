@@ -66,7 +66,7 @@ def share_cores(module: Any, comm: Any) -> None:
         every = machine.allgather((own, processors.quota()))
     finally:
         machine.Free()
-    if threads.is_set() or any(os.environ.get(name) for name in SET_BY_USER):
+    if len(every) == 1 or threads.is_set() or any(os.environ.get(name) for name in SET_BY_USER):
         return
     quotas = min(quota for _, quota in every) // len(every)
     cores = min(cores_of((cores for cores, _ in every), own), max(1, quotas))

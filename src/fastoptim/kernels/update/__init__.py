@@ -39,13 +39,12 @@ params, grads
 ╎    source.before_writing  Agree with the other processes that nothing has been refused
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
-╎    source.walk            Update every span in an order of its own; return whether it has been
-╎                           done
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
-│    driver.run             Update every span of a table, on `team` threads
+╎    driver.run             Update every span of a table, on `team` threads
 │    tensors.run_in_parts   Update all keys, a window of them after the other
+│    source.walk            Update every span in an order of its own, if it `walks`
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
