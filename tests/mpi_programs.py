@@ -445,6 +445,15 @@ def bad_gradients():
             locked["W"] = locked["W"].copy()
             locked["W"].flags.writeable = False
         watched.refuses(lambda p=locked: watched.opt.update(p, good), ValueError, "params['W']")
+    if SIZE > 1:            # no gradient here, but in another rank: the parameter will be written
+        locked = dict(watched.params)
+        if RANK == LAST:
+            locked["b"] = locked["b"].copy()
+            locked["b"].flags.writeable = False
+        none = wrong_on(LAST, good, {"b": None})
+        watched.refuses(
+            lambda: watched.opt.update(locked, none), ValueError, f"rank {LAST}", "params['b']"
+        )
     every = dict.fromkeys(good)
     watched.refuses(
         lambda: watched.opt.update(watched.params, wrong_on(LAST, good, every)), ValueError, "None"
@@ -522,6 +531,10 @@ def differences():
         ValueError, "differ",
     )
     watched.go_on()
+    counted = Watched()
+    if RANK == LAST:
+        counted.opt._engine.restore({}, 7, 0, 0)
+    refused(lambda: counted.opt.update(params, grads), ValueError, named, "opt.iter is 7")
     refused(lambda: Watched(lambda: fo.Adam(lr=0.1 if RANK == LAST else 0.2)), ValueError, "lr is")
     refused(lambda: Watched(fo.SGD if RANK == LAST else fo.Adam), ValueError, "SGD")
 
