@@ -445,14 +445,16 @@ def bad_gradients():
             locked["W"] = locked["W"].copy()
             locked["W"].flags.writeable = False
         watched.refuses(lambda p=locked: watched.opt.update(p, good), ValueError, "params['W']")
-    if SIZE > 1:            # no gradient here, but in another rank: the parameter will be written
+    for key in ("b", "scalar") if SIZE > 1 else ():     # of different owners
+        # no gradient here, but in another rank: the parameter will be written
         locked = dict(watched.params)
         if RANK == LAST:
-            locked["b"] = locked["b"].copy()
-            locked["b"].flags.writeable = False
-        none = wrong_on(LAST, good, {"b": None})
+            locked[key] = locked[key].copy()
+            locked[key].flags.writeable = False
+        none = wrong_on(LAST, good, {key: None})
         watched.refuses(
-            lambda: watched.opt.update(locked, none), ValueError, f"rank {LAST}", "params['b']"
+            lambda p=locked, g=none: watched.opt.update(p, g), ValueError, f"rank {LAST}",
+            f"params[{key!r}]",
         )
     every = dict.fromkeys(good)
     watched.refuses(
