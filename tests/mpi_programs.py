@@ -448,7 +448,7 @@ def bad_gradients():
     for rank in {0, LAST} if SIZE > 1 else ():      # one of them does not own b
         # no gradient here, but in another rank: the parameter will be written
         locked = dict(watched.params)
-        if RANK == rank:
+        if rank == RANK:
             locked["b"] = locked["b"].copy()
             locked["b"].flags.writeable = False
         none = wrong_on(rank, good, {"b": None})
