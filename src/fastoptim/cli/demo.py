@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from fastoptim.cli.arguments import add_output, names_of, once, positive, writable
-from fastoptim.cli.refused import need
+from fastoptim.cli.refused import Refused, need
 from fastoptim.demo import methods as demo_methods
 from fastoptim.demo import train as demo
 
@@ -28,6 +28,11 @@ def add(commands: Any) -> None:
         help="follow the gradient flow by SGD and Runge-Kutta methods instead, at equal numbers of "
         f"gradient evaluations (default: {' '.join(demo_methods.METHODS)}); with --rules do both",
     )
+    command.add_argument(
+        "--mpi", action="store_true",
+        help="train on all processes that mpiexec started, each with a part of every batch: "
+        "mpiexec -n 4 python -m fastoptim demo --mpi; the bits are compared with one process's",
+    )
     command.add_argument("--epochs", type=positive, default=30, metavar="N", help="default 30")
     add_output(command, "demo", "loss.png and methods.png")
     command.add_argument(
@@ -46,6 +51,12 @@ def run(arguments: Namespace) -> int:
     """Run the demonstration."""
     need("demo", "matplotlib", "sklearn", "tqdm")
     rules, methods = arguments.rules, arguments.methods
+    if arguments.mpi:
+        if methods is not None:
+            raise Refused("--mpi trains with rules; leave --methods away")
+        if arguments.own_threads:
+            raise Refused("with --mpi each rank has its cores; leave --own-threads away")
+        return on_all_ranks(arguments)
     if rules is None:
         rules = [] if methods is not None else [demo.LISTED]
     if methods == []:
@@ -53,4 +64,15 @@ def run(arguments: Namespace) -> int:
     return demo.main(
         once(rules), once(methods or []), arguments.epochs, writable(arguments.output),
         arguments.quiet, share=not arguments.own_threads, as_json=arguments.json,
+    )
+
+
+def on_all_ranks(arguments: Namespace) -> int:
+    """Run the demonstration on all processes that mpiexec started."""
+    need("mpi", "mpi4py")
+    from fastoptim.demo import ranks  # which needs MPI
+
+    return ranks.main(
+        once(arguments.rules or [demo.LISTED]), arguments.epochs, arguments.output, arguments.quiet,
+        arguments.json, writable,
     )

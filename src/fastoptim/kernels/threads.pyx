@@ -92,6 +92,11 @@ def get_num_threads():
     return max_threads()
 
 
+def is_set():
+    """Return whether a number of threads was set, and OpenMP is not asked."""
+    return chosen != 0
+
+
 def learns():
     """Whether the number of threads is learned."""
     return not fixed

@@ -36,6 +36,7 @@ params, grads
 ╎    tensors.look           Find what the rules and the stages before them have to know
 ╎    means.set_averagers    Let such a key's mean count the key's own updates
 ╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
+╎    source.before_writing  Agree with the other processes that nothing has been refused
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 ╎    products.take_off      Take the keys whose gradient is made in tiles off the table
@@ -47,6 +48,7 @@ params, grads
 │    tensors.run_in_parts   Update all keys, a window of them after the other
 ╎    products.run_products  Make the tiles of all products one after the other, and send each
 ╎                           through its pipeline
+│    source.walk            Update every span in an order of its own, if it `walks`
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
@@ -87,12 +89,17 @@ Beside the way:
      checks/                Input checks and their messages
      compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
                             parameter in one pass
+     exchange.pyx           Gradients on their way to the ranks that own them, and parameters on
+                            their way back
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
      folder.pyx             The files that an optimizer's state is kept in, if it has a folder for
                             it
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised
+     others.pyx             What an update is told by the other processes that make it, too
      row_numbers.pyx        Which rows of a table a gradient touches, and where in the gradient
                             each of them is
+     shards.pyx             An update that several processes make together, each of its own part of
+                            the parameters
 """

@@ -1,6 +1,7 @@
 """What belongs to one update and ends with it."""
 
 from fastoptim.kernels.table cimport Stages, Table
+from fastoptim.kernels.update.others cimport Others
 from fastoptim.kernels.update.pipeline cimport Plan
 
 cdef class Call:
@@ -28,6 +29,7 @@ cdef class Call:
     cdef bint own_means                     # whether a key's mean has another count than its group's
     cdef bint halves                        # whether some parameters have 16 bits
     cdef bint reads_half                    # whether the driver alone reads gradients: they may have 16 bits
+    cdef Others others                      # processes that make this update, too, or None
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records

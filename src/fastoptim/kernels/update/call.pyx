@@ -27,7 +27,7 @@ cdef class Call:
         self.table.count = 0
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
-        self.carried = self.unpacked = self.products = None
+        self.carried = self.unpacked = self.products = self.others = None
         self.reads_half = self.halves = False
         self.numbers = self.measured = self.clipped = self.own_means = False
         if n > self.room:
@@ -90,7 +90,7 @@ cdef class Call:
 
     cdef void end(self) noexcept:
         """Let go of the caller's arrays."""
-        self.plan = None
+        self.plan = self.others = None
         self.params = self.grads = None
         self.keys = self.arrays = self.gradients = self.records = None
         self.detours = self.drafts = self.pending = self.unfit = None

@@ -6,6 +6,7 @@ from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.codes cimport Coder
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport Memory
+from fastoptim.kernels.update.others cimport Others
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
@@ -25,8 +26,13 @@ cdef class Stations:
     cdef bint may_go_on(self, int team) except -1
     cdef int end(self) except -1
 
-cdef class Source:
+cdef class Source(Others):
+    cdef bint of_several                # whether other processes make the update, too
+    cdef bint walks                     # whether it updates the spans itself
+
     cdef int before_reading(self) except -1
+    cdef int before_writing(self) except -1
+    cdef int walk(self, int team) except -1
     cdef void applied(self) noexcept
 
 cdef class Engine(Stations):

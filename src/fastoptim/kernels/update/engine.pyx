@@ -21,6 +21,7 @@ from fastoptim.kernels.update.habits cimport look
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
+from fastoptim.kernels.update.others cimport Others
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.prelude cimport Prelude
 from fastoptim.kernels.update.products cimport run_products, take_off
@@ -82,11 +83,19 @@ cdef class Stations:
         return 0
 
 
-cdef class Source:
+cdef class Source(Others):
     """Where the gradients of an update come from, if it has to know of the update's stations."""
 
     cdef int before_reading(self) except -1:
         """Make the gradients: the arrays have been checked, their numbers not yet."""
+        return 0
+
+    cdef int before_writing(self) except -1:
+        """Agree with the other processes that nothing has been refused."""
+        return 0
+
+    cdef int walk(self, int team) except -1:
+        """Update every span in an order of its own, if it `walks`."""
         return 0
 
     cdef void applied(self) noexcept:
@@ -128,7 +137,9 @@ cdef class Engine(Stations):
         cdef int team
         self.begin()
         try:
-            call.begin(plan, factor, source is not None)
+            call.begin(plan, factor, source is not None and not source.of_several)
+            if source is not None and source.of_several:
+                call.others = source
             call.reads_half = not plan.surveys and not plan.of_tensors and prelude is None
             self.check(params, grads)
             self.store.prepare(call)
@@ -158,20 +169,24 @@ cdef class Engine(Stations):
                 means.set_averagers(call, self.store.iter)
             if prelude is not None:
                 prelude.compute(call, team)
+            if source is not None:
+                source.before_writing()
             if folder is not None:
                 folder.begin(call)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
             if call.products is not None:
                 take_off(call)
-            if not call.plan.of_tensors:
+            if call.plan.of_tensors:
+                self.tensors.run_in_parts(call, team)
+            elif source is not None and source.walks:
+                source.walk(team)
+            else:
                 with nogil:
                     if folder is None:
                         run(call.table, call.flush, team)
                     else:
                         run_ahead(call.table, call.flush, team)
-            else:
-                self.tensors.run_in_parts(call, team)
             if call.products is not None:
                 run_products(call, call.flush, team)
             self.thread_counts.end()

@@ -47,6 +47,11 @@ cdef bint are_finite(const Span *span) noexcept nogil:
     return True
 
 
+cdef bint passed_by_all(Call call, bint here) except -1:
+    """Return whether the gradients passed a test, in every process that makes this update."""
+    return here if call.others is None else call.others.all_pass(here)
+
+
 @cython.final
 cdef class Survey:
     """Reads all gradients once, in C order, so that no layout changes the norm."""
@@ -79,12 +84,18 @@ cdef class Survey:
                 )
         if call.plan.skips or call.plan.raises:
             k = self.first_not_finite(call)
-            if k >= 0 and call.plan.skips:
+            if call.plan.skips and not passed_by_all(call, k < 0):
                 return False
             if k >= 0:
-                raise not_finite(call.records[k].key, call.gradients[call.place_of(k)])
+                key, grad = call.records[k].key, call.gradients[call.place_of(k)]
+                if call.others is not None:
+                    grad = call.others.whole_gradient(key, grad)
+                raise not_finite(key, grad)
         if call.plan.measures:
-            call.norm = self.norm(0, self.table.n_blocks)
+            if call.others is None:
+                call.norm = self.norm(0, self.table.n_blocks)
+            else:
+                call.norm = call.others.norm(self.sum_of)
             call.measured = True
         if call.plan.clips:
             self.clip(call)
@@ -180,7 +191,7 @@ cdef class Survey:
 
     cdef int clip(self, Call call) except -1:
         """Let the stages bring the norm down to at most clip_norm."""
-        if call.norm == INFINITY and self.first_not_finite(call) < 0:
+        if call.norm == INFINITY and passed_by_all(call, self.first_not_finite(call) < 0):
             raise FloatingPointError(
                 "the gradients are finite, but their squares are too large for the norm of "
                 "clip_norm; scale the loss down"
