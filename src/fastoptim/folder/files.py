@@ -332,6 +332,10 @@ class Files:
             self.made_folder = False
 
 
+# What a record says of state and parameters of 8 or 16 bits.
+KEPT_AS = ("coding", "number", "signed", "half")
+
+
 def check_key(key: object) -> None:
     """Refuse a key that no text can stand for."""
     if not tree.may_be_key(key):
@@ -345,7 +349,10 @@ def entry_of(record: Any, row: int) -> Entry:
     """Return what the index has of a new key."""
     check_key(record.key)
     one = record.described()
-    return Entry(record.key, row, record.group, one["shape"], one["dtype"], one["order"])
+    kept_as = {name: one[name] for name in KEPT_AS if one.get(name) is not None}
+    return Entry(
+        record.key, row, record.group, one["shape"], one["dtype"], one["order"], kept_as=kept_as
+    )
 
 
 def has_schedules(settings: Settings) -> bool:

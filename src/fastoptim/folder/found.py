@@ -112,7 +112,7 @@ class Found:
             "updates": row["updates"], "shape": entry.shape, "dtype": entry.dtype,
             "order": entry.order, "state": state, "average": average, "group": entry.group,
             "mean": (row["averaged"], row["mean_from"]) if has_mean else None,
-            **({"carried": row["carried"]} if row["carried"] else {}),
+            **({"carried": row["carried"]} if row["carried"] else {}), **entry.kept_as,
         }
 
     def array(self, stored: Stored) -> Array:

@@ -37,6 +37,7 @@ class Entry:
     dtype: str
     order: str
     arrays: list[Stored] = field(default_factory=list)
+    kept_as: dict[str, Any] = field(default_factory=dict)  # of 8 and 16 bits: how
 
     def place_of(self, slot: str | None) -> int:
         """Return the place of a slot among the arrays, or the next one."""

@@ -74,6 +74,11 @@ class Cutter:
         self, key: Hashable, shape: tuple[int, ...], dtype: np.dtype[Any], whole: bool
     ) -> Cut:
         """Return how a new key is divided."""
+        if dtype.itemsize == 2:
+            raise TypeError(
+                f"params[{key!r}] is {dtype}; a Sharded takes parameters of float32 or float64: keep "
+                f"these, and round them where the network reads them"
+            )
         n = math.prod(shape)
         whole = whole or n == 0
         length = math.prod(shape[1:]) if shape else 1

@@ -277,6 +277,7 @@ class Sharded:
                 self._groups.clear()
                 self._shards.forget_groups()
             self._check_cuts(plan)
+            check_kept(opt, plan)
             self._plan = plan
             fixed = "\n".join(agreement.settings(opt, fixed=True))
             self._settings_digest = agreement.digest(fixed)
@@ -604,6 +605,20 @@ class Sharded:
         return whole
 
 
+def check_kept(opt: Optimizer, plan: Plan) -> None:
+    """Refuse state that is kept elsewhere than in arrays like the parameters'."""
+    if plan.codes:
+        raise ValueError(
+            "state_dtype: the codes of a key depend on all of its elements' places, of which a rank has "
+            "some; a Sharded keeps state in the parameters' dtype, 1/N of it on each rank"
+        )
+    if opt.state_dir is not None:
+        raise ValueError(
+            "state_dir is one optimizer's folder, and a Sharded has a part of the state on each rank; "
+            "use its save and load"
+        )
+
+
 def check_optimizer(opt: Any) -> None:
     """Refuse what cannot be divided."""
     if isinstance(opt, Sharded):
@@ -621,6 +636,7 @@ def check_optimizer(opt: Any) -> None:
         raise TypeError(f"opt must be an optimizer of fastoptim, got {type(opt).__name__}{hint}")
     if getattr(opt, "lookahead", False):
         raise ValueError(LOOKAHEAD)
+    check_kept(opt, opt.plan())
     if opt.whole is not None:
         raise TypeError(
             f"opt is the rest of a {type(opt.whole).__name__}; divide that optimizer"

@@ -20,6 +20,9 @@ params, grads
 ├─╯
 │    store.prepare          Make the state, the averages and the records that a call's keys do not
 │                           have yet
+╎    codes.prepare          Say of each span how its state is kept; ask for the memory of what goes
+╎                           apart
+╎    codes.decode           Decode what goes apart
 ╎    means.prepare          Make room for stages of their own, if a key's mean has another count
 ╎                           than its group's
 ╎    prelude.prepare        Ask for all memory; the keys have been checked and have their state
@@ -40,20 +43,21 @@ params, grads
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
 ╎    products.take_off      Take the keys whose gradient is made in tiles off the table
+╎    tensors.run_in_parts   Update all keys, a window of them after the other
+│    source.walk            Update every span in an order of its own, if it `walks`
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
 ╎    driver.run             Update every span of a table, on `team` threads
-╎    ahead.run_ahead        Update every span of a table, and read ahead
-│    tensors.run_in_parts   Update all keys, a window of them after the other
+│    ahead.run_ahead        Update every span of a table, and read ahead
 ╎    products.run_products  Make the tiles of all products one after the other, and send each
 ╎                           through its pipeline
-│    source.walk            Update every span in an order of its own, if it `walks`
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
 ╎    source.applied         Note, in the same step as the arrays, that they have been written
 ╎    detours.take_back      Copy back what `gather` took, and what is zero in a copy only
+╎    codes.encode           Encode it again, after the update
 ╵
 in any case, at the end
 ╷

@@ -19,6 +19,7 @@ cdef class Stations:
     cdef Memory memory
     cdef Survey survey
     cdef Tensors tensors
+    cdef Coder coder
     cdef Table numbers                      # the spans of parameters that are numbers
     cdef ThreadCounts thread_counts
 
@@ -37,7 +38,6 @@ cdef class Source(Others):
 
 cdef class Engine(Stations):
     cdef bint busy
-    cdef Coder coder                    # made when some state is kept as codes
     cdef str inside                         # the method whose context has exchanged the parameters, or None
     cdef str words                      # of an optimizer that is a part of another, or None
     cdef Py_ssize_t readers                 # calls of `still` that are not over

@@ -40,6 +40,7 @@ cdef class Stations:
         self.survey = Survey()
         self.tensors = Tensors()
         self.numbers = Table()
+        self.coder = Coder()
         self.thread_counts = ThreadCounts()
 
     cdef int check(self, object params, object grads) except -1:
@@ -144,8 +145,6 @@ cdef class Engine(Stations):
             self.check(params, grads)
             self.store.prepare(call)
             if plan.codes or call.halves:
-                if self.coder is None:
-                    self.coder = Coder()
                 self.coder.prepare(call)
                 self.coder.decode(call)
             if plan.means:

@@ -179,7 +179,7 @@ cdef Record detour(
     if record is not None and record.half == PLAIN and is_straight(record, <PyObject *> p, STRAIGHT_PARAM):
         a = p
     else:
-        a = checked_param(key, p)
+        a = checked_param(key, p, True)
         if not isinstance(p, np.ndarray):
             check_write_back("params", call.params, key, p)
             call.numbers = True

@@ -53,6 +53,7 @@ class Pipeline:
         codes: tuple[int, ...] | None = None,
         factored_codes: tuple[int, ...] | None = None,
         seed: int = 0,
+        master: bool = True,
     ) -> None: ...
     def adjust(
         self,
@@ -68,6 +69,7 @@ class Pipeline:
     def set_shrink(self, shrink: float) -> int: ...
 
 class Plan:
+    codes: bool
     pipelines: list[Pipeline]
     clips: bool
     most_norm: float

@@ -68,8 +68,11 @@ def is_scalar(x: object) -> bool:
     return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
 
 
-def checked_param(key: object, p: Any) -> Any:
-    """Return a parameter as an array that may be written; a float in a new 0-d array."""
+def checked_param(key: object, p: Any, half: bool = False) -> Any:
+    """Return a parameter as an array that may be written; a float in a new 0-d array.
+
+    It is of float32 or float64, or where `half` ones are admitted of float16 or bfloat16.
+    """
     name = f"params[{key!r}]"
     if isinstance(p, (float, np.floating)):
         return checked_array(name, np.array(p))
@@ -80,7 +83,7 @@ def checked_param(key: object, p: Any) -> Any:
         )
     if is_nested(p):
         raise TypeError(nested(key, p))
-    a = plain(p) if is_half(p) else checked_array(name, p)
+    a = plain(p) if half and is_half(p) else checked_array(name, p)
     if not a.flags.writeable:
         raise ValueError(
             f"{name} is read-only, and an update writes in place; "
