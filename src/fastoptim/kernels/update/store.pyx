@@ -202,7 +202,9 @@ cdef Record restored(object key, object saved, object group_of, Folder folder, P
     if folder is not None:
         owned = {name: one for name, one in saved["state"].items() if folder.owns(one)}
         for one in [*owned.values(), saved["average"]]:
-            if one is not None and folder.owns(one) and one.shape == (<object> a).shape:
+            if one is not None and folder.owns(one) and one.shape == (<object> a).shape and (
+                one.dtype == a.dtype            # not codes
+            ):
                 a = one
     record = new_record(key, a, 0 if group_of is None else group_of(key, a))
     record.param_dtype = saved.get("half", record.param_dtype)
