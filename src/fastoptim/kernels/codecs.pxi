@@ -54,7 +54,9 @@ cdef void _to_bfloat16(floating *p, const floating *g, floating **s, const float
         codes[i] = <uint16_t> (0x7FC0 if x << 1 > <uint32_t> INFINITE << 1 else y)      # NaN
 
 
-cdef void _nearest_bfloat16(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _nearest_bfloat16(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
     cdef uint16_t *codes = <uint16_t *> (<const Coding *> s[0]).codes
     cdef uint32_t x, y
     cdef Py_ssize_t i
@@ -106,7 +108,9 @@ cdef void _to_float16(floating *p, const floating *g, floating **s, const floati
         codes[i] = <uint16_t> (x >> 16 & 0x8000 | y)
 
 
-cdef void _nearest_float16(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _nearest_float16(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
     cdef uint16_t *codes = <uint16_t *> (<const Coding *> s[0]).codes
     cdef uint32_t x, y, small
     cdef float half = fo_float(HALF)
