@@ -35,6 +35,7 @@ cdef class Stations:
         self.memory = Memory()
         self.survey = Survey()
         self.tensors = Tensors()
+        self.coder = Coder()
         self.numbers = Table()
         self.thread_counts = ThreadCounts()
 
@@ -126,8 +127,6 @@ cdef class Engine(Stations):
             self.check(params, grads)
             self.store.prepare(call)
             if plan.codes:
-                if self.coder is None:
-                    self.coder = Coder()
                 self.coder.prepare(call)
                 self.coder.decode(call)
             if plan.means:
