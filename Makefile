@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/fastoptim demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/side_by_side.py
 
 bench: .venv/installed
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-columns=median,rounds -o python_files="bench_*.py"

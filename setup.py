@@ -187,8 +187,9 @@ class Build(build_ext):
 
 modules = [
     "cpu", "rules", *(f"rules_{isa}" for isa in ISA_FLAGS), "api", "threads", "sharing", "learning",
-    "table", "driver", "one_array", "update/pipeline", "update/call", "update/store", "update/grid",
-    "update/row_numbers", "update/detours", "update/compressed", "update/intake",
+    "table", "driver", "one_array", "update/pipeline", "update/call", "update/folder",
+    "update/ahead", "update/store", "update/grid",
+    "update/row_numbers", "update/detours", "update/products", "update/compressed", "update/intake",
     "update/coefficients", "update/means", "update/memory", "update/habits", "update/survey",
     "update/tensors", "update/prelude", "update/codes", "update/factored", "update/newton_schulz",
     "update/numbers", "update/engine",

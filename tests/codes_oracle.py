@@ -26,8 +26,7 @@ def random_bits(seed, number, step, slot, elements):
 def mixed_bits(elements, stream):
     """32 bits for each element: its number and a stream's, mixed."""
     x = np.asarray(elements).astype(np.uint64).astype(np.uint32) ^ np.uint32(stream)
-    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD)
-    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97)
+    x = x * np.uint32(0x9E3779B1)
     return x ^ (x >> np.uint32(15))
 
 
@@ -128,6 +127,31 @@ def rounded(x, state_dtype, signed, random):
         codes, largest = to_int8(x[block], signed, random[block])
         y[block] = of_int8(codes, signed, largest)
     return y.reshape(shape)
+
+
+def wide(a):
+    """Numbers of 16 bits as float32, in C order."""
+    return np.ascontiguousarray(np.asarray(a).astype(np.float32)).reshape(np.shape(a))
+
+
+def nearest_half(x, dtype):
+    """Each number as the nearest of 16 bits."""
+    with np.errstate(over="ignore", under="ignore"):
+        return x.astype(dtype)
+
+
+def stochastic_half(x, dtype, random):
+    """Each number as one of the two of 16 bits that it lies between, as 16 random bits say."""
+    if dtype.name == "bfloat16":
+        return to_bfloat16(x, random).view(dtype).reshape(x.shape)
+    bits = bits_of(x)
+    size = bits & np.uint32(0x7FFFFFFF)
+    with np.errstate(all="ignore"):
+        codes = size - np.uint32(112 << 23) + (random >> np.uint32(3)) >> np.uint32(13)
+        small = floats_of(size) * np.float32(2.0**24) + random * np.float32(2.0**-16)
+        codes = np.where(size < 113 << 23, np.minimum(small, np.float32(2**16)), codes)
+    codes = np.where(size > 0x7F800000, 0x7E00, np.minimum(codes, 0x7C00)).astype(np.uint32)
+    return (bits >> np.uint32(16) & np.uint32(0x8000) | codes).astype(np.uint16).view(dtype)
 
 
 def nearest_bfloat16(x):

@@ -32,27 +32,26 @@ STEADY = {"FTRL", "ScheduleFreeSGD", "ScheduleFreeAdamW"}
 
 def minimise(opt, start, gradient, steps):
     """Train, with the learning rate falling to zero so that RMSprop, too, comes to rest."""
-    params, lr = {"x": np.array(start)}, opt.lr
+    params, grads, lr = {"x": np.array(start)}, {"x": np.empty(2)}, opt.lr
     for step in range(steps):
-        if type(opt).__name__ not in STEADY:
+        if step % (steps // 1000) == 0 and type(opt).__name__ not in STEADY:
             opt.lr = lr * (1 - step / steps)
-        opt.update(params, {"x": gradient(params["x"])})
+        grads["x"][:] = gradient(*params["x"].tolist())
+        opt.update(params, grads)
     return params["x"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_quadratic(case):
     opt = case.ours(**QUADRATIC[case.cls.__name__], **case.without_decay)
-    x = minimise(opt, [5.0, 1.0], lambda x: np.array([2.0, 100.0]) * x, 2000)
+    x = minimise(opt, [5.0, 1.0], lambda x, y: (2 * x, 100 * y), 2000)
     assert np.abs(x).max() < 1e-4
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_rosenbrock(case):
-    def gradient(x):
-        return np.array([
-            2 * (x[0] - 1) - 400 * x[0] * (x[1] - x[0] ** 2), 200 * (x[1] - x[0] ** 2),
-        ])
+    def gradient(x, y):
+        return 2 * (x - 1) - 400 * x * (y - x * x), 200 * (y - x * x)
 
     opt = case.ours(**ROSENBROCK[case.cls.__name__], **case.without_decay)
     x = minimise(opt, [-1.2, 1.0], gradient, 30_000)

@@ -101,8 +101,10 @@ def test_the_diff_in_contributing_is_what_the_files_say():
             assert line[0] == "@" or line[1:].strip() in text
 
 
-def test_the_way_in_contributing_is_what_the_code_says():
-    command = [sys.executable, str(ROOT / "docs" / "way.py"), "--check"]
+@pytest.mark.parametrize("script", ["way.py", "costs.py"])
+def test_what_is_made_of_the_code_is_what_the_code_says(script):
+    """The way of an update in CONTRIBUTING.md, the tables of docs/costs.md."""
+    command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

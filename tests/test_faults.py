@@ -452,6 +452,8 @@ def fingerprint(x):
     """What a value is: its bits, layout and identity."""
     if isinstance(x, np.ndarray):
         return (Id(id(x)), x.tobytes(), x.shape, x.strides, x.dtype.str)
+    if isinstance(x, fo.Product):
+        return (Id(id(x)), fingerprint(x.x), fingerprint(x.d))
     if isinstance(x, fo.Rows):
         return (Id(id(x)), fingerprint(x._index), fingerprint(x._values))
     if scipy.sparse.issparse(x):

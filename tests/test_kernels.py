@@ -23,7 +23,8 @@ def test_the_public_names():
 
 
 @pytest.mark.parametrize(
-    "pipelines", [[None], [pipeline(), None], [pipeline(), 3], [Pipeline]], ids=str
+    "pipelines", [[None], [pipeline(), None], [pipeline(), 3], [Pipeline]],
+    ids=["None", "None behind one", "a number behind one", "the class"],
 )
 def test_pipelines_that_are_none(pipelines):
     with pytest.raises(TypeError, match="pipelines must be a list of Pipeline, got"):

@@ -21,6 +21,7 @@ from fastoptim.optimizer.state_dtypes import Int8Array
 from fastoptim.optimizer.tensor_options import MaxNorm, UnitNorm
 from fastoptim.optimizer.types import Grads, Params, Schedule
 from fastoptim.porting.answers import of_module as _of_module
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 from fastoptim.rules import (
     FTRL,
@@ -87,6 +88,7 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "Params",
+    "Product",
     "RAdam",
     "RMSprop",
     "Rows",

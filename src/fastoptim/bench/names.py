@@ -6,3 +6,4 @@ WITH_OUT = "NumPy out="
 LIMIT = "stream limit"  # of an update
 NO_UPDATE = "no update"  # of a whole step
 SHARED = "with share_threads"
+PRODUCTS = "with Product"

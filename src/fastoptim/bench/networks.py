@@ -17,6 +17,7 @@ NETWORKS: dict[str, tuple[list[int], int]] = {
     "784-100-10:10": ([784, 100, 10], 10),
     "784-512-512-10:100": ([784, 512, 512, 10], 100),
     "784-2048-2048-10:32": ([784, 2048, 2048, 10], 32),
+    "784-4096-4096-10:32": ([784, 4096, 4096, 10], 32),
     "20x64-10:32": ([64] * 20 + [10], 32),
 }
 QUICK_NETWORKS = ("784-100-10:100", "784-512-512-10:100")
@@ -80,9 +81,10 @@ class Network:
 
     def __init__(
         self, sizes: list[int], batch: int, optimizer: Any, threads: int | None = None,
-        share: bool = False,
+        share: bool = False, products: bool = False,
     ) -> None:
         self.optimizer, self.threads, self.share = optimizer, threads, share
+        self.products = products
         self.params = mlp.init(sizes, 0)
         self.batches = data(sizes, batch)
         self.shared: Any = None
@@ -101,7 +103,7 @@ class Network:
         """Train on one batch."""
         x, t = next(self.batches)
         start = perf_counter()
-        grads = mlp.gradients(self.params, x, t)
+        grads = mlp.gradients(self.params, x, t, products=self.products)
         between = perf_counter()
         if self.optimizer is not None:
             self.optimizer.update(self.params, grads)
@@ -126,7 +128,25 @@ class Other:
         """Do nothing."""
 
 
-def check(name: str, sizes: list[int], batch: int, ours: Any, theirs: Any, steps: int = 3) -> None:
+class TakesProducts:
+    """Gives an optimizer the arrays that products stand for: those of the same tiles."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+    def update(self, params: dict[str, Any], grads: dict[str, Any]) -> None:
+        """Update with arrays."""
+        arrays = {k: g.made() if isinstance(g, fastoptim.Product) else g for k, g in grads.items()}
+        self.optimizer.update(params, arrays)
+
+
+def check(
+    name: str, sizes: list[int], batch: int, ours: Any, theirs: Any, steps: int = 3,
+    products: bool = False,
+) -> None:
     """Raise `DifferentBits` unless updates of a network are the listing's.
 
     Both are given the same gradients: a product's digits depend on its library, not on us.
@@ -134,8 +154,9 @@ def check(name: str, sizes: list[int], batch: int, ours: Any, theirs: Any, steps
     params: tuple[Any, Any] = mlp.init(sizes, 0), mlp.init(sizes, 0)
     batches = data(sizes, batch)
     for step in range(steps):
-        grads = mlp.gradients(params[0], *next(batches))
-        check_update(ours, theirs, params, grads, f"the network {name}: update {step + 1}")
+        grads = mlp.gradients(params[0], *next(batches), products=products)
+        what = f"the network {name}{' with products' * products}: update {step + 1}"
+        check_update(ours, TakesProducts(theirs), params, grads, what)
 
 
 def turn(one: Trained, seconds: float, first: bool) -> tuple[list[float], list[float]]:

@@ -7,9 +7,12 @@ as the updates, so that the two do not wait for each other.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+import fastoptim
 
 Array = NDArray[np.float32]
 
@@ -52,15 +55,21 @@ def accuracy(params: dict[str, Array], x: Array, t: NDArray[np.intp]) -> float:
     return float((forward(params, x)[-1].argmax(axis=1) == t).mean())
 
 
-def gradients(params: dict[str, Array], x: Array, t: NDArray[np.intp]) -> dict[str, Array]:
-    """Return the gradient of the mean cross-entropy with respect to every parameter."""
+def gradients(
+    params: dict[str, Array], x: Array, t: NDArray[np.intp], *, products: bool = False
+) -> dict[str, Any]:
+    """Return the gradient of the mean cross-entropy with respect to every parameter.
+
+    With `products` those of the weights are `fastoptim.Product`, and the update multiplies.
+    """
     layers = forward(params, x)
     d = softmax(layers[-1])  # d: the gradient with respect to the scores of a layer
     d[np.arange(len(t)), t] -= 1
     d /= len(t)
-    grads = {}
+    grads: dict[str, Any] = {}
     for k in range(len(params) // 2, 0, -1):
-        grads[f"W{k}"] = layers[k - 1].T @ d
+        a = layers[k - 1]
+        grads[f"W{k}"] = fastoptim.Product(a, d) if products else a.T @ d
         grads[f"b{k}"] = d.sum(axis=0)
         if k > 1:
             d = (d @ params[f"W{k}"].T) * (layers[k - 1] > 0)

@@ -8,40 +8,35 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
     """
     cdef const Stages *stages = <const Stages *> span.stages
     cdef const Codes *codes = <const Codes *> span.codes
-    cdef floating[MAX_SLOTS][TILE] scratch
+    cdef floating[MAX_SLOTS + 2][TILE] scratch
     cdef floating *s[MAX_SLOTS]
+    cdef floating *p
+    cdef floating *g
     cdef Py_ssize_t k, n, at, most = TILE if floating is float else TILE // 2
     if codes.row:
         i, end = block_from(codes.row, i), min(span.n, block_from(codes.row, end))
     while i < end:
         n = piece_from(span, i, min(most, end - i), &at)
-        if not span.rows:
-            fetch_ahead(span, at + n, n, sizeof(floating))
         for k in range(stages.rule.slots):
             s[k] = scratch[k]
             if codes.state[k] == PLAIN:
                 s[k] = <floating *> span.s[k] + at
             else:
                 decode_slot(span, k, at, n, scratch[k])
-        run_pipeline(
-            span, <floating *> span.p + at, <floating *> span.g + i, s, <floating *> span.average + at,
-            c, n, i, NULL,
-        )
+        p, g = <floating *> span.p + at, <floating *> span.g + i
+        if codes.p != PLAIN and not codes.has_master:
+            p = scratch[MAX_SLOTS]
+            decode_half(codes.codecs, codes.p, codes.p_codes + 2 * at, p, n)
+        if codes.g != PLAIN:
+            g = scratch[MAX_SLOTS + 1]
+            decode_half(codes.codecs, codes.g, span.g + 2 * i, g, n)
+        run_pipeline(span, p, g, s, <floating *> span.average + at, c, n, i, NULL)
+        if codes.p != PLAIN:
+            encode_param(span, at, n, p)
+        if codes.g != PLAIN and stages.zero:
+            memset(<void *> (span.g + 2 * i), 0, 2 * n)
         encode_slots(span, stages.rule.slots, at, n, s)
         i += n
-
-
-cdef inline void fetch_ahead(const Span *span, Py_ssize_t at, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    """Prefetch n elements, which are worked on next: decoding and encoding come in bursts."""
-    cdef const Codes *codes = <const Codes *> span.codes
-    cdef Py_ssize_t i, k, width
-    for i in range(0, n * size, 64):
-        FO_PREFETCH(span.p + at * size + i)
-        FO_PREFETCH_READ(span.g + at * size + i)
-    for k in range((<const Stages *> span.stages).rule.slots):
-        width = size if codes.state[k] == PLAIN else 2 if codes.state[k] < UNSIGNED else 1
-        for i in range(0, n * width, 64):
-            FO_PREFETCH(span.s[k] + at * width + i)
 
 
 cdef Py_ssize_t piece_from(const Span *span, Py_ssize_t i, Py_ssize_t n, Py_ssize_t *at) noexcept nogil:
@@ -119,11 +114,21 @@ cdef void encode_slots(
     """Encode n numbers of each slot, at most a tile, from `at` on."""
     cdef const Codes *codes = <const Codes *> span.codes
     cdef uint32_t[TILE] bits
-    cdef Coding coding
+    cdef Coding coding, other
     cdef floating *given = <floating *> &coding
+    cdef floating *both[2]
     cdef Py_ssize_t k, pair = -1
     for k in range(slots):
         if codes.state[k] == PLAIN:
+            continue
+        if k % 2 and k // 2 == pair and codes.state[k - 1] == BFLOAT16 == codes.state[k]:
+            continue                # with the one before
+        if codes.state[k] == BFLOAT16 and k % 2 == 0 and k + 1 < slots and codes.state[k + 1] == BFLOAT16:
+            pair = k // 2
+            both[0], both[1] = given, <floating *> &other
+            coding.stream, coding.first = codes.streams[pair], <uint32_t> (span.first + at)
+            coding.codes, other.codes = span.s[k] + 2 * at, span.s[k + 1] + 2 * at
+            apply(codes.codecs.both_to_bfloat16, s[k + 1], s[k], both, <const floating *> NULL, n)
             continue
         if k // 2 != pair:
             pair = k // 2
@@ -159,6 +164,32 @@ cdef inline void encode_slot(
         coding.largest += 1
         coding.bits += now
         i += now
+
+
+cdef inline void decode_half(
+    const Codecs *codecs, int code, Py_ssize_t address, floating *x, Py_ssize_t n
+) noexcept nogil:
+    """Decode n numbers of 16 bits."""
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    coding.codes = address
+    apply(codecs.decode[code], x, x, &given, <const floating *> NULL, n)
+
+
+cdef void encode_param(const Span *span, Py_ssize_t at, Py_ssize_t n, floating *p) noexcept nogil:
+    """Encode n elements of a parameter: to the nearest code if they have been copied from a master."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef uint32_t[TILE] bits
+    cdef Coding coding
+    cdef floating *given = <floating *> &coding
+    coding.codes = codes.p_codes + 2 * at
+    if codes.has_master:
+        apply(codes.codecs.nearest[codes.p], p, p, &given, <const floating *> NULL, n)
+        return
+    coding.bits, coding.shift, coding.stream = bits, 0, codes.streams[3]
+    coding.first = <uint32_t> (span.first + at)
+    apply(codes.codecs.random_bits, p, p, &given, <const floating *> NULL, n)
+    apply(codes.codecs.encode[codes.p], p, p, &given, <const floating *> NULL, n)
 
 
 # ---------------------------------------------------------------- apart from a walk
@@ -199,4 +230,8 @@ cdef void recode(
                 decode_slot(span, k, at, n, s[k])
         if not decode:
             encode_slots(span, apart.slots, at, n, s)
+            if codes.p != PLAIN:
+                encode_param(span, at, n, <floating *> apart.p + at)
+        elif codes.p != PLAIN and not codes.has_master:
+            decode_half(codes.codecs, codes.p, codes.p_codes + 2 * at, <floating *> apart.p + at, n)
         i += n

@@ -34,6 +34,7 @@ cdef struct Apart:
     Span span                   # whose s are codes
     int slots
     Py_ssize_t[6] numbers       # addresses, MAX_SLOTS; for slots that are codes
+    Py_ssize_t p                # the same of a parameter that is codes
 
 cdef void decode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil
 cdef void encode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 from fastoptim.kernels.codings cimport Coding
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport (
+    BFLOAT16,
     CODE_BLOCK,
     FINISH,
     FOLLOW,
@@ -28,6 +29,7 @@ from fastoptim.kernels.table cimport (
     RULE,
     UNSIGNED,
     WHOLE,
+    Codecs,
     Codes,
     Grid,
     Span,
@@ -368,6 +370,9 @@ cdef void survey_part(
         i = (block - span.first_block) * BLOCK
         if i >= span.n:
             span += 1
+            continue
+        if span.parts == 0:             # made in tiles, and looked at then
+            block = span.first_block + span.n_blocks
             continue
         n = min(<Py_ssize_t> BLOCK, span.n - i)
         place = &out[block]

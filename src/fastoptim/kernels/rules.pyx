@@ -476,6 +476,7 @@ CODECS = {}
 row(CODECS, b"random_bits",     1, 0, <rule_f32> _random_bits[float], <rule_f64> _random_bits[double])
 row(CODECS, b"of_bfloat16",     1, 0, <rule_f32> _of_bfloat16[float], <rule_f64> _of_bfloat16[double])
 row(CODECS, b"to_bfloat16",     1, 0, <rule_f32> _to_bfloat16[float], <rule_f64> _to_bfloat16[double])
+row(CODECS, b"both_to_bfloat16", 2, 0, <rule_f32> _both_to_bfloat16[float], <rule_f64> _both_to_bfloat16[double])
 row(CODECS, b"nearest_bfloat16", 1, 0, <rule_f32> _nearest_bfloat16[float], <rule_f64> _nearest_bfloat16[double])
 row(CODECS, b"of_float16",      1, 0, <rule_f32> _of_float16[float], <rule_f64> _of_float16[double])
 row(CODECS, b"to_float16",      1, 0, <rule_f32> _to_float16[float], <rule_f64> _to_float16[double])

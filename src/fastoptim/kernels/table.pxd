@@ -87,18 +87,23 @@ cdef enum:
 
 cdef struct Codecs:
     const Rule *random_bits
+    const Rule *both_to_bfloat16
     const Rule *decode[5]       # N_CODES
     const Rule *encode[5]       # with random bits
     const Rule *nearest[5]      # without
 
-# The arrays of a key that are kept as codes. A block of 8-bit codes has at most 256 numbers and does not
+# The arrays of a key that are kept as codes, its state, its parameter or its gradient. A block of 8-bit codes has at most 256 numbers and does not
 # span rows. Example: a parameter of shape (2, 300) has rows of 300 and 4 blocks: of 256, 44, 256, 44.
 cdef struct Codes:
     const Codecs *codecs
     int[6] state                # a Code for each slot
     Py_ssize_t[6] largest       # addresses of a float for each block
     Py_ssize_t row              # elements of a row, or 0 where nothing is kept in blocks
-    uint32_t[3] streams         # of random bits: each for two slots
+    uint32_t[4] streams         # of random bits: each for two slots, the last for the parameter
+    int p                       # the parameter's Code, PLAIN if it is numbers
+    bint has_master             # whether a span's p is a copy of it as numbers
+    Py_ssize_t p_codes
+    int g                       # the gradient's Code
 
 # What a walk does with a span. All of it, except where a tensor has to be known as a whole between two
 # parts.

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
+from os.path import isdir
 from typing import Any, ClassVar, Never, Self, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastoptim.kernels.update.prelude import Prelude
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import pickling, plateaus, state
 from fastoptim.optimizer.by_key import ByKey
+from fastoptim.optimizer.folder import FolderName, FolderOrNone, keep_in_files, load_folder, sync
 from fastoptim.optimizer.groups import Group
 from fastoptim.optimizer.hyperparameters import (
     CLIPPING,
@@ -187,12 +189,22 @@ class Optimizer(Checked):
         How the rule's state is kept: in the parameter's dtype, in 16 bits, or in 8 bits and a float
         for each block of up to 256. It is decoded for the rule and rounded stochastically after it.
         See `docs/low-precision`. It cannot change after the first update.
+    master : bool, default True
+        Of parameters of float16 or bfloat16: whether the optimizer keeps a copy in float32, in
+        `master_of`, which is updated and rounded to the nearest number into the parameter. Without
+        it the parameter itself is decoded, updated in float32, and rounded stochastically. Their
+        gradients are of the same dtype or of float32. It cannot change after the first update.
     rounding_seed : int of at least 0, default 0
         Seed of the random bits that round, a function of it, of the key's number, the slot, the
         key's step and the element.
     groups : list of Group
         Other hyperparameters for some keys; the first group that a key matches counts. One that
         no key matches is an error at the first update.
+    state_dir : str, path-like or None
+        A folder for the state and the averages, as files that are mapped into memory: for arrays
+        that are larger than memory, and to go on after the process has ended. It is made and
+        locked at the first update; one that holds a state already is refused until `load` has
+        taken that over. Not on Windows.
 
     Notes
     -----
@@ -236,8 +248,10 @@ class Optimizer(Checked):
     nonfinite: str = hyper("propagate", Choice(("propagate", "skip", "raise")))
     denormals: str = hyper("keep", Denormals(("keep", "flush")))
     state_dtype: str | None = hyper(None, StateDtype())
+    master: bool = hyper(True, Flag())
     rounding_seed: int = hyper(0, Steps())
     groups: Sequence[Group] = hyper((), Groups())
+    state_dir: FolderOrNone = hyper(None, FolderName())
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -250,6 +264,8 @@ class Optimizer(Checked):
             raise TypeError("Optimizer is what the rules share; use one, such as fastoptim.SGD")
         object.__setattr__(self, "engine", Engine(self.group_of, self.check_keys))
         check_slots(self)
+        if self.state_dir is not None:
+            keep_in_files(self, self.state_dir)
 
     def group_of(self, key: object, p: NDArray[Any] | ParamInfo) -> int:
         """Return the index of the view that a key's parameter is updated with."""
@@ -288,8 +304,10 @@ class Optimizer(Checked):
                 )
         if name == "groups":
             value = self._bound(value)
-        if name == "state_dtype" and hasattr(self, "engine"):
-            self._check_state_dtype(value, self.state_dtype)
+        if name in ("state_dtype", "master") and hasattr(self, "engine"):
+            self._check_as_before(name, value, getattr(self, name))
+        if name == "state_dir" and hasattr(self, "engine"):
+            keep_in_files(self, value)  # type: ignore[arg-type]
         self._forget()
         return value
 
@@ -302,17 +320,18 @@ class Optimizer(Checked):
         return tuple(group.bound(checks_of(type(self)), self._group_changes) for group in value)
 
     def _group_changes(self, name: str, before: object, value: object) -> None:
-        """Refuse another state_dtype for state that is there; let the next update plan anew."""
-        if name == "state_dtype" and hasattr(self, "engine"):
-            self._check_state_dtype(value, self.state_dtype if before is ... else before)
+        """Refuse that what is there be kept otherwise; let the next update plan anew."""
+        if name in ("state_dtype", "master") and hasattr(self, "engine"):
+            self._check_as_before(name, value, getattr(self, name) if before is ... else before)
         self._forget()
 
-    def _check_state_dtype(self, value: object, before: object) -> None:
-        """Refuse another state_dtype for state that is there."""
+    def _check_as_before(self, name: str, value: object, before: object) -> None:
+        """Refuse that what is there be kept otherwise."""
         if self.engine.store.records and value != before:
+            convert = " and load this one's state with convert=True" if name == "state_dtype" else ""
             raise ValueError(
-                f"state_dtype is {before!r} and cannot change after the first update; make a new "
-                f"optimizer and load this one's state with convert=True"
+                f"{name} is {before!r} and cannot change after the first update; make a new "
+                f"optimizer{convert}"
             )
         self.engine.store.forget_drafts()
 
@@ -348,6 +367,14 @@ class Optimizer(Checked):
     def clipped(self) -> int:
         """Number of updates at which a norm was larger than `clip_norm` or `clip_norm_per_key`."""
         return self.engine.store.clipped
+
+    @property
+    def master_of(self) -> Mapping[Hashable, NDArray[np.floating[Any]]]:
+        """The float32 copy of each parameter of 16 bits, by key; see `master`.
+
+        To set parameters by hand, write to it: the next update rounds it into the parameter.
+        """
+        return ByKey(self.engine.store, "master", self.own_groups)
 
     @property
     def grad_norm(self) -> float | None:
@@ -465,9 +492,9 @@ class Optimizer(Checked):
             Arrays of float32 or float64, of any shape and layout, to be written; or Python
             floats, which are replaced in the dict. Any mapping will do.
         grads : dict or list
-            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, or a
-            sparse array of SciPy; or None to leave that parameter, its state and its step count
-            as they are.
+            For each key of `params` the gradient, of the same shape and dtype; or a `Rows`, a
+            `Product`, or a sparse array of SciPy; or None to leave that parameter, its state and
+            its step count as they are.
 
         Raises
         ------
@@ -619,6 +646,9 @@ class Optimizer(Checked):
     def load(self, path: str | PathLike[str], *, convert: bool = False) -> None:
         """Read a file that `save` wrote; training goes on to the bit as if it had never stopped.
 
+        A folder of `state_dir` is read, too. If it is this optimizer's own, the files are taken
+        over where they are; of any other the arrays are copied.
+
         Parameters
         ----------
         path : str or path-like
@@ -629,11 +659,32 @@ class Optimizer(Checked):
         Raises
         ------
         ValueError
-            It is damaged, not a checkpoint, or not of this optimizer; nothing is replaced then.
+            It is damaged, not a checkpoint, or not of this optimizer; or a folder was left in the
+            middle of an update. Nothing is replaced then.
+        RuntimeError
+            A folder is in use.
         OSError
             It cannot be read.
         """
-        state.load(self, checkpoint.load(path), convert=convert)
+        if isdir(path):
+            load_folder(self, path)
+        else:
+            state.load(self, checkpoint.load(path), convert=convert)
+
+    def sync(self) -> None:
+        """Bring all files of `state_dir` to the disk, with the hyperparameters as they are now.
+
+        Without it they survive the end of the process, however it ends, and not the end of the
+        system.
+
+        Raises
+        ------
+        ValueError
+            This optimizer has no `state_dir`.
+        OSError
+            Something cannot be written.
+        """
+        sync(self)
 
     def __reduce__(self) -> Any:
         if self.whole is not None:  # whose state is the whole's
@@ -641,7 +692,7 @@ class Optimizer(Checked):
         return pickling.of_optimizer(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        values = {name: vars(self)[name] for name in checks_of(type(self))}
+        values = pickling.values_of(self)
         twin = type(self)(**plateaus.copied(values, memo))
         for group in twin.groups:
             group._given.update(plateaus.copied(group._given, memo))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastoptim.kernels.update.codes import blocks_in, encoded
+from fastoptim.optimizer.halves import MASTER
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.state_dtypes import NAMES, PLAIN, code_of, numbers_of
 from fastoptim.porting.answers import shown
@@ -29,7 +30,8 @@ def check_same(where: str, then: object, now: object, convert: bool) -> None:
 
 def signed_slots(owner: "Optimizer", arrays: Mapping[str, Any]) -> list[str]:
     """Return the slots whose 8-bit codes have a sign."""
-    return [slot for slot in arrays if "." not in slot and getattr(type(owner), slot).signed]
+    slots = [slot for slot in arrays if "." not in slot and slot != MASTER]
+    return [slot for slot in slots if getattr(type(owner), slot).signed]
 
 
 def wanted_for(opt: "Optimizer", key: object, p: ParamInfo) -> str | None:

@@ -15,6 +15,7 @@ from fastoptim.porting import answers
 # These concern a whole update, all its gradients or all its kernels.
 OF_THE_WHOLE = (
     "clip_norm", "norm", "nonfinite", "denormals", "groups", "lookahead", "rest", "to_rest",
+    "state_dir",
 )
 
 
@@ -29,8 +30,8 @@ class Group:
         ``pattern(key, p)``, it returns True or False.
     **hyperparameters
         Any of the optimizer's, by name, numbers or schedules. Not clip_norm, norm,
-        nonfinite, denormals, lookahead, and `Muon`'s rest and to_rest, which concern the whole
-        update.
+        nonfinite, denormals, state_dir, lookahead, and `Muon`'s rest and to_rest, which concern
+        the whole update.
 
     Notes
     -----

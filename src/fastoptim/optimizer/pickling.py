@@ -54,5 +54,8 @@ def method(cls: type[Any], values: dict[str, Any], saved: dict[str, Any]) -> Any
 
 
 def values_of(opt: Any) -> dict[str, Any]:
-    """Return hyperparameters by name, schedules and groups themselves."""
-    return {name: vars(opt)[name] for name in checks_of(type(opt))}
+    """Return hyperparameters by name, schedules and groups themselves.
+
+    The folder of an optimizer's state stays its own: the state of a copy is in memory.
+    """
+    return {name: vars(opt)[name] for name in checks_of(type(opt)) if name != "state_dir"}

@@ -227,6 +227,7 @@ def pipeline_of(view: "Optimizer", mean_from: int = -1) -> Pipeline:
         codes=codes_of(view, slots),
         factored_codes=None if factored is None else codes_of(view, factored),
         seed=view.rounding_seed,
+        master=view.master,
     )
 
 

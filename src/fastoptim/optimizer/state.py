@@ -11,7 +11,7 @@ import numpy as np
 
 from fastoptim.checkpoint import tree
 from fastoptim.kernels.update.engine import Source
-from fastoptim.optimizer import coded_state, plateaus
+from fastoptim.optimizer import coded_state, halves, plateaus
 from fastoptim.optimizer.hyperparameters import Check, both_set, checks_of, may_be_schedule
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.optimizer.tensor_options import plain
@@ -23,21 +23,19 @@ if TYPE_CHECKING:
 FORMAT = 1
 NONE: Mapping[str, Any] = {}
 Changes = Sequence[tuple[dict[str, Any], Any]]  # dicts to update, each with what
-# What says which keys are whose; it stands apart from the hyperparameters.
-STRUCTURE = ("groups", "rest", "to_rest")
+# What says which keys are whose stands apart from the hyperparameters; where the state is kept is
+# not part of it.
+STRUCTURE = ("groups", "rest", "to_rest", "state_dir")
 # Options that states of earlier versions have not; they stay as they are.
 ADDED = {
-    "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "norm",
+    "agc", "average_from", "centralize", "clip_norm_per_key", "constraint", "master", "norm",
     "rounding_seed", "state_dtype", "trust_ratio",
 }
 
 
 def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
     """Return an optimizer's state, its arrays copied or not."""
-    from fastoptim import __version__
-
     parameters = opt.engine.records()
-    rest = opt.inner()
     if keeps_groups(opt):
         for key, one in opt.engine.store.records.items():
             parameters[key]["group"] = one.group
@@ -46,15 +44,25 @@ def of(opt: "Optimizer", *, copy: bool) -> dict[str, Any]:
             owner = opt.part_of(key, ParamInfo(described["shape"], np.dtype(described["dtype"])))
             described["signed"] = coded_state.signed_slots(owner, described["state"])
     return {
-        "format": FORMAT,
-        "fastoptim": __version__,
-        "rule": type(opt).__name__,
+        **without_updates(opt),
         "iter": opt.iter,
         "skipped": opt.skipped,
         "clipped": opt.clipped,
+        "parameters": copying.deepcopy(parameters) if copy else parameters,
+    }
+
+
+def without_updates(opt: "Optimizer") -> dict[str, Any]:
+    """Return what a state has that no update changes."""
+    from fastoptim import __version__
+
+    rest = opt.inner()
+    return {
+        "format": FORMAT,
+        "fastoptim": __version__,
+        "rule": type(opt).__name__,
         **settings(opt),
         **({} if rest is None else {"rest": of_rest(opt, rest)}),
-        "parameters": copying.deepcopy(parameters) if copy else parameters,
     }
 
 
@@ -364,6 +372,10 @@ def record(
     known = {slot for slots in complete for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
     beside = {f"{slot}.largest" for slot in known} if saved.get("coding") == "int8" else set()
+    half = halves.check(name, owner, dtype, shape, saved, arrays)
+    master = {} if half is None else {
+        slot: arrays.pop(slot) for slot in [halves.MASTER] if slot in arrays
+    }
     there = {slot: a for slot, a in arrays.items() if slot not in beside}
     if not set(there) <= known:
         raise ValueError(f"{name} has slots {sorted(there)}, this rule has {sorted(known)}")
@@ -386,10 +398,11 @@ def record(
         order = "C"
     return {
         "updates": whole(saved, "updates"), "shape": shape, "dtype": dtype,
-        "order": order, "state": arrays, "average": saved["average"],
+        "order": order, "state": {**arrays, **master}, "average": saved["average"],
         **({"carried": carried(owner, name, saved)} if owner.carries else {}),
         "mean": mean_of(name, saved.get("mean")), "coding": kept_in,
-        **({} if coding is None else {"number": saved["number"]}),
+        **({} if coding is None and half is None else {"number": saved["number"]}),
+        **({} if half is None else {"half": half}),
     }
 
 
@@ -428,8 +441,8 @@ def check_present(opt: "Optimizer", records: Mapping[Any, Mapping[str, Any]]) ->
         )
     for key, now in here.items():
         then = records[key]
-        if (now["shape"], now["dtype"]) != (then["shape"], then["dtype"]):
+        ours, theirs = (one.get("half") or one["dtype"] for one in (now, then))
+        if (now["shape"], ours) != (then["shape"], theirs):
             raise ValueError(
-                f"params[{key!r}] is {now['dtype']} {now['shape']}, the state's is "
-                f"{then['dtype']} {then['shape']}"
+                f"params[{key!r}] is {ours} {now['shape']}, the state's is {theirs} {then['shape']}"
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsFloat, TypeAli
 import numpy as np
 from numpy.typing import NDArray
 
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 
 
@@ -44,7 +45,7 @@ class Sparse(Protocol):
 
 
 Param: TypeAlias = NDArray[np.floating[Any]] | np.floating[Any] | float
-Grad: TypeAlias = Param | Rows | Sparse | None
+Grad: TypeAlias = Param | Rows | Product | Sparse | None
 
 Params: TypeAlias = Mapping[Any, Param] | Sequence[Param]
 Grads: TypeAlias = Mapping[Any, Grad] | Sequence[Grad]

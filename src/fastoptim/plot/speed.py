@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastoptim.bench import files
-from fastoptim.bench.names import LIMIT, LISTING, NO_UPDATE, OURS, SHARED, WITH_OUT
+from fastoptim.bench.names import LIMIT, LISTING, NO_UPDATE, OURS, PRODUCTS, SHARED, WITH_OUT
 from fastoptim.plot import style
 from fastoptim.porting.answers import shown
 
@@ -16,7 +16,7 @@ LIMIT_GREY = "#8a8a8a"
 # The same style in every picture, whoever takes part in it.
 ORDER = (
     OURS, LISTING, WITH_OUT, "torch", "torch fused", "Optax jitted", "JAX", "numba",
-    "scikit-learn", "thinc", SHARED,
+    "scikit-learn", "thinc", SHARED, PRODUCTS,
 )
 WHAT = ("steps", "sizes", "cases", "threads")
 DOUBTFUL = "hollow: not to be trusted"

@@ -9,7 +9,7 @@ from typing import Any
 import fastoptim
 from fastoptim import listings
 from fastoptim.bench.contestants.numpy import Adam as AdamWithOut
-from fastoptim.bench.names import LISTING, NO_UPDATE, OURS, SHARED, WITH_OUT
+from fastoptim.bench.names import LISTING, NO_UPDATE, OURS, PRODUCTS, SHARED, WITH_OUT
 from fastoptim.bench.networks import NETWORKS, Network, Other, Times, Trained, check, data
 from fastoptim.demo import mlp
 
@@ -17,11 +17,12 @@ from fastoptim.demo import mlp
 def of_numpy(name: str, fixed: bool) -> dict[str, Trained]:
     """Return NumPy's: without an update, with the listing, with ``out=``, with this library.
 
-    Ours is there as it comes, with shared threads and, where `fixed` says so, with each count of
-    threads. Sharing needs NumPy's OpenBLAS.
+    Ours is there as it comes, with products as gradients, with shared threads and, where `fixed`
+    says so, with each count of threads. Sharing needs NumPy's OpenBLAS.
     """
     sizes, batch = NETWORKS[name]
     check(name, sizes, batch, fastoptim.Adam(), listings.Adam())
+    check(name, sizes, batch, fastoptim.Adam(), listings.Adam(), products=True)
 
     def network(optimizer: Any, **how: Any) -> Network:
         return Network(sizes, batch, optimizer, **how)
@@ -30,6 +31,7 @@ def of_numpy(name: str, fixed: bool) -> dict[str, Trained]:
     counts = [2**k for k in range(processors.bit_length()) if fixed and 2**k <= processors]
     found: dict[str, Trained] = {
         OURS: network(fastoptim.Adam()),
+        PRODUCTS: network(fastoptim.Adam(), products=True),
         **{f"fixed {n}": network(fastoptim.Adam(), threads=n) for n in counts},
         LISTING: network(listings.Adam()),
         WITH_OUT: network(AdamWithOut()),

@@ -1,7 +1,7 @@
 """Gradients as fn left them: checked, and read where they are if they lie as the parameters do.
 
-A gradient that lies otherwise is copied. So is one in the parameters' memory, because fn may return a
-parameter (the gradient of ½|p|² is p).
+A gradient that lies otherwise is copied, and a product is made as a whole. So is one copied that is in
+the parameters' memory, because fn may return a parameter (the gradient of ½|p|² is p).
 """
 
 import numpy as np
@@ -10,7 +10,9 @@ cimport cython
 
 from fastoptim.kernels.update.checks.arrays import checked_grad
 from fastoptim.kernels.update.checks.containers import as_dict, check_containers, keys_error
+from fastoptim.kernels.update.checks.products import checked_factors
 from fastoptim.kernels.update.checks.row_grads import is_sparse
+from fastoptim.product import Product, made
 from fastoptim.rows import Rows
 
 from fastoptim.kernels.ode.caller_params cimport CallerParams, ParamMemory
@@ -85,7 +87,9 @@ cdef class Gradients:
         cdef object key, g, a
         for k, key in enumerate(self.columns.keys):
             g, a = grads[key], None
-            if g is not None:
+            if isinstance(g, Product):
+                a = made(*checked_factors(key, g, self.columns.dtypes[k], self.columns.shapes[k]))
+            elif g is not None:
                 a = checked_grad(key, g, self.columns.dtypes[k], self.columns.shapes[k])
                 if (
                     isinstance(g, np.ndarray) and lies_like(a, self.columns.base[k])
@@ -104,6 +108,8 @@ cdef class Gradients:
             parts = [g]
         elif isinstance(g, Rows):
             parts = [g.index, g.values]
+        elif isinstance(g, Product):
+            parts = [g.x, g.d]
         elif is_sparse(g):
             parts = [
                 getattr(g, name) for name in ("data", "indices", "indptr", "row", "col")
@@ -121,4 +127,6 @@ cdef object copied(object g):
     """Return a copy of a gradient of any kind."""
     if isinstance(g, Rows):
         return type(g)(g.index.copy(), g.values.copy(), unique=g.unique)
+    if isinstance(g, Product):
+        return Product(g.x.copy(), g.d.copy())
     return g.copy()

@@ -38,11 +38,15 @@ params, grads
 ╎    prelude.compute        Read parameters, gradients and state, and write memory of its own alone
 ╎    numbers.settle         Update the parameters that are numbers, put them back, and take them
 ╎                           off the table
+╎    products.take_off      Take the keys whose gradient is made in tiles off the table
 │
 ╪═   before this line no array is written; after it nothing is refused
 │
 ╎    driver.run             Update every span of a table, on `team` threads
+╎    ahead.run_ahead        Update every span of a table, and read ahead
 │    tensors.run_in_parts   Update all keys, a window of them after the other
+╎    products.run_products  Make the tiles of all products one after the other, and send each
+╎                           through its pipeline
 │    learning.end           Note that the update has been made
 │    store.commit           Put what was prepared in its place and count the update
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
@@ -56,6 +60,9 @@ in any case, at the end
 │ ╎  detours.let_go         Forget the caller's arrays
 │ │  call.end               Let go of the caller's arrays
 ├─╯
+╵
+in any case, at the end
+╷
 ╵
 
 │ in every update  ╎ only if an option, a detour, a number or a soft batch needs it
@@ -81,6 +88,8 @@ Beside the way:
      compressed.pyx         Sparse gradients as SciPy makes them, CSR and CSC, become places in the
                             parameter in one pass
      factored.pyx           Adafactor's step: its length, and second moments that are two vectors
+     folder.pyx             The files that an optimizer's state is kept in, if it has a folder for
+                            it
      grid.pyx               How a parameter or a gradient that does not lie as the state does is
                             cut into tiles
      newton_schulz.pyx      What Muon steps along: each matrix's momentum, orthogonalised

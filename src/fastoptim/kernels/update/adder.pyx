@@ -18,6 +18,7 @@ from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
+from fastoptim.kernels.update.products cimport run_products, take_off
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.batches import check_like
@@ -188,8 +189,12 @@ cdef class Adder(Source):
         team = self.thread_counts.begin(call.table.work, False)
         if call.numbers:
             settle(call, self.stations.numbers, None)
+        if call.products is not None:
+            take_off(call)
         with nogil:
             run(call.table, False, team)
+        if call.products is not None:
+            run_products(call, False, team)
         self.thread_counts.end()
         if addition.waiting is not None:
             self.batch.waiting = addition.waiting

@@ -7,6 +7,7 @@ from fastoptim.kernels.table cimport Span
 from fastoptim.kernels.update.batch cimport Batch, Waiting
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Copied, Detour, TouchedRows, detour_of
+from fastoptim.kernels.update.products cimport Multiplied
 from fastoptim.kernels.update.store cimport Record, fits, lies_straight
 
 from fastoptim.kernels.update.checks.batches import check_like, gone
@@ -87,7 +88,9 @@ cdef class Addition:
             span.p = <Py_ssize_t> cnp.PyArray_DATA(array)
             if type(detour) is TouchedRows:
                 (<TouchedRows> detour).lead_to(call, array)
-            elif detour is not None:
+            elif type(detour) is Multiplied and (<Multiplied> detour).by_tiles:
+                pass                    # the sum lies as its state does, in C order
+            elif isinstance(detour, Copied):
                 (<Copied> detour).place(span, True)
         return 0
 

@@ -20,4 +20,6 @@ cdef class Averaged:
     cdef object number(self, object key, Record record)
     cdef object average_of(self, Record record)
     cdef int put_numbers(self) except -1
+    cdef int mark(self) except -1
+    cdef int unmark(self) except -1
     cdef int exchange(self) except -1

@@ -16,7 +16,7 @@ cimport numpy as cnp
 
 from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport Span, set_bare
+from fastoptim.kernels.table cimport PLAIN, Span, set_bare
 from fastoptim.kernels.update.engine cimport Engine, Stations
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
@@ -24,6 +24,7 @@ from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.arrays import is_scalar
 from fastoptim.kernels.update.checks.containers import as_dict
+from fastoptim.kernels.update.checks.halves import not_exchanged
 
 cnp.import_array()
 
@@ -58,6 +59,7 @@ cdef class Averaged:
         self.engine.begin()
         try:
             self.prepare()
+            self.mark()
             self.put_numbers()
             self.team = self.engine.thread_counts.begin(self.stations.call.table.work, True)
             self.exchange()
@@ -65,13 +67,21 @@ cdef class Averaged:
             self.engine.inside = self.name
             self.inside = True
         finally:
+            if not self.inside:
+                self.unmark()
             self.engine.busy = False
         return self.params
 
     def __exit__(self, *problem):
         if not self.inside:         # there is no table to walk
             raise RuntimeError("this context has not been entered, or was left before")
+        if self.engine.store.folder is not None and self.engine.store.folder.forked:
+            raise RuntimeError(
+                "the averages lie in files, with which the process goes on that this one was forked "
+                "from; fork outside the `with`"
+            )
         self.exchange()
+        self.unmark()
         self.engine.inside = None
         self.inside = False
         self.stations.end()
@@ -113,6 +123,8 @@ cdef class Averaged:
             set_bare(&stations.call.stages[k], pass_of("swap"))
         for k in range(stations.call.table.count):
             record = stations.call.records[k]
+            if record.half != PLAIN:
+                raise not_exchanged(record.key, record.param_dtype, self.name)
             span = &stations.call.table.spans[k]
             span.s[0] = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> averages[record.key])
             span.average = 0
@@ -161,6 +173,17 @@ cdef class Averaged:
             for key, own in done:
                 self.params[key] = own
             raise
+        return 0
+
+    cdef int mark(self) except -1:
+        """If the state lies in files, mark that it and the parameters are not as updates left them."""
+        if self.engine.store.folder is not None:
+            self.engine.store.folder.mark()
+        return 0
+
+    cdef int unmark(self) except -1:
+        if self.engine.store.folder is not None:
+            self.engine.store.folder.unmark()
         return 0
 
     cdef int exchange(self) except -1:

@@ -19,12 +19,15 @@ cdef class Call:
     cdef list gradients                     # in the same order; None for what is left alone
     cdef list records                       # one per span
     cdef list detours                       # those in use, or None
+    cdef list products                      # of these, gradients made while the rule runs, or None
     cdef list drafts                        # records that this call made, or None
     cdef list pending                       # spans whose records wait for state, or None
     cdef bint measured                      # whether norm is that of the gradients together
     cdef bint clipped                       # whether it was too large for clip_norm
     cdef double norm
     cdef bint own_means                     # whether a key's mean has another count than its group's
+    cdef bint halves                        # whether some parameters have 16 bits
+    cdef bint reads_half                    # whether the driver alone reads gradients: they may have 16 bits
     cdef bint numbers                       # whether a number is put back into a container
     # What Store.prepare makes and Store.commit puts in its place, or None.
     cdef dict new_records

@@ -27,7 +27,8 @@ cdef class Call:
         self.table.count = 0
         self.records = []
         self.detours = self.drafts = self.pending = self.new_records = self.new_states = None
-        self.carried = self.unpacked = None
+        self.carried = self.unpacked = self.products = None
+        self.reads_half = self.halves = False
         self.numbers = self.measured = self.clipped = self.own_means = False
         if n > self.room:
             memory = PyMem_Realloc(self.stages, n * sizeof(Stages))
@@ -95,4 +96,4 @@ cdef class Call:
         self.detours = self.drafts = self.pending = self.unfit = None
         self.new_records = None
         self.new_states = None
-        self.carried = self.unpacked = None
+        self.carried = self.unpacked = self.products = None

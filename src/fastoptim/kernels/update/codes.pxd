@@ -3,6 +3,7 @@
 from fastoptim.kernels.driver cimport Apart
 from fastoptim.kernels.table cimport Codecs
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.pipeline cimport Pipeline
 from fastoptim.kernels.update.store cimport Record
 
@@ -14,8 +15,11 @@ cdef class Coder:
 
     cdef int prepare(self, Call call) except -1
     cdef int describe(self, Call call, Py_ssize_t k, Record record, Pipeline pipeline) except -1
+    cdef int describe_half(
+        self, Call call, Py_ssize_t k, Record record, Pipeline pipeline, Detour detour
+    ) except -1
     cdef int take_apart(self, Call call, Py_ssize_t k) except -1
     cdef void decode(self, Call call) noexcept
     cdef void encode(self, Call call) noexcept
 
-cdef bint goes_apart(Call call, Py_ssize_t k) noexcept
+cdef bint goes_apart(Call call, Py_ssize_t k, Detour detour) noexcept

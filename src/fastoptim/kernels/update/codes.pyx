@@ -36,8 +36,11 @@ from fastoptim.kernels.table cimport (
 )
 from fastoptim.kernels.threads cimport most_for
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Detour, TouchedRows
+from fastoptim.kernels.update.detours cimport Detour, Half, TouchedRows, detour_of
 from fastoptim.kernels.update.pipeline cimport NOT_PROJECTED, Pipeline
+from fastoptim.kernels.update.checks.halves import master_changed
+from fastoptim.kernels.update.store import MASTER
+
 from fastoptim.kernels.update.store cimport Record, is_factored, largest_of, row_of
 
 cnp.import_array()
@@ -50,6 +53,7 @@ cdef const Rule *codec(str name) except NULL:
 cdef int set_codecs(Codecs *codecs) except -1:
     """Set the loops that decode and encode, for the instruction set that is in use."""
     codecs.random_bits = codec("random_bits")
+    codecs.both_to_bfloat16 = codec("both_to_bfloat16")
     codecs.decode[<int> BFLOAT16] = codec("of_bfloat16")
     codecs.encode[<int> BFLOAT16] = codec("to_bfloat16")
     codecs.nearest[<int> BFLOAT16] = codec("nearest_bfloat16")
@@ -76,17 +80,15 @@ cdef uint32_t stream(uint64_t seed, uint64_t number, uint64_t step, uint64_t pai
     return <uint32_t> (mixed(mixed(mixed(mixed(0, seed), number), step), pair) >> 32)
 
 
-cdef bint goes_apart(Call call, Py_ssize_t k) noexcept:
+cdef bint goes_apart(Call call, Py_ssize_t k, Detour detour) noexcept:
     """Whether a span's state has to be decoded as a whole."""
     cdef Span *span = &call.table.spans[k]
     cdef Pipeline pipeline = call.plan.pipelines[(<Record> call.records[k]).group]
-    cdef Detour detour
     if span.grid or pipeline.trusts or pipeline.projects != NOT_PROJECTED or call.plan.prelude is not None:
         return True
-    for detour in call.detours or ():
-        if detour.k == k:
-            return type(detour) is TouchedRows and (<TouchedRows> detour).apart
-    return False
+    if pipeline.of_tensors and (<Record> call.records[k]).half != PLAIN:    # the parameter is looked at
+        return True
+    return type(detour) is TouchedRows and (<TouchedRows> detour).apart
 
 
 @cython.final
@@ -98,9 +100,10 @@ cdef class Coder:
 
     cdef int prepare(self, Call call) except -1:
         """Say of each span how its state is kept; ask for the memory of what goes apart."""
-        cdef Py_ssize_t k
+        cdef Py_ssize_t k, next_detour = 0
         cdef int pair
         cdef Record record
+        cdef Detour detour
         cdef Pipeline pipeline
         cdef Span *span
         self.count = 0
@@ -109,16 +112,18 @@ cdef class Coder:
         for k in range(call.table.count):
             record = <Record> call.records[k]
             span = &call.table.spans[k]
-            if record.coding is None:
+            detour = detour_of(call, k, &next_detour)
+            if record.coding is None and record.half == PLAIN:
                 continue
             pipeline = call.plan.pipelines[record.group]
             self.describe(call, k, record, pipeline)
-            for pair in range(3):
+            self.describe_half(call, k, record, pipeline, detour)
+            for pair in range(4):
                 record.codes.streams[pair] = stream(
                     pipeline.seed, record.number, record.t + 1, pair
                 )
             span.codes = <Py_ssize_t> &record.codes
-            if goes_apart(call, k):
+            if goes_apart(call, k, detour):
                 self.take_apart(call, k)
         return 0
 
@@ -134,13 +139,35 @@ cdef class Coder:
         state, _ = call.state_of(k, record.state, None)
         for n in range(MAX_SLOTS):
             codes.state[n] = PLAIN
-        for n in range(len(slots)):
+        for n in range(len(slots) if record.coding is not None else 0):
             codes.state[n] = kinds[n]
             if codes.state[n] >= UNSIGNED:
                 codes.row = row_of(record)
                 codes.largest[n] = <Py_ssize_t> cnp.PyArray_DATA(
                     <cnp.ndarray> state[largest_of(slots[n])]
                 )
+        return 0
+
+    cdef int describe_half(
+        self, Call call, Py_ssize_t k, Record record, Pipeline pipeline, Detour detour
+    ) except -1:
+        """Set where a parameter of 16 bits is, and its copy as numbers, if there is one."""
+        cdef Codes *codes = &record.codes
+        cdef Span *span = &call.table.spans[k]
+        codes.p, codes.g, codes.has_master = record.half, PLAIN, False
+        if record.half == PLAIN:
+            return 0
+        state, _ = call.state_of(k, record.state, None)
+        codes.p_codes, span.p = span.p, 0
+        if type(detour) is Half:
+            codes.p_codes = (<Half> detour).address()
+        codes.has_master = MASTER in state
+        if codes.has_master != pipeline.master:
+            raise master_changed(record.key, codes.has_master)
+        if codes.has_master:
+            span.p = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> state[MASTER])
+        if type(detour) is Half and cnp.PyArray_ITEMSIZE((<Half> detour).grad) == 2:
+            codes.g = record.half
         return 0
 
     cdef int take_apart(self, Call call, Py_ssize_t k) except -1:
@@ -169,6 +196,11 @@ cdef class Coder:
                 numbers[slots[n]] = np.empty(record.shape, record.dtype)
                 apart.numbers[n] = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> numbers[slots[n]])
                 span.s[n] = apart.numbers[n]
+        if record.half != PLAIN:
+            if not record.codes.has_master:
+                numbers[""] = np.empty(record.shape, np.float32)
+                span.p = <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> numbers[""])
+            apart.p = span.p
         span.codes = 0
         self.count += 1
         if call.unpacked is None:
@@ -189,6 +221,7 @@ cdef class Coder:
     cdef void encode(self, Call call) noexcept:
         """Encode it again, after the update."""
         cdef Py_ssize_t k
+        cdef Detour detour
         with nogil:
             for k in range(self.count):
                 share(
@@ -196,6 +229,9 @@ cdef class Coder:
                     most_for(self.apart[k].span.n),
                 )
         self.count = 0
+        for detour in call.detours or ():
+            if type(detour) is Half:
+                (<Half> detour).write_back()
 
 
 # ---------------------------------------------------------------- for whoever looks at state, or converts it

@@ -36,6 +36,15 @@ cdef class Copied(Detour):
     cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad) except -1
     cdef int place(self, Span *span, bint p_is_straight) except -1
 
+cdef class Half(Detour):
+    cdef int code                       # of the parameter
+    cdef cnp.ndarray codes              # a copy of them in C order, where they lie otherwise; or None
+    cdef cnp.ndarray given              # the caller's gradient, where another is read in its place
+
+    cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad, int code) except -1
+    cdef Py_ssize_t address(self)
+    cdef void write_back(self) noexcept
+
 cdef class TouchedRows(Detour):
     cdef RowNumbers numbers
     cdef object given                   # what checks/row_grads.py made of the gradient
@@ -51,6 +60,8 @@ cdef class TouchedRows(Detour):
     cdef int gather_from(self, cnp.ndarray a, Py_ssize_t *address) except -1
     cdef void copy_rows(self, cnp.ndarray a, cnp.ndarray copy, Way way) noexcept
 
+cdef int use(Call call, Detour detour) except -1
+
 cdef inline Detour detour_of(Call call, Py_ssize_t k, Py_ssize_t *next) noexcept:
     """Return the detour of span k, None if it has none; `next` goes through them as k goes up."""
     cdef Detour detour
@@ -63,8 +74,10 @@ cdef inline Detour detour_of(Call call, Py_ssize_t k, Py_ssize_t *next) noexcept
     return detour
 
 cdef class Detours:
-    cdef dict copied, touched           # key → the one used last, for its memory
+    # key → the one used last, for its memory
+    cdef dict copied, touched, halves, products
 
     cdef Copied by_copy(self, Call call, Record record)
+    cdef Half by_half(self, Call call, Record record)
     cdef TouchedRows by_rows(self, Call call, Record record)
     cdef Copied for_overlap(self, Call call, Py_ssize_t k, cnp.ndarray param, cnp.ndarray grad)

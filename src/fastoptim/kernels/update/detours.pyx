@@ -1,7 +1,7 @@
 """The way of keys whose arrays cannot be used where they lie.
 
 `Copied`: a number, an array that does not lie as the state does, a gradient that lies on memory that
-is written. `TouchedRows`: a gradient of some rows. The stations meet a detour four times: `bring_in`
+is written. `Half`: a parameter of 16 bits. `TouchedRows`: a gradient of some rows. The stations meet a detour four times: `bring_in`
 before any gradient is looked at, `gather` before the run, `take_back` after it, `let_go` at the end.
 NumPy's copies are exact, and no element depends on another, so no detour changes a bit.
 """
@@ -35,9 +35,12 @@ cdef inline void copy_strided(
     elif size == 4:                 # a length that the compiler knows
         for i in range(n):
             memcpy(to + i * to_step, source + i * step, 4)
-    else:
+    elif size == 8:
         for i in range(n):
             memcpy(to + i * to_step, source + i * step, 8)
+    else:
+        for i in range(n):
+            memcpy(to + i * to_step, source + i * step, 2)
 
 
 cdef double NOTHING = 0.0
@@ -111,7 +114,6 @@ cdef class Detour:
         self.param = self.grad = None
 
 
-@cython.final
 cdef class Copied(Detour):
     """Arrays that are copied tile by tile while the driver walks, and numbers."""
 
@@ -153,6 +155,69 @@ cdef class Copied(Detour):
         self.grad = self.copy
         self.place(&call.table.spans[self.k], False)
         return 0
+
+
+@cython.final
+cdef class Half(Detour):
+    """A parameter of float16 or bfloat16, whose rule works on float32; codes.pyx leads the span there.
+
+    Its gradient is of float32, or of the same 16 bits if nothing but the driver reads it. Both are in C
+    order: what lies otherwise is copied.
+    """
+
+    cdef int take(self, Call call, cnp.ndarray param, cnp.ndarray grad, int code) except -1:
+        """Take over a parameter and its gradient, both checked."""
+        cdef Span *span = add_span(call.table, self.record.size, False)
+        self.param, self.given, self.code = param, grad, code
+        self.codes = None
+        if not is_in_c_order(param):
+            self.codes = np.empty(self.record.shape, np.uint16)
+            if cnp.PyArray_NDIM(param):
+                copy_elements(param, 0, self.record.size, <char *> cnp.PyArray_DATA(self.codes), OUT)
+            else:
+                memcpy(cnp.PyArray_DATA(self.codes), cnp.PyArray_DATA(param), 2)
+        if cnp.PyArray_ITEMSIZE(grad) == 2 and not call.reads_half:
+            grad = np.asarray(grad, np.float32, order="C")
+        if not is_in_c_order(grad):
+            grad = np.array(grad, order="C")
+        self.grad = grad
+        span.p, span.g = <Py_ssize_t> cnp.PyArray_DATA(param), <Py_ssize_t> cnp.PyArray_DATA(grad)
+        return 0
+
+    cdef Py_ssize_t address(self):
+        """Return where the parameter's codes are."""
+        return <Py_ssize_t> cnp.PyArray_DATA(self.param if self.codes is None else self.codes)
+
+    cdef int copy_grad(self, Call call) except -1:
+        self.grad = self.grad.copy()
+        call.table.spans[self.k].g = <Py_ssize_t> cnp.PyArray_DATA(self.grad)
+        return 0
+
+    cdef void write_back(self) noexcept:
+        """Copy codes that have been copied back."""
+        if self.codes is None:
+            return
+        if cnp.PyArray_NDIM(self.param):
+            copy_elements(
+                self.param, 0, self.record.size, <char *> cnp.PyArray_DATA(self.codes), BACK
+            )
+        else:
+            memcpy(cnp.PyArray_DATA(self.param), cnp.PyArray_DATA(self.codes), 2)
+
+    cdef int take_back(self, Call call) except -1:
+        if call.stages[self.record.group].zero and self.grad is not self.given and not call.zero:
+            if cnp.PyArray_NDIM(self.given):
+                copy_elements(self.given, 0, self.record.size, NULL, ZERO)
+            else:
+                memcpy(cnp.PyArray_DATA(self.given), &NOTHING, cnp.PyArray_ITEMSIZE(self.given))
+        return 0
+
+    cdef void let_go(self) noexcept:
+        self.param = self.grad = self.given = self.codes = None
+
+
+cdef inline bint is_in_c_order(cnp.ndarray a):
+    return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISALIGNED(a)
 
 
 @cython.final
@@ -293,12 +358,23 @@ cdef class Detours:
     def __cinit__(self):
         self.copied = {}
         self.touched = {}
+        self.halves = {}
+        self.products = {}
 
     cdef Copied by_copy(self, Call call, Record record):
         """Return a key's detour by copying."""
         cdef Copied detour = self.copied.get(record.key)
         if detour is None or detour.record is not record:
             detour = self.copied[record.key] = Copied.__new__(Copied)
+            detour.record = record
+        use(call, detour)
+        return detour
+
+    cdef Half by_half(self, Call call, Record record):
+        """Return the detour of a key whose parameter has 16 bits."""
+        cdef Half detour = self.halves.get(record.key)
+        if detour is None or detour.record is not record:
+            detour = self.halves[record.key] = Half.__new__(Half)
             detour.record = record
         use(call, detour)
         return detour

@@ -12,15 +12,18 @@ from fastoptim.kernels.driver cimport run
 from fastoptim.kernels.learning cimport ThreadCounts
 from fastoptim.kernels.table cimport Table
 from fastoptim.kernels.update cimport coefficients, means
+from fastoptim.kernels.update.ahead cimport run_ahead
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.codes cimport Coder
 from fastoptim.kernels.update.detours cimport Detour, Detours
+from fastoptim.kernels.update.folder cimport Folder
 from fastoptim.kernels.update.habits cimport look
 from fastoptim.kernels.update.intake cimport read
 from fastoptim.kernels.update.memory cimport Memory
 from fastoptim.kernels.update.numbers cimport settle
 from fastoptim.kernels.update.pipeline cimport Plan
 from fastoptim.kernels.update.prelude cimport Prelude
+from fastoptim.kernels.update.products cimport run_products, take_off
 from fastoptim.kernels.update.store cimport Store
 from fastoptim.kernels.update.survey cimport Survey
 from fastoptim.kernels.update.tensors cimport Tensors
@@ -66,6 +69,8 @@ cdef class Stations:
         if not self.call.plan.surveys or self.survey.passes(self.call, team):
             return True
         self.store.skipped += 1
+        if self.store.folder is not None:
+            self.store.folder.count_skipped(self.store.skipped)
         return False
 
     cdef int end(self) except -1:
@@ -120,13 +125,15 @@ cdef class Engine(Stations):
         cdef Call call = self.call
         cdef Detour detour
         cdef Prelude prelude = plan.prelude
+        cdef Folder folder = self.store.folder
         cdef int team
         self.begin()
         try:
             call.begin(plan, factor, source is not None)
+            call.reads_half = not plan.surveys and not plan.of_tensors and prelude is None
             self.check(params, grads)
             self.store.prepare(call)
-            if plan.codes:
+            if plan.codes or call.halves:
                 self.coder.prepare(call)
                 self.coder.decode(call)
             if plan.means:
@@ -150,13 +157,22 @@ cdef class Engine(Stations):
                 means.set_averagers(call, self.store.iter)
             if prelude is not None:
                 prelude.compute(call, team)
+            if folder is not None:
+                folder.begin(call)
             if call.numbers:
                 settle(call, self.numbers, self.tensors)
+            if call.products is not None:
+                take_off(call)
             if not call.plan.of_tensors:
                 with nogil:
-                    run(call.table, call.flush, team)
+                    if folder is None:
+                        run(call.table, call.flush, team)
+                    else:
+                        run_ahead(call.table, call.flush, team)
             else:
                 self.tensors.run_in_parts(call, team)
+            if call.products is not None:
+                run_products(call, call.flush, team)
             self.thread_counts.end()
             self.store.commit(call)
             if prelude is not None:
@@ -166,14 +182,20 @@ cdef class Engine(Stations):
             if call.detours is not None:
                 for detour in call.detours:
                     detour.take_back(call)
-            if plan.codes:
+            if plan.codes or call.halves:
                 self.coder.encode(call)
+            if folder is not None:
+                folder.done(call, self.store.iter, self.store.skipped, self.store.clipped)
             return True
         finally:
             if call.plan is not None and call.plan.of_tensors:
                 self.tensors.end()
             self.end()
-            self.busy = False
+            try:
+                if folder is not None:
+                    folder.end()
+            finally:
+                self.busy = False
 
     cdef int begin(self) except -1:
         """Refuse to begin in the middle of another call."""
@@ -204,12 +226,24 @@ cdef class Engine(Stations):
             raise RuntimeError(
                 f"the parameters hold {held}; leave `with opt.{self.inside}(params)` first"
             )
+        if self.store.folder is not None and self.store.folder.forked:
+            raise RuntimeError(
+                "this optimizer's state lies in files, with which the process goes on that this one "
+                "was forked from; make an optimizer with a state_dir of its own here, or use copies "
+                "that were made before the fork"
+            )
         if self.busy:
             raise RuntimeError(
                 "this optimizer is in the middle of an update, in another thread or further up in "
                 "this one; give each thread its own optimizer, or a lock around update"
             )
         return 0
+
+    def refuse_to_replace(self):
+        """Refuse what would replace the state, where `restore` would."""
+        self.refuse_if_busy()
+        if self.readers:
+            raise RuntimeError("this optimizer is being copied or saved, in another thread")
 
     def still(self, function):
         """Call a function while no update can start; return what it returns."""
@@ -235,14 +269,31 @@ cdef class Engine(Stations):
         no interrupt comes, each dict of `changes` is updated with the one beside it, and the source is
         told.
         """
-        cdef dict restored = self.store.restored(records)
-        self.refuse_if_busy()
-        if self.readers:
-            raise RuntimeError("this optimizer is being copied or saved, in another thread")
-        self.store.replace(restored, iter, skipped, clipped)
-        if norm is not None:
-            self.store.norm, self.store.measured = norm, True
-        for kept, new in changes:
-            (<dict> kept).update(new)
-        if source is not None:
-            source.applied()
+        cdef Folder folder = self.store.folder
+        cdef tuple prepared
+        cdef dict restored
+        if folder is not None:
+            self.refuse_to_replace()
+            self.busy = True
+        try:
+            restored = self.store.restored(records)
+            if folder is None:
+                self.refuse_to_replace()
+            else:
+                prepared = folder.files.in_place_of(restored, (iter, skipped, clipped), changes)
+            self.store.replace(restored, iter, skipped, clipped)
+            if folder is not None:
+                folder.take(prepared)
+                folder.new.clear()
+            if norm is not None:
+                self.store.norm, self.store.measured = norm, True
+            for kept, new in changes:
+                (<dict> kept).update(new)
+            if source is not None:
+                source.applied()
+            if folder is not None:
+                folder.files.replaced()
+        finally:
+            if folder is not None:
+                self.busy = False
+                folder.end()

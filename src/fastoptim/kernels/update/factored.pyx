@@ -29,7 +29,7 @@ from fastoptim.kernels.factors cimport Strip
 from fastoptim.kernels.rule cimport Rule
 from fastoptim.kernels.table cimport Span, Stages, Table, add_span, rounded
 from fastoptim.kernels.update.call cimport Call
-from fastoptim.kernels.update.detours cimport Detour, TouchedRows
+from fastoptim.kernels.update.detours cimport Detour, Half, TouchedRows
 from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
 from fastoptim.kernels.update.store cimport Record, is_factored
 
@@ -281,6 +281,8 @@ cdef class Factored(Prelude):
         self.give_memory()
         self.copying = []
         for detour in call.detours or ():
+            if type(detour) is Half:        # its span has both in C order
+                continue
             part = &self.parts.part[detour.k]
             part.p = self.in_order(detour.record, "p", detour.param)
             part.g = self.in_order(detour.record, "g", detour.grad)

@@ -15,13 +15,21 @@ from cpython.dict cimport PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyD
 from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport PyObject
 
-from fastoptim.kernels.table cimport Span, Stages, add_span
+from fastoptim.kernels.table cimport PLAIN, Span, Stages, add_span
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.compressed cimport compressed_grad
 from fastoptim.kernels.update.detours cimport Detours
 from fastoptim.kernels.update.memory cimport refuse_itself
 from fastoptim.kernels.update.pipeline cimport Pipeline
-from fastoptim.kernels.update.store cimport Record, Store, coding_of, is_factored, is_straight
+from fastoptim.kernels.update.products cimport take as take_product
+from fastoptim.kernels.update.store cimport (
+    Record,
+    Store,
+    coding_of,
+    half_of,
+    is_factored,
+    is_straight,
+)
 
 from fastoptim.kernels.update.checks.arrays import checked_grad, checked_param
 from fastoptim.kernels.update.checks.containers import (
@@ -32,8 +40,10 @@ from fastoptim.kernels.update.checks.containers import (
     keys_error,
 )
 from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memory
+from fastoptim.kernels.update.checks.halves import checked_half_grad, half_rows
 from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.kernels.update.checks.state_dtypes import other_state_dtype, rows_of_blocks
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 
 cnp.import_array()
@@ -65,7 +75,7 @@ cdef int read(Call call, Store store, Detours detours, object params, object gra
             record = <Record> PyList_GET_ITEM(order, k)
         else:
             record = store.find(keys[i])
-        if record is not None and (
+        if record is not None and record.half == PLAIN and (
             is_straight(record, p, STRAIGHT_PARAM) and is_straight(record, g, STRAIGHT_GRAD)
         ):
             span = add_span(call.table, record.size, record.type_num == cnp.NPY_DOUBLE)
@@ -165,7 +175,8 @@ cdef Record detour(
 ):
     """Admit a key whose record is new, or whose arrays are odd, or say why not."""
     cdef cnp.ndarray a
-    if record is not None and is_straight(record, <PyObject *> p, STRAIGHT_PARAM):
+    cdef int code
+    if record is not None and record.half == PLAIN and is_straight(record, <PyObject *> p, STRAIGHT_PARAM):
         a = p
     else:
         a = checked_param(key, p)
@@ -173,7 +184,13 @@ cdef Record detour(
             check_write_back("params", call.params, key, p)
             call.numbers = True
         record = record_for(call, store, key, a, record)
+        code = half_of(a.dtype)
+        if code != PLAIN:
+            return half(call, detours, key, a, g, record, code)
     given = None
+    if isinstance(g, Product):
+        take_product(call, detours, record, a, g)
+        return record
     if not isinstance(g, cnp.ndarray):
         if not isinstance(g, Rows):
             given = compressed_grad(g, record)
@@ -190,10 +207,38 @@ cdef Record detour(
     return record
 
 
+cdef Record half(
+    Call call, Detours detours, object key, cnp.ndarray a, object g, Record record, int code
+):
+    """Admit a parameter of 16 bits, whose gradient has as many or is of float32."""
+    call.halves = True
+    given = None
+    if isinstance(g, Product):
+        g = g.made()
+    if not isinstance(g, (cnp.ndarray, Rows)):
+        given = compressed_grad(g, record)
+    if given is None and (isinstance(g, Rows) or is_sparse(g)):
+        given = half_rows(key, g, a.dtype, record.shape)
+    if given is None:
+        detours.by_half(call, record).take(
+            call, a, checked_half_grad(key, g, a.dtype, record.shape), code
+        )
+        return record
+    if not cnp.PyArray_IS_C_CONTIGUOUS(a) or not cnp.PyArray_ISALIGNED(a):
+        raise ValueError(
+            f"params[{key!r}] is {a.dtype} and not in C order, and its gradient has some rows; pass "
+            f"np.ascontiguousarray(params[{key!r}]), or a gradient of the whole"
+        )
+    if record.coding == "int8" and (given.values.ndim < record.ndim or record.ndim < 2):
+        raise rows_of_blocks(key, record.shape)
+    detours.by_rows(call, record).take(call, a, given)
+    return record
+
+
 cdef Record record_for(Call call, Store store, object key, cnp.ndarray a, Record record):
     """Return the record of a parameter: the one that is there if it fits, or a new one."""
     if record is not None and not record.state and record.average is None and (
-        record.shape != (<object> a).shape or record.dtype != a.dtype
+        record.shape != (<object> a).shape or record.param_dtype != a.dtype.name
     ):
         record = None               # without state there is nothing that could not fit
     if record is None:
@@ -204,9 +249,10 @@ cdef Record record_for(Call call, Store store, object key, cnp.ndarray a, Record
             f"params[{key!r}] has shape {(<object> a).shape}, but its state has shape "
             f"{record.shape} from earlier updates; use another key or a new optimizer"
         )
-    if record.dtype != a.dtype:
+    if record.param_dtype != a.dtype.name:
+        was = "its state is" if record.half == PLAIN and half_of(a.dtype) == PLAIN else "it was"
         raise TypeError(
-            f"params[{key!r}] is {a.dtype}, but its state is {record.dtype} from earlier "
+            f"params[{key!r}] is {a.dtype}, but {was} {record.param_dtype} from earlier "
             f"updates; convert the parameter or use a new optimizer"
         )
     return record

@@ -2,6 +2,7 @@
 
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detours
+from fastoptim.kernels.update.products cimport Multiplied
 
 cdef struct Words:
     Py_ssize_t *words
@@ -26,4 +27,5 @@ cdef class Memory:
     cdef int list_written(self, Call call) except -1
     cdef int check_apart(self, Call call) except -1
     cdef int copy_what_is_written(self, Call call, Detours detours) except -1
+    cdef bint copy_factors(self, Multiplied detour) except -1
     cdef bint is_written(self, Py_ssize_t low, Py_ssize_t high) noexcept

@@ -19,6 +19,7 @@ from fastoptim.kernels.table cimport PLAIN, UNSIGNED, Span, Stages
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Detour, Detours, TouchedRows, detour_of
 from fastoptim.kernels.update.pipeline cimport Pipeline
+from fastoptim.kernels.update.products cimport Multiplied
 from fastoptim.kernels.update.store cimport Record, is_factored
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
@@ -156,6 +157,9 @@ cdef class Memory:
             put_array(&self.written if stages.zero else &self.read, detour.grad)
             if stages.zero and type(detour) is TouchedRows:     # its grad may be sums, in our memory
                 put_array(&self.written, (<TouchedRows> detour).to_zero)
+        for detour in call.products or ():
+            put_array(&self.read, (<Multiplied> detour).x)
+            put_array(&self.read, (<Multiplied> detour).d)
         return 0
 
     cdef int list_written(self, Call call) except -1:
@@ -251,7 +255,17 @@ cdef class Memory:
                 detour = detours.for_overlap(call, k, call.arrays[place], call.gradients[place])
             detour.copy_grad(call)
             n += 1
+        for detour in call.products or ():
+            n += self.copy_factors(detour)
         return n
+
+    cdef bint copy_factors(self, Multiplied detour) except -1:
+        """Let tiles be made of copies of factors that lie on written memory; return whether any do."""
+        cdef Extent x = extent_of(detour.x), d = extent_of(detour.d)
+        if not (self.is_written(x.low, x.high) or self.is_written(d.low, d.high)):
+            return False
+        detour.copy_factors()
+        return True
 
     cdef bint is_written(self, Py_ssize_t low, Py_ssize_t high) noexcept:
         """Whether anything written lies between two addresses."""

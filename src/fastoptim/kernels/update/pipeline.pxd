@@ -44,6 +44,7 @@ cdef class Pipeline:
     cdef readonly str state_dtype   # how state is kept if not in the parameter's dtype, or None
     cdef readonly tuple codes       # the Code of each slot, or None
     cdef readonly tuple factored_codes
+    cdef readonly bint master       # whether parameters of 16 bits have a copy in float32
     cdef readonly unsigned long long seed   # of the random bits that round
     cdef tuple unfit                # (stage, factor) that float32 cannot hold, or None
     cdef tuple unbound              # the same of the bounds of a constraint or a trust ratio

@@ -108,6 +108,8 @@ cdef class Pipeline:
         The `Code` of each slot, if there is a state_dtype.
     seed : int
         Of the random bits that round them.
+    master : bool
+        Whether parameters of 16 bits have a copy in float32.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ cdef class Pipeline:
         Py_ssize_t mean_from=-1, bint carries=False,
         int scratch=0, tuple factored_slots=None, Py_ssize_t factor_from=0,
         str state_dtype=None, tuple codes=None, tuple factored_codes=None,
-        unsigned long long seed=0,
+        unsigned long long seed=0, bint master=True,
     ):
         self.owner = owner
         self.fixed.rule = <const Rule *> PyCapsule_GetPointer(rule, "fastoptim.Rule")
@@ -131,7 +133,7 @@ cdef class Pipeline:
         self.carries = carries
         self.factored_slots, self.factor_from = factored_slots, factor_from
         self.scratch = scratch
-        self.state_dtype, self.seed = state_dtype, seed
+        self.state_dtype, self.seed, self.master = state_dtype, seed, master
         self.codes, self.factored_codes = codes, factored_codes
         self.sign = -1.0 if maximize else 1.0
         self.zero_grads, self.mean_from = zero_grads, mean_from

@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 from fastoptim.kernels.rule cimport MAX_SLOTS
 from fastoptim.kernels.table cimport MOST_DIMS, Codes
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.folder cimport Folder
 from fastoptim.kernels.update.pipeline cimport Pipeline, factors_shape
 
 cdef extern from "numpy/arrayobject.h":
@@ -16,6 +17,8 @@ cdef class Record:
     cdef readonly int group                 # which pipeline its parameter passes through
     cdef readonly dict state                # slot name → array, shaped like the parameter
     cdef readonly object average            # of the weights, or None
+    cdef readonly int half                  # the parameter's Code, PLAIN if it is float32 or float64
+    cdef readonly str param_dtype           # its name
     cdef readonly str coding                # the state_dtype that state is kept in, or None: its own
     cdef Codes codes                        # the same for the driver, set at each update
     cdef readonly Py_ssize_t number         # how many keys were there before it; -1: not updated yet
@@ -33,14 +36,15 @@ cdef class Record:
     cdef Py_ssize_t size, n_bytes
     cdef cnp.npy_intp[MOST_DIMS] dims
     cdef cnp.npy_intp[MOST_DIMS] strides
+    cdef Py_ssize_t row                     # in the ledger of a folder, 0: in none
     # Of habits.pyx: the array that had this key first and is still there, and the latest.
     cdef object first, latest               # weak references to the owners of their memory, or None
     cdef Py_ssize_t first_address, address
 
-    cdef object new_array(self, int which)
-    cdef object new_mean(self, int kind)
-    cdef object new_codes(self, int which, int code)
-    cdef object new_largest(self)
+    cdef object new_array(self, int which, Folder folder=*, object name=*)
+    cdef object new_mean(self, int kind, Folder folder=*, object name=*)
+    cdef object new_codes(self, int which, int code, Folder folder, object name)
+    cdef object new_largest(self, Folder folder, object name)
 
 # Inline here, since they are called for each key, and a call to another module costs 2 ns.
 
@@ -89,9 +93,11 @@ cdef inline str largest_of(str slot):
     """Return the name that what the blocks of a slot have in common has in a record's state."""
     return f"{slot}.largest"
 
+cdef int half_of(object dtype)
+
 cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size)
 
-cdef Record new_record(object key, cnp.ndarray a, int group)
+cdef Record new_record(object key, cnp.ndarray a, int group, bint in_c_order=*)
 
 cdef class Store:
     cdef readonly dict records              # key → Record
@@ -105,6 +111,7 @@ cdef class Store:
     cdef dict drafts                        # key → Record of a key that was checked, not updated
     cdef bint told_of_names, told_of_calls  # of habits.pyx: what has been warned of
     cdef Py_ssize_t turned_at               # iter when a call of one key followed one of another
+    cdef readonly Folder folder                      # where the state lies in files, or None
     cdef list order                         # records as the latest call had them, one per span
 
     cdef Record find(self, object key)

@@ -2,6 +2,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastoptim.kernels.update.folder import Folder
+
 class Record:
     key: Any
     group: int
@@ -16,6 +18,8 @@ class Store:
     iter: int
     skipped: int
     clipped: int
+    folder: Folder | None
+    def keep_in(self, folder: Folder | None) -> None: ...
     @property
     def grad_norm(self) -> float | None: ...
     def forget_drafts(self) -> None: ...

@@ -6,9 +6,10 @@ cimport cython
 cimport numpy as cnp
 
 from fastoptim.kernels.rule cimport MAX_SLOTS
-from fastoptim.kernels.table cimport CODE_BLOCK, PLAIN, UNSIGNED, Span
+from fastoptim.kernels.table cimport BFLOAT16, CODE_BLOCK, FLOAT16, PLAIN, UNSIGNED, Span
 from fastoptim.kernels.update cimport means
 from fastoptim.kernels.update.call cimport Call
+from fastoptim.kernels.update.folder cimport Folder
 from fastoptim.kernels.update.pipeline cimport Pipeline
 
 cnp.import_array()
@@ -18,17 +19,29 @@ cdef enum:
     PAGE = 4096
 
 
-cdef object lying_at(tuple shape, object dtype, int which, tuple strides):
+cdef object lying_at(
+    Record record, object dtype, int which, tuple strides, Folder folder, object name
+):
     """Return zeros that lie as `Record.new_array` says; strides of None are those of C order."""
-    cdef Py_ssize_t n_bytes = dtype.itemsize, lane, start
-    for length in shape:
-        n_bytes *= length
+    cdef Py_ssize_t n_bytes = dtype.itemsize * record.size, lane, start
     lane = PAGE if n_bytes > PAGE else CACHE_LINE
-    raw = np.zeros(n_bytes + lane, np.uint8)
+    if folder is None:
+        raw = np.zeros(n_bytes + lane, np.uint8)
+    else:
+        raw = folder.memory_for(record, name, n_bytes + lane)
     start = (which * (PAGE // 4) - <Py_ssize_t> cnp.PyArray_DATA(raw)) % lane
     if start < 0:               # C's remainder
         start += lane
-    return np.ndarray(shape, dtype, raw, start, strides)
+    return np.ndarray(record.shape, dtype, raw, start, strides)
+
+
+HALVES = {"float16": <int> FLOAT16, "bfloat16": <int> BFLOAT16}
+MASTER = "master"               # the slot of a parameter's copy in float32
+
+
+cdef int half_of(object dtype):
+    """Return the Code of a parameter's dtype, PLAIN if it does not have 16 bits."""
+    return HALVES.get(dtype.name, PLAIN) if dtype.itemsize == 2 else PLAIN
 
 
 cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size):
@@ -40,8 +53,8 @@ cdef str coding_of(Pipeline pipeline, int ndim, Py_ssize_t size):
 cdef class Record:
     """What is kept for one key. The layout is that of its first array."""
 
-    cdef object new_array(self, int which):
-        """Return a new array of this shape, dtype and layout, all zeros.
+    cdef object new_array(self, int which, Folder folder=None, object name=None):
+        """Return a new array of this shape, dtype and layout, all zeros; in a folder's file if given.
 
         It starts on a cache line, and which staggers large arrays over the 4 KiB of a page. Where
         the system puts large arrays they start alike, 16 bytes into a page; then every vector
@@ -50,23 +63,26 @@ cdef class Record:
         as fast as with arrays from np.zeros.
         """
         cdef tuple strides = tuple([self.strides[i] for i in range(self.ndim)])
-        return lying_at(self.shape, self.dtype, which, strides)
+        return lying_at(self, self.dtype, which, strides, folder, name)
 
-    cdef object new_codes(self, int which, int code):
+    cdef object new_codes(self, int which, int code, Folder folder, object name):
         """Return zeros that are codes, in C order."""
         return lying_at(
-            self.shape, np.dtype(np.uint16 if code < UNSIGNED else np.uint8), which, None
+            self, np.dtype(np.uint16 if code < UNSIGNED else np.uint8), which, None, folder, name
         )
 
-    cdef object new_largest(self):
+    cdef object new_largest(self, Folder folder, object name):
         """Return zeros for what each block of 8-bit codes has in common."""
         cdef Py_ssize_t row = row_of(self)
-        return np.zeros(self.size // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK), np.float32)
+        cdef tuple shape = (self.size // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK),)
+        return new_of_shape(self, shape, folder, name, np.dtype(np.float32))
 
-    cdef object new_mean(self, int kind):
+    cdef object new_mean(self, int kind, Folder folder=None, object name=None):
         """Return zeros for what is kept of each row (kind 0) or column (1) of the last two axes."""
         cdef int without = self.ndim - 1 - kind
-        return np.zeros(self.shape[:without] + self.shape[without + 1:], self.dtype)
+        return new_of_shape(
+            self, self.shape[:without] + self.shape[without + 1:], folder, name, self.dtype
+        )
 
     def described(self):
         """Return what a checkpoint keeps of this record, the arrays themselves."""
@@ -78,70 +94,155 @@ cdef class Record:
         }
         if self.carried is not None:
             described["carried"] = self.carried
-        if self.coding is not None:
+        if self.half != PLAIN:
+            described["half"] = self.param_dtype
+        if self.coding is not None or self.half != PLAIN:
             described["coding"], described["number"] = self.coding, self.number
         return described
 
 
-cdef Record new_record(object key, cnp.ndarray a, int group):
-    """Return the record of a key, in the layout of its first array, without state."""
+cdef object new_of_shape(Record record, tuple shape, Folder folder, object name, object dtype):
+    """Return zeros of a shape and a dtype, in C order."""
+    cdef Py_ssize_t n_bytes = dtype.itemsize, n
+    if folder is None:
+        return np.zeros(shape, dtype)
+    for n in shape:
+        n_bytes *= n
+    return np.ndarray(shape, dtype, folder.memory_for(record, name, n_bytes))
+
+
+cdef Record new_record(object key, cnp.ndarray a, int group, bint in_c_order=False):
+    """Return the record of a key, in the layout of its first array or in C order, without state."""
     if group < 0:
         raise ValueError(f"the group of {key!r} is {group}; groups are counted from 0")
     cdef Record record = Record.__new__(Record)
-    cdef int i
-    cdef cnp.ndarray pattern = np.empty_like(a, order="K", subok=False)
     record.key = key
     record.group = group
     record.state = {}
     record.mean_from = record.number = -1
     record.dtype = np.dtype(a.dtype.type)
+    record.param_dtype, record.half = record.dtype.name, PLAIN
     record.type_num = cnp.PyArray_TYPE(a)
     record.shape = (<object> a).shape
     record.ndim = cnp.PyArray_NDIM(a)
     record.size = cnp.PyArray_SIZE(a)
-    record.n_bytes = cnp.PyArray_NBYTES(pattern)
-    record.order = cnp.PyArray_FLAGS(pattern) & (
-        cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
-    )
-    for i in range(record.ndim):    # no memcpy: of an array without axes both may be NULL
-        record.dims[i] = cnp.PyArray_DIMS(a)[i]
-        record.strides[i] = cnp.PyArray_STRIDES(pattern)[i]
+    record.n_bytes = record.size * cnp.PyArray_ITEMSIZE(a)
+    set_layout(record, a, in_c_order)
     return record
 
 
-cdef Record restored(object key, object saved, object group_of, Py_ssize_t number):
-    """Return a record with copies of the arrays that `described` gave, which have been checked."""
-    cdef cnp.ndarray a = np.empty(saved["shape"], saved["dtype"], order=saved["order"])
-    cdef Record record = new_record(key, a, 0 if group_of is None else group_of(key, a))
+cdef void set_layout(Record record, cnp.ndarray a, bint in_c_order) noexcept:
+    """Let the state lie as an array does, without the gaps: its axes in the same order of memory.
+
+    It is what np.empty_like would do. But that asks for the memory, and systems refuse more than
+    they have even if nobody is to touch it.
+    """
+    cdef int[MOST_DIMS] axes
+    cdef int i, k
+    cdef Py_ssize_t step = cnp.PyArray_ITEMSIZE(a)
+    cdef const cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
+    cdef bint as_c = in_c_order or cnp.PyArray_IS_C_CONTIGUOUS(a)
+    cdef bint as_f = not as_c and cnp.PyArray_IS_F_CONTIGUOUS(a)
+    for i in range(record.ndim):    # the longest step first, equal ones as they are
+        record.dims[i] = cnp.PyArray_DIMS(a)[i]
+        k = i
+        if as_f:
+            axes[record.ndim - 1 - i] = i
+            continue
+        while not as_c and k > 0 and abs(strides[axes[k - 1]]) < abs(strides[i]):
+            axes[k] = axes[k - 1]
+            k -= 1
+        axes[k] = i
+    for k in range(record.ndim - 1, -1, -1):
+        record.strides[axes[k]] = step
+        step *= record.dims[axes[k]]
+    record.order = order_of(record, cnp.PyArray_ITEMSIZE(a))
+
+
+cdef int order_of(Record record, Py_ssize_t item) noexcept:
+    """Return whether a layout is contiguous in C order, in Fortran order, both or neither."""
+    cdef int i, order = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
+    cdef Py_ssize_t c = item, f = item
+    if record.size == 0:
+        return order
+    for i in range(record.ndim):    # axes of one element lie anyhow
+        if record.dims[i] != 1 and record.strides[i] != f:
+            order &= ~cnp.NPY_ARRAY_F_CONTIGUOUS
+        f *= record.dims[i]
+    for i in range(record.ndim - 1, -1, -1):
+        if record.dims[i] != 1 and record.strides[i] != c:
+            order &= ~cnp.NPY_ARRAY_C_CONTIGUOUS
+        c *= record.dims[i]
+    return order
+
+
+cdef double NOTHING = 0.0
+
+
+cdef cnp.ndarray layout(object shape, object dtype, str order):
+    """Return an array of a shape and an order that has no memory: nobody may touch its elements."""
+    cdef cnp.npy_intp[MOST_DIMS] dims
+    cdef Py_ssize_t k, n = len(shape)
+    cdef cnp.dtype kind = np.dtype(dtype)
+    for k in range(n):
+        dims[k] = shape[k if order == "C" else n - 1 - k]
+    a = cnp.PyArray_SimpleNewFromData(<int> n, dims, kind.num, &NOTHING)
+    return a if order == "C" else a.T
+
+
+cdef Record restored(object key, object saved, object group_of, Folder folder, Py_ssize_t number):
+    """Return a record with the arrays that `described` gave, which have been checked, or copies.
+
+    Those that lie in the folder are taken as they are.
+    """
+    cdef cnp.ndarray a = layout(saved["shape"], saved["dtype"], saved["order"])
+    cdef Record record
+    cdef dict owned = {}
     cdef int k
+    if folder is not None:
+        owned = {name: one for name, one in saved["state"].items() if folder.owns(one)}
+        for one in [*owned.values(), saved["average"]]:
+            if one is not None and folder.owns(one) and one.shape == (<object> a).shape:
+                a = one
+    record = new_record(key, a, 0 if group_of is None else group_of(key, a))
+    record.param_dtype = saved.get("half", record.param_dtype)
+    record.half = HALVES.get(record.param_dtype, PLAIN)
     record.t = saved["updates"]
     record.carried = saved.get("carried")
     if saved["mean"] is not None:
         record.averaged, record.mean_from = saved["mean"]
     record.coding, record.number = saved.get("coding"), saved.get("number", number)
     for k, (name, a) in enumerate(saved["state"].items()):
+        if name in owned:
+            record.state[name] = a
+            continue
         if (<object> a).shape != record.shape:
-            record.state[name] = np.empty((<object> a).shape, a.dtype)
+            record.state[name] = new_of_shape(record, (<object> a).shape, folder, name, a.dtype)
         elif a.dtype == record.dtype:
-            record.state[name] = record.new_array(k + 1)
+            record.state[name] = record.new_array(k + 1, folder, name)
         else:
-            record.state[name] = lying_at(record.shape, a.dtype, k + 1, None)
+            record.state[name] = lying_at(record, a.dtype, k + 1, None, folder, name)
         record.state[name][...] = a
     if saved["average"] is not None:
-        record.average = record.new_array(MAX_SLOTS + 2)
-        record.average[...] = saved["average"]
+        if folder is not None and folder.owns(saved["average"]):
+            record.average = saved["average"]
+        else:
+            record.average = record.new_array(MAX_SLOTS + 2, folder)
+            record.average[...] = saved["average"]
     return record
 
 
-cdef dict new_coded(Record record, int n, str name, int code, Pipeline pipeline):
+cdef dict new_coded(
+    Record record, int n, str name, int code, Pipeline pipeline, Folder folder
+):
     """Return what is kept of a slot that is new: its codes, and what their blocks have in common."""
     cdef double start = 0.0 if is_factored(record, pipeline) else pipeline.starts[n]
-    codes = record.new_codes(n + 1, code)
+    codes = record.new_codes(n + 1, code, folder, name)
     if code < UNSIGNED:
         if start != 0.0:
             codes.fill(nearest_bfloat16(start))
         return {name: codes}
-    largest = record.new_largest()
+    largest = record.new_largest(folder, largest_of(name))
     if start != 0.0:
         codes.fill(255 if code == UNSIGNED else 127)
         largest.fill(start)
@@ -188,13 +289,16 @@ cdef class Store:
     cdef Record draft(self, Call call, object key, cnp.ndarray a):
         """Return a new record, which `commit` will keep."""
         cdef int group = 0 if self.group_of is None else self.group_of(key, a)
-        cdef str coding = None
+        cdef str param_dtype = a.dtype.name, coding = None
+        cdef Record record
         if call.plan.codes:
             coding = coding_of(call.plan.pipelines[group], cnp.PyArray_NDIM(a), cnp.PyArray_SIZE(a))
-        if call.plan.factors or coding is not None:     # whole tensors and codes are in C order
-            a = np.empty((<object> a).shape, a.dtype)
-        cdef Record record = new_record(key, a, group)
+        if half_of(a.dtype) != PLAIN:
+            a = layout((<object> a).shape, np.float32, "C")
+        # where second moments are vectors, whole tensors are read in C order; codes lie in it
+        record = new_record(key, a, group, call.plan.factors or coding is not None)
         record.coding = coding
+        record.param_dtype, record.half = param_dtype, HALVES.get(param_dtype, PLAIN)
         if call.drafts is None:
             call.drafts = []
         call.drafts.append(record)
@@ -238,18 +342,22 @@ cdef class Store:
             for n, name in enumerate(slots):
                 if record.coding is not None and <int> codes[n] != PLAIN:
                     if name not in state:
-                        state = {**state, **new_coded(record, n, name, codes[n], pipeline)}
+                        state = {**state, **new_coded(record, n, name, codes[n], pipeline, self.folder)}
                 elif name not in state:
                     if slots is pipeline.slots or n > 1:
-                        state = {**state, name: record.new_array(n + 1)}
+                        state = {**state, name: record.new_array(n + 1, self.folder, name)}
                     else:
-                        state = {**state, name: record.new_mean(n)}
+                        state = {**state, name: record.new_mean(n, self.folder, name)}
                     if slots is pipeline.slots and pipeline.starts[n] != 0.0:
                         state[name].fill(pipeline.starts[n])
                 span.s[n] = <Py_ssize_t> cnp.PyArray_DATA(state[name])
+            if record.half != PLAIN and pipeline.master and MASTER not in state:
+                master = record.new_array(0, self.folder, MASTER)
+                master[...] = call.arrays[call.place_of(k)]
+                state = {**state, MASTER: master}
             if call.stages[record.group].average:
                 if average is None:
-                    average = record.new_array(MAX_SLOTS + 2)
+                    average = record.new_array(MAX_SLOTS + 2, self.folder)
                     average[...] = call.arrays[call.place_of(k)]
                 span.average = <Py_ssize_t> cnp.PyArray_DATA(average)
             call.new_states.append((k, record, slots, state, average))
@@ -291,9 +399,13 @@ cdef class Store:
     def restored(self, saved):
         """Return records with copies of the arrays that `Record.described` gave, by key."""
         return {
-            key: restored(key, one, self.group_of, number)
+            key: restored(key, one, self.group_of, self.folder, number)
             for number, (key, one) in enumerate(saved.items())
         }
+
+    def keep_in(self, Folder folder):
+        """Let the state lie in the files of a folder, or in memory again: before there is any."""
+        self.folder = folder
 
     @property
     def grad_norm(self):

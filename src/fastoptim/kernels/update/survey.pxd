@@ -19,6 +19,7 @@ cdef class Survey:
     cdef bint passes(self, Call call, int team) except -1
     cdef int prepare(self, Call call) except -1
     cdef Py_ssize_t in_order(self, Record record, cnp.ndarray grad) except -1
+    cdef bint is_finite(self, Call call, Py_ssize_t k) noexcept
     cdef object grad_seen(self, Call call, Py_ssize_t k)
     cdef Py_ssize_t first_not_finite(self, Call call) except -2
     cdef double norm(self, Py_ssize_t first, Py_ssize_t end) noexcept

@@ -14,6 +14,7 @@ from fastoptim.kernels.update.coefficients cimport check_factors, refuse_factor
 from fastoptim.kernels.update.detours cimport Detour
 from fastoptim.kernels.update.grid cimport make_grid
 from fastoptim.kernels.update.pipeline cimport Pipeline, pass_of
+from fastoptim.kernels.update.products cimport Multiplied
 from fastoptim.kernels.update.store cimport Record
 
 from fastoptim.kernels.update.checks.gradients import not_finite
@@ -62,9 +63,20 @@ cdef class Survey:
         cdef const Rule *rule = pass_of("survey")
         cdef double factor = call.factor
         cdef Py_ssize_t k
+        cdef Multiplied product
+        for product in call.products or ():
+            if product.by_tiles:
+                self.table.spans[product.k].parts = 0
+            else:
+                self.table.spans[product.k].g = <Py_ssize_t> cnp.PyArray_DATA(product.grad)
         with nogil:
             run(self.copying, False, team)
             survey(rule, factor, self.table, self.sum_of, team)
+        for product in call.products or ():
+            if product.by_tiles:
+                product.reduce(
+                    rule, factor, self.sum_of + self.table.spans[product.k].first_block, team
+                )
         if call.plan.skips or call.plan.raises:
             k = self.first_not_finite(call)
             if k >= 0 and call.plan.skips:
@@ -138,9 +150,17 @@ cdef class Survey:
                 k += 1
             if k != looked_at:      # finite numbers whose squares are not are looked at once more
                 looked_at = k
-                if not are_finite(&self.table.spans[k]):
+                if not self.is_finite(call, k):
                     return k
         return -1
+
+    cdef bint is_finite(self, Call call, Py_ssize_t k) noexcept:
+        """Whether all numbers of a span's gradient are finite."""
+        cdef Multiplied product
+        for product in call.products or ():
+            if product.k == k and product.by_tiles:
+                return product.is_finite()
+        return are_finite(&self.table.spans[k])
 
     cdef object grad_seen(self, Call call, Py_ssize_t k):
         """Return a gradient as the rule sees it: with rows summed."""
@@ -185,7 +205,7 @@ cdef class Survey:
                 continue
             span = &self.table.spans[k]
             norm = self.norm(span.first_block, span.first_block + span.n_blocks)
-            if norm == INFINITY and are_finite(span):
+            if norm == INFINITY and self.is_finite(call, k):
                 raise FloatingPointError(
                     f"grads[{record.key!r}] is finite, but its squares are too large for the norm of "
                     f"clip_norm_per_key; scale the loss down"

@@ -20,6 +20,14 @@ def is_masked(a: object) -> bool:
     return ma is not None and isinstance(a, getattr(ma, "MaskedArray", ()))
 
 
+def is_half(a: object) -> bool:
+    """Whether a is an array of float16 or bfloat16, in this machine's byte order."""
+    return (
+        isinstance(a, np.ndarray) and a.dtype.itemsize == 2 and not is_masked(a)
+        and a.dtype.name in ("float16", "bfloat16") and a.dtype.isnative
+    )
+
+
 def checked_array(name: str, a: Any) -> Any:
     """Return a as a plain ndarray of float32 or float64, or say what it should have been."""
     if is_masked(a):
@@ -72,7 +80,7 @@ def checked_param(key: object, p: Any) -> Any:
         )
     if is_nested(p):
         raise TypeError(nested(key, p))
-    a = checked_array(name, p)
+    a = plain(p) if is_half(p) else checked_array(name, p)
     if not a.flags.writeable:
         raise ValueError(
             f"{name} is read-only, and an update writes in place; "

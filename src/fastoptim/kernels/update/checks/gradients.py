@@ -7,7 +7,9 @@ import numpy as np
 from fastoptim.kernels.update.checks.arrays import plain
 from fastoptim.kernels.update.checks.containers import check_write_back
 from fastoptim.kernels.update.checks.overlap import overlaps_itself
+from fastoptim.kernels.update.checks.products import no_zeroing
 from fastoptim.kernels.update.checks.row_grads import is_sparse
+from fastoptim.product import Product
 from fastoptim.rows import Rows
 
 
@@ -27,6 +29,8 @@ def grad_name(key: object, grad: object) -> str:
 def check_may_zero(grads: Any, key: Any, grad: Any) -> None:
     """Refuse a gradient that cannot be set to zero."""
     g, name = grad_memory(grad), grad_name(key, grad)
+    if isinstance(g, Product):
+        raise no_zeroing(name)
     if not isinstance(g, np.ndarray):
         check_write_back("grads", grads, key, g)
         return
@@ -39,7 +43,7 @@ def check_may_zero(grads: Any, key: Any, grad: Any) -> None:
 
 def not_finite(key: object, grad: Any) -> FloatingPointError:
     """Return the error for a gradient with a NaN or an infinity."""
-    g = np.asarray(grad_memory(grad))
+    g = grad.made() if isinstance(grad, Product) else np.asarray(grad_memory(grad))
     places = np.argwhere(~np.isfinite(g))
     if len(places) == 0:
         return FloatingPointError(
