@@ -20,6 +20,9 @@ params, grads
 ├─╯
 │    store.prepare          Make the state, the averages and the records that a call's keys do not
 │                           have yet
+╎    codes.prepare          Say of each span how its state is kept; ask for the memory of what goes
+╎                           apart
+╎    codes.decode           Decode what goes apart
 ╎    means.prepare          Make room for stages of their own, if a key's mean has another count
 ╎                           than its group's
 ╎    prelude.prepare        Ask for all memory; the keys have been checked and have their state
@@ -52,6 +55,7 @@ params, grads
 ╎    prelude.commit         Put what was computed in its place, in the same step as the arrays
 ╎    source.applied         Note, in the same step as the arrays, that they have been written
 ╎    detours.take_back      Copy back what `gather` took, and what is zero in a copy only
+╎    codes.encode           Encode it again, after the update
 ╵
 in any case, at the end
 ╷
