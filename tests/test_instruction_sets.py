@@ -364,6 +364,26 @@ def test_encoded_in_16_bits(name, dtype, isa):
         assert (codes == expected).all()
 
 
+@pytest.mark.parametrize("stream", [0, 0xDEADBEEF])
+@every_dtype
+def test_two_slots_encoded_together(dtype, stream, isa):
+    """The one that is g has the lower 16 bits of each element, the one that is p the upper."""
+    rng = np.random.default_rng(5)
+    for n in [*LENGTHS, 20000]:
+        slots = [numbers_to_round(rng, n, dtype) for _ in range(2)]
+        codes = [in_a_room(np.zeros(n, np.uint16)) for _ in slots]
+        codings = [Coding(a.ctypes.data, None, None, 0, 2**32 - 9, stream) for a in codes]
+        both = (ctypes.c_void_p * 2)(*[ctypes.addressof(one) for one in codings])
+        g, p = slots
+        loop_for(CODECS["both_to_bfloat16"], dtype)(p.ctypes.data, g.ctypes.data, both, None, n)
+        bits = codes_oracle.mixed_bits(2**32 - 9 + np.arange(n), stream)
+        for x, found, shift in zip(slots, codes, (0, 16), strict=True):
+            random = bits >> np.uint32(shift) & np.uint32(0xFFFF)
+            assert (found == codes_oracle.to_bfloat16(x, random)).all()
+            assert (found.base[:GUARD] == 7).all()
+            assert (found.base[-GUARD:] == 7).all()
+
+
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("numbers", [numbers_to_round, finite_to_round])
 @every_dtype
@@ -408,7 +428,7 @@ def test_every_codec_is_compared():
     compared |= {
         f"{way}_{name}" for way in ("of", "to", "nearest") for name in ("bfloat16", "float16")
     }
-    assert compared | {"random_bits"} == set(CODECS)
+    assert compared | {"random_bits", "both_to_bfloat16"} == set(CODECS)
 
 
 # ---------------------------------------------------------------- passes over pieces of a point

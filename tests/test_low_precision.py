@@ -605,6 +605,7 @@ BAD = [
     ({"state_dtype": 8}, TypeError, "state_dtype must be None, 'bfloat16' or 'int8', got 8"),
     ({"state_dtype": lambda step: "int8"}, TypeError, "state_dtype must be None, 'bfloat16'"),
     ({"rounding_seed": -1}, ValueError, "rounding_seed must be"),
+    ({"rounding_seed": 2**64}, ValueError, "rounding_seed must be a whole number below"),
     ({"rounding_seed": 1.5}, TypeError, "rounding_seed must be"),
     ({"rounding_seed": lambda step: 1}, TypeError, "rounding_seed must be"),
 ]

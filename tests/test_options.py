@@ -43,6 +43,7 @@ def test_every_option_is_among_those_that_all_rules_are_run_with():
     tried = {name for options in OPTIONS.values() for name in options}
     elsewhere = {"average_from", "denormals", "groups", "nonfinite", "norm"}
     elsewhere |= {"state_dtype", "rounding_seed"}       # test_low_precision.py
+    elsewhere |= {"master", "state_dir"}                # test_half.py, test_state_dir.py
     assert set(checks_of(Optimizer)) == tried | elsewhere
 
 

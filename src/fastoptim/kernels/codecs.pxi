@@ -60,7 +60,9 @@ cdef void _to_bfloat16(floating *p, const floating *g, floating **s, const float
 
 
 # The same of two slots at once, g and p, which have their bits in common: 0.10 ns less per element.
-cdef void _both_to_bfloat16(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _both_to_bfloat16(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
     cdef const Coding *coding = <const Coding *> s[0]
     cdef uint16_t *codes = <uint16_t *> coding.codes
     cdef uint16_t *others = <uint16_t *> (<const Coding *> s[1]).codes
@@ -77,7 +79,9 @@ cdef void _both_to_bfloat16(floating *p, const floating *g, floating **s, const 
         others[i] = <uint16_t> (0x7FC0 if x << 1 > <uint32_t> INFINITE << 1 else z)
 
 
-cdef void _nearest_bfloat16(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _nearest_bfloat16(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
     cdef uint16_t *codes = <uint16_t *> (<const Coding *> s[0]).codes
     cdef uint32_t x, y
     cdef Py_ssize_t i
@@ -129,7 +133,9 @@ cdef void _to_float16(floating *p, const floating *g, floating **s, const floati
         codes[i] = <uint16_t> (x >> 16 & 0x8000 | y)
 
 
-cdef void _nearest_float16(floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n) noexcept nogil:
+cdef void _nearest_float16(
+    floating *p, const floating *g, floating **s, const floating *c, Py_ssize_t n
+) noexcept nogil:
     cdef uint16_t *codes = <uint16_t *> (<const Coding *> s[0]).codes
     cdef uint32_t x, y, small
     cdef float half = fo_float(HALF)

@@ -50,42 +50,37 @@ cdef Py_ssize_t piece_from(const Span *span, Py_ssize_t i, Py_ssize_t n, Py_ssiz
     return whole_blocks(codes.row, at[0], n) if codes.row else n
 
 
-cdef inline Py_ssize_t block_end(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
-    """Return where the block of 8-bit codes ends that an element is in."""
-    cdef Py_ssize_t at = i % row
-    return i - at + min(row, (at // CODE_BLOCK + 1) * CODE_BLOCK)
+cdef inline Py_ssize_t block_left(Py_ssize_t row, Py_ssize_t place) noexcept nogil:
+    """Return how many elements the block of 8-bit codes at a place of a row has from there on."""
+    return min(row - place, CODE_BLOCK - place % CODE_BLOCK)
+
+
+cdef inline Py_ssize_t place_after(Py_ssize_t row, Py_ssize_t place, Py_ssize_t n) noexcept nogil:
+    """Return the place in a row, or in the next one, that n elements end before."""
+    return 0 if place + n == row else place + n
 
 
 cdef inline Py_ssize_t block_from(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
     """Return where the first block starts that does not start before an element."""
-    return i if i % row % CODE_BLOCK == 0 else block_end(row, i)
+    cdef Py_ssize_t place = i % row
+    return i if place % CODE_BLOCK == 0 else i + block_left(row, place)
 
 
 cdef inline Py_ssize_t whole_blocks(Py_ssize_t row, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
     """Return how many of n elements are in blocks that are among them as a whole; one block is."""
-    cdef Py_ssize_t end = block_end(row, i), next
-    while end < i + n:
-        next = block_end(row, end)
-        if next > i + n:
+    cdef Py_ssize_t place = i % row, now = block_left(row, place), found = now
+    while found < n:
+        place = place_after(row, place, now)
+        now = block_left(row, place)
+        if found + now > n:
             break
-        end = next
-    return end - i
+        found += now
+    return found
 
 
 cdef inline Py_ssize_t block_of(Py_ssize_t row, Py_ssize_t i) noexcept nogil:
     """Return the number of the block that an element is in."""
     return i // row * ((row + CODE_BLOCK - 1) // CODE_BLOCK) + i % row // CODE_BLOCK
-
-
-cdef inline void set_coding(
-    Coding *coding, const Codes *codes, Py_ssize_t k, Py_ssize_t base, Py_ssize_t at
-) noexcept nogil:
-    """Set where the codes of a slot from an element on are; `base` is where those of its span begin."""
-    if codes.state[k] < UNSIGNED:
-        coding.codes = base + 2 * at
-    else:
-        coding.codes = base + at
-        coding.largest = <float *> codes.largest[k] + block_of(codes.row, at)
 
 
 cdef void decode_slot(
@@ -96,14 +91,21 @@ cdef void decode_slot(
     cdef const Rule *rule = codes.codecs.decode[codes.state[k]]
     cdef Coding coding
     cdef floating *given = <floating *> &coding
-    cdef Py_ssize_t end = at + n, next = end
-    while at < end:
-        if codes.state[k] >= UNSIGNED:
-            next = block_end(codes.row, at)
-        set_coding(&coding, codes, k, span.s[k], at)
-        apply(rule, x, x, &given, <const floating *> NULL, next - at)
-        x += next - at
-        at = next
+    cdef Py_ssize_t i = 0, place, now
+    if codes.state[k] < UNSIGNED:
+        coding.codes = span.s[k] + 2 * at
+        apply(rule, x, x, &given, <const floating *> NULL, n)
+        return
+    place = at % codes.row
+    coding.codes = span.s[k] + at
+    coding.largest = <float *> codes.largest[k] + block_of(codes.row, at)
+    while i < n:
+        now = block_left(codes.row, place)
+        apply(rule, x + i, x + i, &given, <const floating *> NULL, now)
+        place = place_after(codes.row, place, now)
+        coding.codes += now
+        coding.largest += 1
+        i += now
 
 
 cdef void encode_slots(
@@ -115,16 +117,17 @@ cdef void encode_slots(
     cdef Coding coding, other
     cdef floating *given = <floating *> &coding
     cdef floating *both[2]
-    cdef Py_ssize_t k, i, next, pair = -1
+    cdef Py_ssize_t k, pair = -1
     for k in range(slots):
-        if codes.state[k] == PLAIN or k % 2 and k // 2 == pair and codes.state[k - 1] == BFLOAT16 == codes.state[k]:
+        if codes.state[k] == PLAIN:
             continue
+        if k % 2 and k // 2 == pair and codes.state[k - 1] == BFLOAT16 == codes.state[k]:
+            continue                # with the one before
         if codes.state[k] == BFLOAT16 and k % 2 == 0 and k + 1 < slots and codes.state[k + 1] == BFLOAT16:
             pair = k // 2
             both[0], both[1] = given, <floating *> &other
             coding.stream, coding.first = codes.streams[pair], <uint32_t> (span.first + at)
-            set_coding(&coding, codes, k, span.s[k], at)
-            set_coding(&other, codes, k + 1, span.s[k + 1], at)
+            coding.codes, other.codes = span.s[k] + 2 * at, span.s[k + 1] + 2 * at
             apply(codes.codecs.both_to_bfloat16, s[k + 1], s[k], both, <const floating *> NULL, n)
             continue
         if k // 2 != pair:
@@ -133,18 +136,34 @@ cdef void encode_slots(
             coding.first = <uint32_t> (span.first + at)
             apply(codes.codecs.random_bits, s[k], s[k], &given, <const floating *> NULL, n)
         coding.shift = k % 2 * 16
-        i = 0
-        while i < n:
-            next = n
-            if codes.state[k] >= UNSIGNED:
-                next = block_end(codes.row, at + i) - at
-            set_coding(&coding, codes, k, span.s[k], at + i)
-            coding.bits = &bits[i]
-            apply(
-                codes.codecs.encode[codes.state[k]], s[k], s[k] + i, &given, <const floating *> NULL,
-                next - i,
-            )
-            i = next
+        encode_slot(span, k, at, n, s[k], bits, &coding)
+
+
+cdef inline void encode_slot(
+    const Span *span, Py_ssize_t k, Py_ssize_t at, Py_ssize_t n, floating *x, const uint32_t *bits,
+    Coding *coding,
+) noexcept nogil:
+    """Encode n numbers of a slot with random bits."""
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef const Rule *rule = codes.codecs.encode[codes.state[k]]
+    cdef floating *given = <floating *> coding
+    cdef Py_ssize_t i = 0, place, now
+    coding.bits = bits
+    if codes.state[k] < UNSIGNED:
+        coding.codes = span.s[k] + 2 * at
+        apply(rule, x, x, &given, <const floating *> NULL, n)
+        return
+    place = at % codes.row
+    coding.codes = span.s[k] + at
+    coding.largest = <float *> codes.largest[k] + block_of(codes.row, at)
+    while i < n:
+        now = block_left(codes.row, place)
+        apply(rule, x + i, x + i, &given, <const floating *> NULL, now)
+        place = place_after(codes.row, place, now)
+        coding.codes += now
+        coding.largest += 1
+        coding.bits += now
+        i += now
 
 
 cdef inline void decode_half(

@@ -39,7 +39,7 @@ from fastoptim.optimizer.objective import Function, loss_and_grads
 from fastoptim.optimizer.option_help import other_defaults, with_options
 from fastoptim.optimizer.plan import LivePlan
 from fastoptim.optimizer.predicates import ParamInfo
-from fastoptim.optimizer.state_dtypes import StateDtype, check_slots
+from fastoptim.optimizer.state_dtypes import Seed, StateDtype, check_slots
 from fastoptim.optimizer.tensor_options import Constraint, MaxNorm, TrustRatio, UnitNorm
 from fastoptim.optimizer.types import DecayOrNone, Grads, Number, NumberOrNone, Params
 from fastoptim.porting import answers
@@ -194,7 +194,7 @@ class Optimizer(Checked):
         `master_of`, which is updated and rounded to the nearest number into the parameter. Without
         it the parameter itself is decoded, updated in float32, and rounded stochastically. Their
         gradients are of the same dtype or of float32. It cannot change after the first update.
-    rounding_seed : int of at least 0, default 0
+    rounding_seed : int from 0 to 2⁶⁴ − 1, default 0
         Seed of the random bits that round, a function of it, of the key's number, the slot, the
         key's step and the element.
     groups : list of Group
@@ -249,7 +249,7 @@ class Optimizer(Checked):
     denormals: str = hyper("keep", Denormals(("keep", "flush")))
     state_dtype: str | None = hyper(None, StateDtype())
     master: bool = hyper(True, Flag())
-    rounding_seed: int = hyper(0, Steps())
+    rounding_seed: int = hyper(0, Seed())
     groups: Sequence[Group] = hyper((), Groups())
     state_dir: FolderOrNone = hyper(None, FolderName())
 

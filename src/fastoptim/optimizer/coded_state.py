@@ -66,7 +66,7 @@ def check(
             f"came, got {shown(number)}"
         )
     signed = signed_slots(owner, arrays)
-    if coding == "int8" and saved.get("signed") != signed:
+    if coding == "int8" and saved.get("signed", signed) != signed:      # a folder's has none
         raise ValueError(
             f"{name} has the signed slots {shown(saved.get('signed'))}, this rule has {signed}"
         )

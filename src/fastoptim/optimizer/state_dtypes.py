@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastoptim.kernels.update.codes import decoded
-from fastoptim.optimizer.hyperparameters import checks_of
+from fastoptim.optimizer.hyperparameters import Steps, checks_of
 from fastoptim.porting.answers import shown
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ class StateDtype:
                 f"{wanted}; None keeps state in the parameter's own dtype"
             )
         return str(given)
+
+
+class Seed(Steps):
+    """The seed of random bits, a number of 64 bits."""
+
+    def __call__(self, name: str, value: object) -> int:
+        """Return a value as an int, or say what it may be."""
+        seed = super().__call__(name, value)
+        if seed >= 2**64:
+            raise ValueError(f"{name} must be a whole number below 2**64, got {shown(seed)}")
+        return seed
 
 
 def codes_of(view: "Optimizer", slots: tuple[str, ...]) -> tuple[int, ...] | None:
