@@ -17,6 +17,8 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
         i, end = block_from(codes.row, i), min(span.n, block_from(codes.row, end))
     while i < end:
         n = piece_from(span, i, min(most, end - i), &at)
+        if span.rows and i + n < span.n:
+            fetch_coded_row(span, i + n, sizeof(floating))
         for k in range(stages.rule.slots):
             s[k] = scratch[k]
             if codes.state[k] == PLAIN:
@@ -37,6 +39,25 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
             memset(<void *> (span.g + 2 * i), 0, 2 * n)
         encode_slots(span, stages.rule.slots, at, n, s)
         i += n
+
+
+cdef inline void fetch_coded_row(const Span *span, Py_ssize_t i, Py_ssize_t size) noexcept nogil:
+    """Prefetch what belongs to an element and to the rest of its row, which is worked on next.
+
+    Measured (Adam float32, 1,000 rows of 100 among 100,000, one thread): bfloat16 118 µs with, 140
+    without; int8 215 and 249.
+    """
+    cdef const Codes *codes = <const Codes *> span.codes
+    cdef Py_ssize_t at = i % span.length, n = min(<Py_ssize_t> TILE, span.length - at), k, j, width
+    at += (<const Py_ssize_t *> span.rows)[i // span.length] * span.length
+    for j in range(0, n * size, 64):
+        FO_PREFETCH(span.p + at * size + j)
+    for k in range((<const Stages *> span.stages).rule.slots):
+        width = size if codes.state[k] == PLAIN else 2 if codes.state[k] < UNSIGNED else 1
+        for j in range(0, n * width, 64):
+            FO_PREFETCH(span.s[k] + at * width + j)
+        if codes.state[k] >= UNSIGNED:
+            FO_PREFETCH(codes.largest[k] + 4 * block_of(codes.row, at))
 
 
 cdef Py_ssize_t piece_from(const Span *span, Py_ssize_t i, Py_ssize_t n, Py_ssize_t *at) noexcept nogil:
