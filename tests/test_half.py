@@ -6,7 +6,7 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from codes_oracle import nearest_half, random_bits, rounded, stochastic_half, wide
+from codes_oracle import nearest_half, random_bits, stochastic_half, wide
 from helpers import CASES, LAYOUTS, arrays, assert_same_array, copies, use_threads
 
 import fastoptim as fo
@@ -229,7 +229,9 @@ def test_soft_batches(dtype, master, wide_grads):
 @every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
-    params = {"h": rng.normal(size=(9, 8)).astype(dtype), "f": rng.normal(size=5).astype(np.float32)}
+    params = {
+        "h": rng.normal(size=(9, 8)).astype(dtype), "f": rng.normal(size=5).astype(np.float32),
+    }
     alone = {"f": params["f"].copy()}
     opt, other = fo.Adam(), fo.Adam()
     for _ in range(3):
@@ -252,7 +254,7 @@ def test_training_goes_on_after_a_reload(dtype, master, state_dtype, tmp_path):
     for g in grads[:2]:
         opt.update(params, g)
     opt.save(tmp_path / "state")
-    loaded, given = fo.Adam(master=master, state_dtype=state_dtype), fo.Adam(master=master, state_dtype=state_dtype)
+    loaded, given = (fo.Adam(master=master, state_dtype=state_dtype) for _ in range(2))
     loaded.load(tmp_path / "state")
     given.load_state_dict(opt.state_dict())
     twins = [loaded, given, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
@@ -292,7 +294,9 @@ def test_refused(options, grads, error, words, dtype):
     opt = fo.Adam(**options)
     with pytest.raises(error, match=words):
         opt.update(params, grads(params, dtype))
-    assert opt.iter == 0 and not opt.master_of and (wide(params["W"]) == 1).all()
+    assert opt.iter == 0
+    assert not opt.master_of
+    assert (wide(params["W"]) == 1).all()
 
 
 @every_half

@@ -92,8 +92,9 @@ cdef struct Codecs:
     const Rule *encode[5]       # with random bits
     const Rule *nearest[5]      # without
 
-# The arrays of a key that are kept as codes, its state, its parameter or its gradient. A block of 8-bit codes has at most 256 numbers and does not
-# span rows. Example: a parameter of shape (2, 300) has rows of 300 and 4 blocks: of 256, 44, 256, 44.
+# The arrays of a key that are kept as codes: its state, its parameter or its gradient. A block of 8-bit
+# codes has at most 256 numbers and does not span rows. Example: a parameter of shape (2, 300) has rows
+# of 300 and 4 blocks: of 256, 44, 256, 44.
 cdef struct Codes:
     const Codecs *codecs
     int[6] state                # a Code for each slot

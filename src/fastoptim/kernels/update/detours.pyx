@@ -1,9 +1,9 @@
 """The way of keys whose arrays cannot be used where they lie.
 
 `Copied`: a number, an array that does not lie as the state does, a gradient that lies on memory that
-is written. `Half`: a parameter of 16 bits. `TouchedRows`: a gradient of some rows. The stations meet a detour four times: `bring_in`
-before any gradient is looked at, `gather` before the run, `take_back` after it, `let_go` at the end.
-NumPy's copies are exact, and no element depends on another, so no detour changes a bit.
+is written. `Half`: a parameter of 16 bits. `TouchedRows`: a gradient of some rows. The stations meet a
+detour four times: `bring_in` before any gradient is looked at, `gather` before the run, `take_back`
+after it, `let_go` at the end. NumPy's copies are exact, and no element depends on another, so no detour changes a bit.
 """
 
 import numpy as np
