@@ -651,3 +651,44 @@ def test_no_memory_for_an_object(call):
         """,
         PYTHONPATH=os.pathsep.join([TESTS, *sys.path]),
     )
+
+
+# ---------------------------------------------------------------- state of 8 and 16 bits
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5, "average": 0.9}, {"trust_ratio": True}])
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "int8"])
+@every_dtype
+def test_state_of_codes(dtype, state_dtype, options):
+    """Tiles have the codes and the blocks of the whole, rows of more than one block, too."""
+    shapes = {"W": (37, 29), "V": (21, 300)}
+    rng = np.random.default_rng(2)
+    params = start(rng, dtype, shapes)
+    expected = copies(params)
+    opt, twin = (fo.Adam(state_dtype=state_dtype, **options) for _ in range(2))
+    for _ in range(3):
+        grads = draw(rng, dtype, shapes)
+        twin.update(expected, dense(grads))
+        opt.update(params, grads)
+        assert_same_arrays(params, expected, "params")
+        for key in params:
+            ours, theirs = (one.engine.store.records[key].state for one in (opt, twin))
+            assert {n: a.tobytes() for n, a in ours.items()} == {
+                n: a.tobytes() for n, a in theirs.items()
+            }
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("master", [True, False])
+def test_parameters_of_16_bits(master):
+    """Their products are made whole."""
+    rng = np.random.default_rng(2)
+    params = {"W": rng.normal(size=(37, 29)).astype(np.float16)}
+    expected = copies(params)
+    opt, twin = fo.Adam(master=master), fo.Adam(master=master)
+    for _ in range(3):
+        grads = {"W": factors(rng, (37, 29), F32)}
+        twin.update(expected, dense(grads))
+        opt.update(params, grads)
+        assert (params["W"] == expected["W"]).all()

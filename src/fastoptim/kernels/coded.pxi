@@ -45,6 +45,27 @@ cdef void coded(const Span *span, const floating *c, Py_ssize_t i, Py_ssize_t en
         i += n
 
 
+cdef void lead_on(Span *span, Codes *codes, Py_ssize_t first) noexcept nogil:
+    """Let a span begin some whole rows further on; `codes` is a copy of its own, if it has any."""
+    cdef Py_ssize_t k, size = sizeof(double) if span.is_double else sizeof(float), width
+    for k in range(MAX_SLOTS):
+        width = size
+        if span.codes and codes.state[k] != PLAIN:
+            width = 2 if codes.state[k] < UNSIGNED else 1
+        if span.codes and codes.state[k] >= UNSIGNED:
+            codes.largest[k] += block_of(codes.row, first) * <Py_ssize_t> sizeof(float)
+        if span.s[k]:
+            span.s[k] += first * width
+    if span.p:
+        span.p += first * size
+    if span.average:
+        span.average += first * size
+    span.first += first
+    if span.codes:
+        codes.p_codes += 2 * first
+        span.codes = <Py_ssize_t> codes
+
+
 cdef inline void fetch_coded_row(const Span *span, Py_ssize_t i, Py_ssize_t size) noexcept nogil:
     """Prefetch what belongs to an element and to the rest of its row, which is worked on next.
 

@@ -3,7 +3,7 @@
 from cython cimport floating
 
 from fastoptim.kernels.rule cimport Rule
-from fastoptim.kernels.table cimport Span, Stages, Table
+from fastoptim.kernels.table cimport Codes, Span, Stages, Table
 
 # The rows of one gradient and their sums: row k of out is the sum of the rows
 # order[start[k]], …, order[start[k + 1] - 1] of values, in this order. Example: values are for the
@@ -38,6 +38,8 @@ cdef struct Apart:
 
 cdef void decode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil
 cdef void encode_apart(void *work, Py_ssize_t block, Py_ssize_t end) noexcept nogil
+
+cdef void lead_on(Span *span, Codes *codes, Py_ssize_t first) noexcept nogil
 
 cdef void run(Table table, bint flush, int team) noexcept nogil
 

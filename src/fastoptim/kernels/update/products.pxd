@@ -22,7 +22,6 @@ cdef class Multiplied(Copied):
     cdef object context             # in which NumPy warns of nothing
 
     cdef int multiply(self, Call call, cnp.ndarray param, object factors) except -1
-    cdef int go_whole(self, Call call) except -1
     cdef int make_room(self) except -1
     cdef int copy_factors(self) except -1
     cdef int list_tiles(self) except -1

@@ -29,9 +29,9 @@ from libc.math cimport isfinite
 from libc.string cimport memmove
 
 from fastoptim.kernels cimport threads
-from fastoptim.kernels.driver cimport run, survey
+from fastoptim.kernels.driver cimport lead_on, run, survey
 from fastoptim.kernels.rule cimport MAX_SLOTS, Rule
-from fastoptim.kernels.table cimport WHOLE, Span, Table, add_span, blocks_of
+from fastoptim.kernels.table cimport WHOLE, Codes, Span, Table, add_span, blocks_of
 from fastoptim.kernels.update.call cimport Call
 from fastoptim.kernels.update.detours cimport Copied, Detours, use
 from fastoptim.kernels.update.pipeline cimport Pipeline
@@ -155,15 +155,6 @@ cdef class Multiplied(Copied):
             )
         return 0
 
-    cdef int go_whole(self, Call call) except -1:
-        """Make the product as a whole after all."""
-        cdef Span *span = &call.table.spans[self.k]
-        self.by_tiles, self.there = False, -1
-        self.make_room()
-        self.grad = self.whole
-        span.g = <Py_ssize_t> cnp.PyArray_DATA(self.whole)
-        return 0
-
     cdef int copy_factors(self) except -1:
         """Multiply copies: a factor lies on memory that is written before the last tile is made."""
         self.x, self.d = self.x.copy(), self.d.copy()
@@ -184,8 +175,6 @@ cdef class Multiplied(Copied):
     cdef int bring_in(self, Call call, int team) except -1:
         """Make the product, or of one that is cut the first tile."""
         cdef Py_ssize_t i
-        if self.by_tiles and call.table.spans[self.k].codes:    # codes have steps of their own
-            self.go_whole(call)
         self.list_tiles()
         if self.by_tiles:
             self.most = 1
@@ -271,10 +260,10 @@ cdef class Multiplied(Copied):
     cdef void run_tiles(self, Call call, bint flush, int team) noexcept:
         """Send each tile through the pipeline of the key's span, as soon as it is made."""
         cdef const Span *whole = &call.table.spans[self.k]
-        cdef Py_ssize_t i, first = 0, at, size = self.record.dtype.itemsize
+        cdef Py_ssize_t i, first = 0
         cdef cnp.ndarray tile
         cdef Span *span = &self.table.spans[0]
-        cdef int k
+        cdef Codes codes
         team = min(team, self.most)
         self.table.count = 1
         self.table.c32, self.table.c64 = call.table.c32, call.table.c64
@@ -282,16 +271,11 @@ cdef class Multiplied(Copied):
         for i in range(len(self.tiles)):
             self.make_surely(i)
             tile = (<tuple> self.tiles[i])[1]
-            at = first * size
             span[0] = whole[0]
             span.parts = WHOLE          # other keys of its window may go in parts
-            span.p += at
-            for k in range(MAX_SLOTS):
-                if span.s[k]:
-                    span.s[k] += at
-            if span.average:
-                span.average += at
-            span.first += first
+            if span.codes:
+                codes = (<const Codes *> span.codes)[0]
+            lead_on(span, &codes, first)
             span.g = <Py_ssize_t> cnp.PyArray_DATA(tile)
             span.n = cnp.PyArray_SIZE(tile)
             self.table.number_blocks()
