@@ -1,7 +1,7 @@
 # A fresh clone on a fresh machine needs Python 3.11 or newer, a C compiler, make, and this file.
 PYTHON ?= python3
 BIN = .venv/bin
-SOURCES = pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd')
+SOURCES = pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.py[xi]' -o -name '*.px[di]' -o -name '*.h')
 
 .PHONY: demo test bench lint docs sdist clean
 
