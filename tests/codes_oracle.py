@@ -144,14 +144,7 @@ def stochastic_half(x, dtype, random):
     """Each number as one of the two of 16 bits that it lies between, as 16 random bits say."""
     if dtype.name == "bfloat16":
         return to_bfloat16(x, random).view(dtype).reshape(x.shape)
-    bits = bits_of(x)
-    size = bits & np.uint32(0x7FFFFFFF)
-    with np.errstate(all="ignore"):
-        codes = size - np.uint32(112 << 23) + (random >> np.uint32(3)) >> np.uint32(13)
-        small = floats_of(size) * np.float32(2.0**24) + random * np.float32(2.0**-16)
-        codes = np.where(size < 113 << 23, np.minimum(small, np.float32(2**16)), codes)
-    codes = np.where(size > 0x7F800000, 0x7E00, np.minimum(codes, 0x7C00)).astype(np.uint32)
-    return (bits >> np.uint32(16) & np.uint32(0x8000) | codes).astype(np.uint16).view(dtype)
+    return to_float16(x, random).view(dtype).reshape(x.shape)
 
 
 def nearest_bfloat16(x):
