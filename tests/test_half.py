@@ -278,6 +278,14 @@ REFUSED = {
         {}, lambda p, d: {"W": np.ones((3, 4), next(o for o in DTYPES.values() if o != d))},
         TypeError, "whose gradient is",
     ),
+    "rows of float64": (
+        {}, lambda p, d: {"W": Rows([1], np.ones((1, 4)))},
+        TypeError, r"values is float64, but params\['W'\] is b?float16; convert the values to",
+    ),
+    "sparse float64": (
+        {}, lambda p, d: {"W": pytest.importorskip("scipy.sparse").csr_array(np.ones((3, 4)))},
+        TypeError, r"data is float64, but params\['W'\] is b?float16; convert the values to",
+    ),
     "not finite": (
         {"nonfinite": "raise"}, lambda p, d: {"W": np.full((3, 4), np.nan, d)},
         FloatingPointError, r"grads\['W'\]\[0, 0\] is nan",
@@ -343,6 +351,58 @@ def test_averaged_is_refused():
     with pytest.raises(TypeError, match="read opt.average_of"), opt.averaged(params):
         pass
     assert opt.average_of["W"].dtype == np.float32
+
+
+@every_master
+def test_evaluation_is_refused_and_the_message_says_what_to_compute(master):
+    rng = np.random.default_rng(0)
+    params = random_halves(rng, {"W": (30, 41)}, np.float16)
+    opt = fo.ScheduleFreeSGD(lr=0.1, master=master)
+    for _ in range(3):
+        opt.update(params, random_halves(rng, {"W": (30, 41)}, np.float16))
+    with pytest.raises(TypeError, match=r"y - \(1 - β\) \* opt.d\['W'\], where y is"), opt.evaluation(params):
+        pass
+    y = opt.master_of["W"] if master else params["W"].astype(np.float32)
+    same = fo.ScheduleFreeSGD(lr=0.1)
+    same.update({"W": y.copy()}, {"W": np.zeros((30, 41), np.float32)})
+    same.d["W"][...] = opt.d["W"]
+    now = {"W": y.copy()}
+    with same.evaluation(now):
+        assert_same_array(y - np.float32(1 - opt.beta) * opt.d["W"], now["W"], "W")
+
+
+@every_half
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda p, g: fo.Momentum(lookahead=True).step(p, lambda params: g),
+        lambda p, g: fo.SAM(fo.SGD()).step(p, lambda params: g),
+        lambda p, g: fo.RK45().step(p, lambda params: g),
+    ],
+    ids=["look-ahead", "SAM", "RK45"],
+)
+def test_methods_that_move_all_parameters_are_refused(step, dtype):
+    params = {"W": np.ones(4, dtype)}
+    with pytest.raises(TypeError, match=r"\['W'\] must be float32 or float64.*look-ahead, SAM, Run"):
+        step(params, {"W": np.ones(4, dtype)})
+    assert (wide(params["W"]) == 1).all()
+
+
+@every_half
+def test_arrays_of_16_bits_are_not_saved(dtype, tmp_path):
+    with pytest.raises(TypeError, match=r"tree\['W'\] .*float16; .astype\(np.float32\) has the same"):
+        fo.save(tmp_path / "all", {"W": np.ones(4, dtype)})
+    assert not (tmp_path / "all").exists()
+
+
+@every_master
+def test_a_state_with_the_other_master_is_refused(master):
+    params = {"W": np.ones(4, np.float16)}
+    opt, other = fo.Adam(master=master), fo.Adam(master=not master)
+    opt.update(params, {"W": np.ones(4, np.float16)})
+    with pytest.raises(ValueError, match=f"load it into one that has master={master}"):
+        other.load_state_dict(opt.state_dict())
+    assert other.iter == 0
 
 
 def test_masters_may_be_written():

@@ -28,14 +28,16 @@ def checked_half_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -
 
 def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
     """Return a gradient of rows with its values in float32."""
-    if is_sparse(g) or not is_half(g.values):
-        return row_grad(key, g, np.dtype(np.float32), shape)
-    given = plain(g.values)
-    if given.dtype != dtype:
+    name = "data" if is_sparse(g) else "values"
+    given = getattr(g, name)
+    if (is_half(given) and given.dtype != dtype) or getattr(given, "dtype", None) == np.float64:
         raise TypeError(
-            f"grads[{key!r}].values is {given.dtype}, but params[{key!r}] is {dtype}; convert the "
+            f"grads[{key!r}].{name} is {given.dtype}, but params[{key!r}] is {dtype}; convert the "
             f"values to {dtype} or to float32"
         )
+    if is_sparse(g) or not is_half(given):
+        return row_grad(key, g, np.dtype(np.float32), shape)
+    given = plain(given)
     kind = Elements if isinstance(g, Elements) else Rows
     wide = kind(g.index, given.astype(np.float32), unique=g.unique)
     return row_grad(key, wide, np.dtype(np.float32), shape)._replace(given=given)
@@ -43,10 +45,17 @@ def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGra
 
 def not_exchanged(key: object, dtype: str, name: str) -> TypeError:
     """Return what to say where a parameter of 16 bits would have to hold numbers of 32."""
-    kept = "its average" if name == "averaged" else "the point to evaluate at"
+    if name == "averaged":
+        kept, instead = "its average", f"read opt.average_of[{key!r}], which is float32, instead"
+    else:
+        kept = "the point to evaluate at"
+        instead = (
+            f"compute it: y - (1 - β) * opt.d[{key!r}], where y is opt.master_of[{key!r}], or "
+            f"params[{key!r}].astype(np.float32) without master"
+        )
     return TypeError(
         f"params[{key!r}] is {dtype}, which cannot hold {kept} and give the weights back to the bit; "
-        f"read opt.average_of[{key!r}], which is float32, instead"
+        f"{instead}"
     )
 
 
