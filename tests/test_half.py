@@ -6,7 +6,7 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from codes_oracle import nearest_half, random_bits, rounded, stochastic_half, wide
+from codes_oracle import nearest_half, random_bits, stochastic_half, wide
 from helpers import CASES, LAYOUTS, arrays, assert_same_array, copies, use_threads
 
 import fastoptim as fo
@@ -229,7 +229,8 @@ def test_soft_batches(dtype, master, wide_grads):
 @every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
-    params = {"h": rng.normal(size=(9, 8)).astype(dtype), "f": rng.normal(size=5).astype(np.float32)}
+    h, f = rng.normal(size=(9, 8)).astype(dtype), rng.normal(size=5).astype(np.float32)
+    params = {"h": h, "f": f}
     alone = {"f": params["f"].copy()}
     opt, other = fo.Adam(), fo.Adam()
     for _ in range(3):
@@ -252,7 +253,7 @@ def test_training_goes_on_after_a_reload(dtype, master, state_dtype, tmp_path):
     for g in grads[:2]:
         opt.update(params, g)
     opt.save(tmp_path / "state")
-    loaded, given = fo.Adam(master=master, state_dtype=state_dtype), fo.Adam(master=master, state_dtype=state_dtype)
+    loaded, given = (fo.Adam(master=master, state_dtype=state_dtype) for _ in range(2))
     loaded.load(tmp_path / "state")
     given.load_state_dict(opt.state_dict())
     twins = [loaded, given, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
@@ -300,7 +301,9 @@ def test_refused(options, grads, error, words, dtype):
     opt = fo.Adam(**options)
     with pytest.raises(error, match=words):
         opt.update(params, grads(params, dtype))
-    assert opt.iter == 0 and not opt.master_of and (wide(params["W"]) == 1).all()
+    assert opt.iter == 0
+    assert not opt.master_of
+    assert (wide(params["W"]) == 1).all()
 
 
 @every_half
@@ -360,7 +363,8 @@ def test_evaluation_is_refused_and_the_message_says_what_to_compute(master):
     opt = fo.ScheduleFreeSGD(lr=0.1, master=master)
     for _ in range(3):
         opt.update(params, random_halves(rng, {"W": (30, 41)}, np.float16))
-    with pytest.raises(TypeError, match=r"y - \(1 - β\) \* opt.d\['W'\], where y is"), opt.evaluation(params):
+    words = r"y - \(1 - β\) \* opt.d\['W'\], where y is"
+    with pytest.raises(TypeError, match=words), opt.evaluation(params):
         pass
     y = opt.master_of["W"] if master else params["W"].astype(np.float32)
     same = fo.ScheduleFreeSGD(lr=0.1)
@@ -383,14 +387,14 @@ def test_evaluation_is_refused_and_the_message_says_what_to_compute(master):
 )
 def test_methods_that_move_all_parameters_are_refused(step, dtype):
     params = {"W": np.ones(4, dtype)}
-    with pytest.raises(TypeError, match=r"\['W'\] must be float32 or float64.*look-ahead, SAM, Run"):
+    with pytest.raises(TypeError, match=r"\['W'\] must be float32 or.*look-ahead, SAM, Run"):
         step(params, {"W": np.ones(4, dtype)})
     assert (wide(params["W"]) == 1).all()
 
 
 @every_half
 def test_arrays_of_16_bits_are_not_saved(dtype, tmp_path):
-    with pytest.raises(TypeError, match=r"tree\['W'\] .*float16; .astype\(np.float32\) has the same"):
+    with pytest.raises(TypeError, match=r"tree\['W'\] .*float16; .astype\(np.float32\) has"):
         fo.save(tmp_path / "all", {"W": np.ones(4, dtype)})
     assert not (tmp_path / "all").exists()
 

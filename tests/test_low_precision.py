@@ -738,7 +738,8 @@ def test_int8_computes_as_its_numbers():
     assert_same_array(2 * m, 2 * numbers, "2 * m")
     assert_same_array(m / np.sqrt(v), numbers / np.sqrt(squares), "m / √v")
     assert_same_array(np.add.reduce(m, axis=0), numbers.sum(axis=0), "sum")
-    assert (m == opt.m["x"]).all() and not (m == v).all()
+    assert (m == opt.m["x"]).all()
+    assert (m != v).any()
     for change in (lambda: np.add(numbers, 1, out=m), lambda: np.negative(m, out=m)):
         with pytest.raises(TypeError, match="cannot be written in place.*convert=True"):
             change()

@@ -89,7 +89,7 @@ def checked(opt: "Optimizer", saved: Mapping[str, Any]) -> tuple[int, int, int, 
     return iter_, skipped, clipped, changes
 
 
-def check_is_plain(saved: Mapping[str, Any]) -> None:
+def check_is_plain(saved: Any) -> None:
     """Refuse state of 16 or 8 bits; what is no state at all is for `state.checked`."""
     records = saved.get("parameters") if isinstance(saved, Mapping) else None
     if not isinstance(records, Mapping):
@@ -99,9 +99,9 @@ def check_is_plain(saved: Mapping[str, Any]) -> None:
             continue
         if one.get("coding") is not None:
             raise ValueError(
-                f"the state of {key!r} is kept as {one['coding']}, and a Sharded keeps state in the "
-                f"parameters' dtype; load it into an optimizer without state_dtype, by load(path, "
-                f"convert=True), and give that one to Sharded"
+                f"the state of {key!r} is kept as {one['coding']}, and a Sharded keeps state in "
+                f"the parameters' dtype; load it into an optimizer without state_dtype, by "
+                f"load(path, convert=True), and give that one to Sharded"
             )
         if one.get("half") is not None:
             raise ValueError(

@@ -32,8 +32,8 @@ def check(
     if (MASTER in arrays) != owner.master:
         has = "a copy in float32" if MASTER in arrays else "no copy in float32"
         raise ValueError(
-            f"{name} has {has}, and this optimizer has master={owner.master}; load it into one that "
-            f"has master={not owner.master}"
+            f"{name} has {has}, and this optimizer has master={owner.master}; load it into one "
+            f"that has master={not owner.master}"
         )
     if MASTER in arrays:
         a = arrays[MASTER]

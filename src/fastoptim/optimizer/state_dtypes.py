@@ -171,8 +171,8 @@ def not_written() -> TypeError:
     """Return what to say of writing into state of 8 bits."""
     return TypeError(
         "int8 state cannot be written in place: a block's numbers have their largest in common; "
-        "load the state into an optimizer without state_dtype, change it there, and load that one's "
-        "state here, both with convert=True"
+        "load the state into an optimizer without state_dtype, change it there, and load its state "
+        "here, both with convert=True"
     )
 
 
