@@ -188,6 +188,20 @@ def test_rows(dtype, master, wide_grads):
 
 @every_half
 @every_master
+def test_products(dtype, master):
+    rng = np.random.default_rng(0)
+    x, d = (rng.normal(size=(5, n)).astype(np.float32) for n in (30, 41))
+    params = random_halves(rng, {"W": (30, 41)}, dtype)
+    same = copies(params)
+    opt, other = fo.Adam(master=master), fo.Adam(master=master)
+    for _ in range(2):
+        opt.update(params, {"W": fo.Product(x, d)})
+        other.update(same, {"W": fo.Product(x, d).made()})
+    assert_same_halves(params["W"], same["W"], "W")
+
+
+@every_half
+@every_master
 def test_elements_of_a_matrix(dtype, master):
     params = random_halves(np.random.default_rng(0), {"W": (5, 6)}, dtype)
     twin = Twin(fo.SGD, params, master)
@@ -286,6 +300,19 @@ REFUSED = {
     "sparse float64": (
         {}, lambda p, d: {"W": pytest.importorskip("scipy.sparse").csr_array(np.ones((3, 4)))},
         TypeError, r"data is float64, but params\['W'\] is b?float16; convert the values to",
+    ),
+    "product of float64": (
+        {}, lambda p, d: {"W": fo.Product(np.ones((2, 3)), np.ones((2, 4)))},
+        TypeError, "whose products are of float32; convert both factors",
+    ),
+    "product of exchanged factors": (
+        {}, lambda p, d: {"W": fo.Product(np.ones((2, 4), "f4"), np.ones((2, 3), "f4"))},
+        ValueError, r"product of x.T and d, of shape \(4, 3\).*exchange x and d",
+    ),
+    "product with zero_grads": (
+        {"zero_grads": True},
+        lambda p, d: {"W": fo.Product(np.ones((2, 3), "f4"), np.ones((2, 4), "f4"))},
+        TypeError, "is a Product, and there is no gradient that zero_grads=True",
     ),
     "not finite": (
         {"nonfinite": "raise"}, lambda p, d: {"W": np.full((3, 4), np.nan, d)},

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.update.checks.arrays import checked_array, is_half, plain
+from fastoptim.kernels.update.checks.products import checked_factors
 from fastoptim.kernels.update.checks.row_grads import RowGrad, is_sparse, row_grad
+from fastoptim.product import Product
 from fastoptim.rows import Elements, Rows
 
 
@@ -24,6 +26,17 @@ def checked_half_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -
             f"float32; convert the gradient: {name}.astype(np.float32)"
         )
     return a
+
+
+def made_half_grad(key: object, g: Product, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Return the array that a product stands for, whose factors are of float32."""
+    if g.dtype != np.float32:
+        raise TypeError(
+            f"grads[{key!r}] is {g!r}, but params[{key!r}] is {dtype}, whose products are of "
+            f"float32; convert both factors: x.astype(np.float32), d.astype(np.float32)"
+        )
+    checked_factors(key, g, g.dtype, shape)
+    return g.made()
 
 
 def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
