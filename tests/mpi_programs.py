@@ -804,6 +804,16 @@ def load_refused():
     attempt(flip, ValueError, "damaged")
     watched.refuses(lambda: watched.opt.load(f"{folder}/skip.whole"), ValueError, "Momentum")
     watched.refuses(lambda: watched.opt.load(f"{folder}/nothing"), OSError, "nothing")
+    for dtype, options, text in (
+        (np.float32, {"state_dtype": "int8"}, "without state_dtype, by load(path, convert=True)"),
+        (np.float16, {}, "a Sharded takes parameters of float32 or float64"),
+    ):
+        kept = CASES["AdamW"]()
+        for name, value in options.items():
+            setattr(kept, name, value)
+        kept.update({"W": np.ones((3, 4), dtype)}, {"W": np.ones((3, 4), dtype)})
+        saved = kept.state_dict()
+        watched.refuses(lambda saved=saved: watched.opt.load_state_dict(saved), ValueError, text)
     watched.refuses(lambda: watched.opt.save(f"{folder}/no/folder"), OSError, "rank 0" * (SIZE > 1))
     watched.refuses(
         lambda: watched.opt.save(f"{folder}/no/folder", whole=False), OSError, "folder"

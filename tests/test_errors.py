@@ -101,7 +101,10 @@ ROWS = {
     "bool gradient": ({"W": B}, {"W": B > 0}, TypeError, r"got bool"),
     "object": ({"W": B.astype(object)}, {"W": B}, TypeError, r"got object"),
     "object gradient": ({"W": B}, {"W": B.astype(object)}, TypeError, r"got object"),
-    "half": ({"W": ones(3, dtype=np.float16)}, {"W": B}, TypeError, r"is float16"),
+    "half": (
+        {"W": ones(3, dtype=np.float16)}, {"W": B}, TypeError,
+        r"is float64, but params\['W'\] is float16, whose gradient is float16 or float32",
+    ),
     "long double": ({"W": ld(B)}, {"W": ld(B)}, TypeError, r"must be float32 or float64"),
     "big-endian": (
         {"W": ones(3, dtype=">f4")}, {"W": ones(3, dtype=F32)}, TypeError, r"byte order.*'=f4'",

@@ -188,6 +188,20 @@ def test_rows(dtype, master, wide_grads):
 
 @every_half
 @every_master
+def test_products(dtype, master):
+    rng = np.random.default_rng(0)
+    x, d = (rng.normal(size=(5, n)).astype(np.float32) for n in (30, 41))
+    params = random_halves(rng, {"W": (30, 41)}, dtype)
+    same = copies(params)
+    opt, other = fo.Adam(master=master), fo.Adam(master=master)
+    for _ in range(2):
+        opt.update(params, {"W": fo.Product(x, d)})
+        other.update(same, {"W": fo.Product(x, d).made()})
+    assert_same_halves(params["W"], same["W"], "W")
+
+
+@every_half
+@every_master
 def test_elements_of_a_matrix(dtype, master):
     params = random_halves(np.random.default_rng(0), {"W": (5, 6)}, dtype)
     twin = Twin(fo.SGD, params, master)
@@ -229,9 +243,8 @@ def test_soft_batches(dtype, master, wide_grads):
 @every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
-    params = {
-        "h": rng.normal(size=(9, 8)).astype(dtype), "f": rng.normal(size=5).astype(np.float32),
-    }
+    h, f = rng.normal(size=(9, 8)).astype(dtype), rng.normal(size=5).astype(np.float32)
+    params = {"h": h, "f": f}
     alone = {"f": params["f"].copy()}
     opt, other = fo.Adam(), fo.Adam()
     for _ in range(3):
@@ -279,6 +292,27 @@ REFUSED = {
     "the other half": (
         {}, lambda p, d: {"W": np.ones((3, 4), next(o for o in DTYPES.values() if o != d))},
         TypeError, "whose gradient is",
+    ),
+    "rows of float64": (
+        {}, lambda p, d: {"W": Rows([1], np.ones((1, 4)))},
+        TypeError, r"values is float64, but params\['W'\] is b?float16; convert the values to",
+    ),
+    "sparse float64": (
+        {}, lambda p, d: {"W": pytest.importorskip("scipy.sparse").csr_array(np.ones((3, 4)))},
+        TypeError, r"data is float64, but params\['W'\] is b?float16; convert the values to",
+    ),
+    "product of float64": (
+        {}, lambda p, d: {"W": fo.Product(np.ones((2, 3)), np.ones((2, 4)))},
+        TypeError, "whose products are of float32; convert both factors",
+    ),
+    "product of exchanged factors": (
+        {}, lambda p, d: {"W": fo.Product(np.ones((2, 4), "f4"), np.ones((2, 3), "f4"))},
+        ValueError, r"product of x.T and d, of shape \(4, 3\).*exchange x and d",
+    ),
+    "product with zero_grads": (
+        {"zero_grads": True},
+        lambda p, d: {"W": fo.Product(np.ones((2, 3), "f4"), np.ones((2, 4), "f4"))},
+        TypeError, "is a Product, and there is no gradient that zero_grads=True",
     ),
     "not finite": (
         {"nonfinite": "raise"}, lambda p, d: {"W": np.full((3, 4), np.nan, d)},
@@ -347,6 +381,59 @@ def test_averaged_is_refused():
     with pytest.raises(TypeError, match="read opt.average_of"), opt.averaged(params):
         pass
     assert opt.average_of["W"].dtype == np.float32
+
+
+@every_master
+def test_evaluation_is_refused_and_the_message_says_what_to_compute(master):
+    rng = np.random.default_rng(0)
+    params = random_halves(rng, {"W": (30, 41)}, np.float16)
+    opt = fo.ScheduleFreeSGD(lr=0.1, master=master)
+    for _ in range(3):
+        opt.update(params, random_halves(rng, {"W": (30, 41)}, np.float16))
+    words = r"y - \(1 - β\) \* opt.d\['W'\], where y is"
+    with pytest.raises(TypeError, match=words), opt.evaluation(params):
+        pass
+    y = opt.master_of["W"] if master else params["W"].astype(np.float32)
+    same = fo.ScheduleFreeSGD(lr=0.1)
+    same.update({"W": y.copy()}, {"W": np.zeros((30, 41), np.float32)})
+    same.d["W"][...] = opt.d["W"]
+    now = {"W": y.copy()}
+    with same.evaluation(now):
+        assert_same_array(y - np.float32(1 - opt.beta) * opt.d["W"], now["W"], "W")
+
+
+@every_half
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda p, g: fo.Momentum(lookahead=True).step(p, lambda params: g),
+        lambda p, g: fo.SAM(fo.SGD()).step(p, lambda params: g),
+        lambda p, g: fo.RK45().step(p, lambda params: g),
+    ],
+    ids=["look-ahead", "SAM", "RK45"],
+)
+def test_methods_that_move_all_parameters_are_refused(step, dtype):
+    params = {"W": np.ones(4, dtype)}
+    with pytest.raises(TypeError, match=r"\['W'\] must be float32 or.*look-ahead, SAM, Run"):
+        step(params, {"W": np.ones(4, dtype)})
+    assert (wide(params["W"]) == 1).all()
+
+
+@every_half
+def test_arrays_of_16_bits_are_not_saved(dtype, tmp_path):
+    with pytest.raises(TypeError, match=r"tree\['W'\] .*float16; .astype\(np.float32\) has"):
+        fo.save(tmp_path / "all", {"W": np.ones(4, dtype)})
+    assert not (tmp_path / "all").exists()
+
+
+@every_master
+def test_a_state_with_the_other_master_is_refused(master):
+    params = {"W": np.ones(4, np.float16)}
+    opt, other = fo.Adam(master=master), fo.Adam(master=not master)
+    opt.update(params, {"W": np.ones(4, np.float16)})
+    with pytest.raises(ValueError, match=f"load it into one that has master={master}"):
+        other.load_state_dict(opt.state_dict())
+    assert other.iter == 0
 
 
 def test_masters_may_be_written():

@@ -603,6 +603,7 @@ BAD = [
     ({"state_dtype": "int4"}, ValueError, "must be None, 'bfloat16' or 'int8', got 'int4'"),
     ({"state_dtype": np.float16}, ValueError, "None keeps state in the parameter's own dtype"),
     ({"state_dtype": 8}, TypeError, "state_dtype must be None, 'bfloat16' or 'int8', got 8"),
+    ({"state_dtype": {"m": "int8"}}, TypeError, "state_dtype must be None, 'bfloat16' or 'int8'"),
     ({"state_dtype": lambda step: "int8"}, TypeError, "state_dtype must be None, 'bfloat16'"),
     ({"rounding_seed": -1}, ValueError, "rounding_seed must be"),
     ({"rounding_seed": 2**64}, ValueError, "rounding_seed must be a whole number below"),
@@ -727,6 +728,22 @@ def test_int8_is_seen_as_numbers():
             change()
     with pytest.raises(ValueError, match="made when they are asked for"):
         np.array(m, copy=False)
+
+
+def test_int8_computes_as_its_numbers():
+    opt, params = fo.Adam(state_dtype="int8"), {"x": np.ones((3, 300), "f4")}
+    opt.update(params, {"x": np.linspace(-1.0, 1.0, 900, dtype="f4").reshape(3, 300)})
+    m, v = opt.m["x"], opt.v["x"]
+    numbers, squares = np.asarray(m), np.asarray(v)
+    assert_same_array(2 * m, 2 * numbers, "2 * m")
+    assert_same_array(m / np.sqrt(v), numbers / np.sqrt(squares), "m / √v")
+    assert_same_array(np.add.reduce(m, axis=0), numbers.sum(axis=0), "sum")
+    assert (m == opt.m["x"]).all()
+    assert (m != v).any()
+    for change in (lambda: np.add(numbers, 1, out=m), lambda: np.negative(m, out=m)):
+        with pytest.raises(TypeError, match="cannot be written in place.*convert=True"):
+            change()
+    assert_same_array(np.asarray(opt.m["x"]), numbers, "m")
 
 
 # ---------------------------------------------------------------- saved and loaded

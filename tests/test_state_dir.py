@@ -661,6 +661,32 @@ def test_checkpoints_go_both_ways(folder, tmp_path):
     assert len(list((tmp_path / "third").glob("*.m"))) == len(SHAPES)
 
 
+@pytest.mark.parametrize("place", ["memory", "own", "another"])
+@pytest.mark.parametrize("now", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("then", [None, "bfloat16", "int8"])
+def test_a_folder_of_another_state_dtype_is_converted(then, now, place, folder, tmp_path):
+    params, grads = example(np.random.default_rng(23))
+    opt = updated(fo.Adam(state_dir=folder, state_dtype=then, average=0.9), params, grads[:2])
+    expected = fo.Adam(state_dtype=now, average=0.9)
+    expected.load_state_dict(opt.state_dict(), convert=True)
+    del opt
+    where = {"memory": None, "own": folder, "another": tmp_path / "another"}[place]
+    opt = fo.Adam(state_dir=where, state_dtype=now, average=0.9)
+    if then != now:
+        with pytest.raises(ValueError, match="or convert it"):
+            opt.load(folder)
+    opt.load(folder, convert=True)
+    assert same(kept(opt) | {"hyperparameters": None}, kept(expected) | {"hyperparameters": None})
+    if place != "memory":
+        del opt
+        opt = fo.Adam(state_dir=where, state_dtype=now, average=0.9)
+        opt.load(where)
+    others = copies(params)
+    updated(opt, params, grads[2:])
+    updated(expected, others, grads[2:])
+    assert same(params, others)
+
+
 def test_reset_empties_the_folder(folder):
     params, grads = example(np.random.default_rng(23))
     opt = updated(fo.Adam(state_dir=folder), params, grads[:2])

@@ -164,8 +164,10 @@ def _write_array(
 ) -> None:
     stored = DTYPES.get(x.dtype.type)
     if stored is None:
+        half = x.dtype.name in ("float16", "bfloat16")
+        hint = "; .astype(np.float32) has the same numbers" if half else ""
         raise TypeError(
-            f"{_text(place)} must be an array of float32 or float64, got one of {x.dtype}"
+            f"{_text(place)} must be an array of float32 or float64, got one of {x.dtype}{hint}"
         )
     # A Fortran-ordered array is stored as its transpose, which needs no copy and keeps the layout.
     order = "F" if x.flags.f_contiguous and not x.flags.c_contiguous else "C"

@@ -328,9 +328,8 @@ class Optimizer(Checked):
     def _check_as_before(self, name: str, value: object, before: object) -> None:
         """Refuse that what is there be kept otherwise."""
         if self.engine.store.records and value != before:
-            convert = ""
-            if name == "state_dtype":
-                convert = " and load this one's state with convert=True"
+            of_state = name == "state_dtype"
+            convert = " and load this one's state with convert=True" if of_state else ""
             raise ValueError(
                 f"{name} is {before!r} and cannot change after the first update; make a new "
                 f"optimizer{convert}"
@@ -669,7 +668,7 @@ class Optimizer(Checked):
             It cannot be read.
         """
         if isdir(path):
-            load_folder(self, path)
+            load_folder(self, path, convert)
         else:
             state.load(self, checkpoint.load(path), convert=convert)
 

@@ -31,7 +31,10 @@ def check(
         raise ValueError(f"{name} should have the number of its key, got {shown(number)}")
     if (MASTER in arrays) != owner.master:
         has = "a copy in float32" if MASTER in arrays else "no copy in float32"
-        raise ValueError(f"{name} has {has}, and this optimizer has master={owner.master}")
+        raise ValueError(
+            f"{name} has {has}, and this optimizer has master={owner.master}; load it into one "
+            f"that has master={not owner.master}"
+        )
     if MASTER in arrays:
         a = arrays[MASTER]
         if type(a) is not np.ndarray or a.dtype != np.float32 or a.shape != shape:

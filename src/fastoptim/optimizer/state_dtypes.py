@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
 from fastoptim.kernels.update.codes import decoded
@@ -27,7 +28,7 @@ class StateDtype:
             return None
         try:
             given = value if isinstance(value, str) else np.dtype(value).name  # type: ignore[call-overload]
-        except TypeError:
+        except (TypeError, ValueError):  # the latter of a dict
             raise TypeError(wanted) from None
         if given not in NAMES:
             raise ValueError(
@@ -83,7 +84,7 @@ def check_slots(opt: "Optimizer") -> None:
         codes_of(view, view.kernels[view.kernel])
 
 
-class Int8Array:
+class Int8Array(NDArrayOperatorsMixin):
     """State of 8 bits per number: ``opt.m["W"]`` of an optimizer with ``state_dtype="int8"``.
 
     A number is :math:`a (f - 1) / (F - 1)`, where a is the largest absolute value of its block, f a
@@ -102,8 +103,9 @@ class Int8Array:
 
     Notes
     -----
-    ``np.asarray(a)`` and ``a[...]`` give the numbers as a new array of float32. Both arrays may be
-    read; to change state, decode it, and load a state that has been changed.
+    ``np.asarray(a)`` and ``a[...]`` give the numbers as a new array of float32; operators and
+    NumPy's functions take them so, too. Both arrays may be read; to change state, decode it, and
+    load a state that has been changed.
     """
 
     __slots__ = ("codes", "largest", "signed")
@@ -145,6 +147,12 @@ class Int8Array:
         code = SIGNED if self.signed else UNSIGNED
         return decoded(code, self.codes, self.largest, np.float32 if dtype is None else dtype)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(one, Int8Array) for one in options.get("out", ())):
+            raise not_written()
+        given = [np.asarray(x) if isinstance(x, Int8Array) else x for x in inputs]
+        return getattr(ufunc, method)(*given, **options)
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -152,13 +160,20 @@ class Int8Array:
         return np.asarray(self)[index]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "int8 state cannot be written in place: a block's numbers have their largest in common"
-        )
+        raise not_written()
 
     def __repr__(self) -> str:
         kind = "signed" if self.signed else "unsigned"
         return f"Int8Array(shape={self.shape}, {kind}, nbytes={self.nbytes})"
+
+
+def not_written() -> TypeError:
+    """Return what to say of writing into state of 8 bits."""
+    return TypeError(
+        "int8 state cannot be written in place: a block's numbers have their largest in common; "
+        "load the state into an optimizer without state_dtype, change it there, and load its state "
+        "here, both with convert=True"
+    )
 
 
 def as_seen(

@@ -40,7 +40,11 @@ from fastoptim.kernels.update.checks.containers import (
     keys_error,
 )
 from fastoptim.kernels.update.checks.gradients import check_may_zero, grad_memory
-from fastoptim.kernels.update.checks.halves import checked_half_grad, half_rows
+from fastoptim.kernels.update.checks.halves import (
+    checked_half_grad,
+    half_rows,
+    made_half_grad,
+)
 from fastoptim.kernels.update.checks.row_grads import is_sparse, row_grad
 from fastoptim.kernels.update.checks.state_dtypes import other_state_dtype, rows_of_blocks
 from fastoptim.product import Product
@@ -214,7 +218,7 @@ cdef Record half(
     call.halves = True
     given = None
     if isinstance(g, Product):
-        g = g.made()
+        g = made_half_grad(key, g, a.dtype, record.shape)
     if not isinstance(g, (cnp.ndarray, Rows)):
         given = compressed_grad(g, record)
     if given is None and (isinstance(g, Rows) or is_sparse(g)):

@@ -43,8 +43,11 @@ def checked_array(name: str, a: Any) -> Any:
     a = plain(a)
     dtype = a.dtype
     if dtype.type is not np.float32 and dtype.type is not np.float64:
+        of_update = ""
+        if name.startswith("params") and is_half(a):
+            of_update = " (update takes 16 bits, not so look-ahead, SAM, Runge–Kutta methods)"
         raise TypeError(
-            f"{name} must be float32 or float64, got {dtype}; "
+            f"{name} must be float32 or float64, got {dtype}{of_update}; "
             f"convert it first: {name}.astype(np.float32)"
         )
     if not dtype.isnative:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.update.checks.arrays import checked_array, is_half, plain
+from fastoptim.kernels.update.checks.products import checked_factors
 from fastoptim.kernels.update.checks.row_grads import RowGrad, is_sparse, row_grad
+from fastoptim.product import Product
 from fastoptim.rows import Elements, Rows
 
 
@@ -26,16 +28,29 @@ def checked_half_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -
     return a
 
 
+def made_half_grad(key: object, g: Product, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Return the array that a product stands for, whose factors are of float32."""
+    if g.dtype != np.float32:
+        raise TypeError(
+            f"grads[{key!r}] is {g!r}, but params[{key!r}] is {dtype}, whose products are of "
+            f"float32; convert both factors: x.astype(np.float32), d.astype(np.float32)"
+        )
+    checked_factors(key, g, g.dtype, shape)
+    return g.made()
+
+
 def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
     """Return a gradient of rows with its values in float32."""
-    if is_sparse(g) or not is_half(g.values):
-        return row_grad(key, g, np.dtype(np.float32), shape)
-    given = plain(g.values)
-    if given.dtype != dtype:
+    name = "data" if is_sparse(g) else "values"
+    given = getattr(g, name)
+    if (is_half(given) and given.dtype != dtype) or getattr(given, "dtype", None) == np.float64:
         raise TypeError(
-            f"grads[{key!r}].values is {given.dtype}, but params[{key!r}] is {dtype}; convert the "
+            f"grads[{key!r}].{name} is {given.dtype}, but params[{key!r}] is {dtype}; convert the "
             f"values to {dtype} or to float32"
         )
+    if is_sparse(g) or not is_half(given):
+        return row_grad(key, g, np.dtype(np.float32), shape)
+    given = plain(given)
     kind = Elements if isinstance(g, Elements) else Rows
     wide = kind(g.index, given.astype(np.float32), unique=g.unique)
     return row_grad(key, wide, np.dtype(np.float32), shape)._replace(given=given)
@@ -43,11 +58,17 @@ def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGra
 
 def not_exchanged(key: object, dtype: str, name: str) -> TypeError:
     """Return what to say where a parameter of 16 bits would have to hold numbers of 32."""
-    kept = "its average" if name == "averaged" else "the point to evaluate at"
+    if name == "averaged":
+        kept, instead = "its average", f"read opt.average_of[{key!r}], which is float32, instead"
+    else:
+        kept = "the point to evaluate at"
+        instead = (
+            f"compute it: y - (1 - β) * opt.d[{key!r}], where y is opt.master_of[{key!r}], or "
+            f"params[{key!r}].astype(np.float32) without master"
+        )
     return TypeError(
         f"params[{key!r}] is {dtype}, which cannot hold {kept} and give the weights back to the "
-        f"bit; "
-        f"read opt.average_of[{key!r}], which is float32, instead"
+        f"bit; {instead}"
     )
 
 
