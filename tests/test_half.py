@@ -6,7 +6,7 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from codes_oracle import nearest_half, random_bits, rounded, stochastic_half, wide
+from codes_oracle import nearest_half, random_bits, stochastic_half, wide
 from helpers import CASES, LAYOUTS, arrays, assert_same_array, copies, use_threads
 
 import fastoptim as fo
@@ -253,7 +253,7 @@ def test_soft_batches_of_rows(dtype, master):
 @every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
-    params = {"h": rng.normal(size=(9, 8)).astype(dtype), "f": rng.normal(size=5).astype(np.float32)}
+    params = {"h": rng.normal(size=(9, 8)).astype(dtype), "f": arrays(rng, {"f": 5}, np.float32)["f"]}
     alone = {"f": params["f"].copy()}
     opt, other = fo.Adam(), fo.Adam()
     for _ in range(3):
@@ -276,7 +276,7 @@ def test_training_goes_on_after_a_reload(dtype, master, state_dtype, tmp_path):
     for g in grads[:2]:
         opt.update(params, g)
     opt.save(tmp_path / "state")
-    loaded, given = fo.Adam(master=master, state_dtype=state_dtype), fo.Adam(master=master, state_dtype=state_dtype)
+    loaded, given = [fo.Adam(master=master, state_dtype=state_dtype) for _ in range(2)]
     loaded.load(tmp_path / "state")
     given.load_state_dict(opt.state_dict())
     twins = [loaded, given, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
@@ -316,7 +316,9 @@ def test_refused(options, grads, error, words, dtype):
     opt = fo.Adam(**options)
     with pytest.raises(error, match=words):
         opt.update(params, grads(params, dtype))
-    assert opt.iter == 0 and not opt.master_of and (wide(params["W"]) == 1).all()
+    assert opt.iter == 0
+    assert not opt.master_of
+    assert (wide(params["W"]) == 1).all()
 
 
 @every_half
@@ -342,6 +344,51 @@ def test_a_group_without_master_of_a_used_optimizer():
     with pytest.raises(ValueError, match="master is True and cannot change"):
         opt.groups[0].master = False
     assert opt.iter == 1
+
+
+@every_half
+@every_master
+def test_a_groups_master_is_saved_and_loaded(dtype, master, tmp_path):
+    """Whatever the optimizer's own master is, and that of the other groups."""
+    rng = np.random.default_rng(0)
+    shapes = {"W": (5, 4), "b": (4,)}
+    params, grads = random_halves(rng, shapes, dtype), random_halves(rng, shapes, dtype)
+
+    def fresh(of_group=not master):
+        return fo.Adam(master=master, groups=[fo.Group("b", master=of_group)])
+
+    opt = fresh()
+    opt.update(params, grads)
+    opt.save(tmp_path / "state")
+    new, given = fresh(), fresh()
+    new.load(tmp_path / "state")
+    given.load_state_dict(opt.state_dict())
+    twins = [opt, new, given, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
+    trained = [copies(params) for _ in twins]
+    for twin, theirs in zip(twins, trained, strict=True):
+        twin.update(theirs, grads)
+        assert list(twin.master_of) == ["W" if master else "b"]
+        for key in shapes:
+            assert_same_halves(theirs[key], trained[0][key], key)
+
+
+@every_half
+def test_a_state_with_another_master_is_refused(dtype):
+    params, grads = {"b": np.ones(4, dtype)}, {"b": np.ones(4, dtype)}
+    opt = fo.Adam(master=False)
+    opt.update(params, grads)
+    state = opt.state_dict()
+    for new in (fo.Adam(), fo.Adam(master=False, groups=[fo.Group("b", master=True)])):
+        if not new.groups:
+            with pytest.raises(ValueError, match="no copy in float32, and .* master=True for it"):
+                new.load_state_dict(state)
+        else:
+            new.update({"b": np.ones(4, dtype)}, grads)
+            saved = new.state_dict()
+            del saved["parameters"]["b"]["state"]["master"]
+            with pytest.raises(ValueError, match="no copy in float32, and .* master=True for it"):
+                new.load_state_dict(saved)
+        assert new.iter == len(new.groups)
 
 
 def test_a_parameter_of_halves_overlaps_nothing():

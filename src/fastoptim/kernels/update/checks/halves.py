@@ -45,8 +45,8 @@ def not_exchanged(key: object, dtype: str, name: str) -> TypeError:
     """Return what to say where a parameter of 16 bits would have to hold numbers of 32."""
     kept = "its average" if name == "averaged" else "the point to evaluate at"
     return TypeError(
-        f"params[{key!r}] is {dtype}, which cannot hold {kept} and give the weights back to the bit; "
-        f"read opt.average_of[{key!r}], which is float32, instead"
+        f"params[{key!r}] is {dtype}, which cannot hold {kept} and give the weights back to the "
+        f"bit; read opt.average_of[{key!r}], which is float32, instead"
     )
 
 
@@ -54,6 +54,6 @@ def master_changed(key: object, has: bool) -> ValueError:
     """Return what to say of a parameter that had a master, or had none, in earlier updates."""
     was = "a copy in float32" if has else "no copy in float32"
     return ValueError(
-        f"params[{key!r}] has {was} from earlier updates, and master is {not has} now; master cannot "
-        f"change after the first update"
+        f"params[{key!r}] has {was} from earlier updates, and master is {not has} now; master "
+        f"cannot change after the first update"
     )
