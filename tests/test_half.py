@@ -253,7 +253,8 @@ def test_soft_batches_of_rows(dtype, master):
 @every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
-    params = {"h": rng.normal(size=(9, 8)).astype(dtype), "f": arrays(rng, {"f": 5}, np.float32)["f"]}
+    params = arrays(rng, {"h": (9, 8), "f": 5}, np.float32)
+    params["h"] = params["h"].astype(dtype)
     alone = {"f": params["f"].copy()}
     opt, other = fo.Adam(), fo.Adam()
     for _ in range(3):

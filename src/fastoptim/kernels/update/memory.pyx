@@ -11,6 +11,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp
 
@@ -30,7 +31,7 @@ from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shar
 cnp.import_array()
 
 cdef enum:
-    PER_SPAN = MAX_SLOTS + 6        # words, at most, of a span without a detour
+    PER_SPAN = MAX_SLOTS + 8        # words, at most, of a span without a detour
     PER_ARRAY = 2 + 2 * 64          # and of an array that takes one
 
 
@@ -160,11 +161,9 @@ cdef class Memory:
             for n in range(stages.rule.slots + more):
                 put(&self.written, span.s[n])
             put(&self.written, span.average)
-            if keeps_more(call.records[k]):
-                make_room(&self.written, MAX_SLOTS + 1 + (call.table.count - k) * PER_SPAN)
-                for name, array in (<Record> call.records[k]).state.items():
-                    if is_beside(name):
-                        put(&self.written, <Py_ssize_t> cnp.PyArray_DATA(<cnp.ndarray> array))
+            if keeps_more(<Record> PyList_GET_ITEM(call.records, k)):
+                # what is in it never changes: what is new is in another one
+                put(&self.written, <Py_ssize_t> <PyObject *> (<Record> PyList_GET_ITEM(call.records, k)).state)
             words = &self.written if stages.zero else &self.read
             put(words, span.g)
             put(words, span.n)
