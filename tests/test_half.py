@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from codes_oracle import nearest_half, random_bits, stochastic_half, wide
 from helpers import CASES, LAYOUTS, arrays, assert_same_array, copies, use_threads
+from scipy.sparse import dok_array
 
 import fastoptim as fo
 from fastoptim import Rows
@@ -302,6 +303,30 @@ REFUSED = {
     "the other half": (
         {}, lambda p, d: {"W": np.ones((3, 4), next(o for o in DTYPES.values() if o != d))},
         TypeError, "whose gradient is",
+    ),
+    "a number": (
+        {}, lambda p, d: {"W": 1.0}, TypeError, "NumPy array of b?float16 or float32, got float",
+    ),
+    "a scalar of NumPy": (
+        {}, lambda p, d: {"W": d.type(1)}, TypeError,
+        r"array of b?float16 or float32, got b?float16; pass np.asarray\(grads\['W'\]\)",
+    ),
+    "rows of float64": (
+        {}, lambda p, d: {"W": Rows([0], np.ones((1, 4)))}, TypeError,
+        r"grads\['W'\].values is float64, but params\['W'\] is b?float16, whose gradient is",
+    ),
+    "rows of the other half": (
+        {}, lambda p, d: {
+            "W": Rows([0], np.ones((1, 4), next(o for o in DTYPES.values() if o != d)))
+        }, TypeError, r"grads\['W'\].values is b?float16, but .* whose gradient is",
+    ),
+    "a sparse array of float64": (
+        {}, lambda p, d: {"W": dok_array(np.ones((3, 4)))}, TypeError,
+        r"grads\['W'\] is float64, but params\['W'\] is b?float16, whose gradient is",
+    ),
+    "a sparse array in another format": (
+        {}, lambda p, d: {"W": dok_array(np.ones((3, 4), np.float32))}, TypeError,
+        "in the format 'dok'",
     ),
     "not finite": (
         {"nonfinite": "raise"}, lambda p, d: {"W": np.full((3, 4), np.nan, d)},
