@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from codes_oracle import nearest_half, random_bits, stochastic_half, wide
 from helpers import CASES, LAYOUTS, arrays, assert_same_array, copies, use_threads
+from scipy.sparse import dok_array
 
 import fastoptim as fo
 from fastoptim import Rows
@@ -241,6 +242,30 @@ def test_soft_batches(dtype, master, wide_grads):
 
 
 @every_half
+@every_master
+def test_soft_batches_of_rows(dtype, master):
+    """Calls with rows, and one of them with a dense gradient, too."""
+    rng = np.random.default_rng(0)
+    params = random_halves(rng, {"E": (9, 5), "F": (9, 5)}, dtype)
+    again = copies(params)
+    soft = fo.SoftBatch(fo.Adam(master=master), every=3, reduce="sum")
+    sums = {key: np.zeros((9, 5), np.float32) for key in params}
+    for step in range(3):
+        grads = {}
+        for key in params:
+            index, values = rng.integers(0, 9, 4), rng.normal(size=(4, 5)).astype(dtype)
+            total = np.zeros((9, 5), np.float32)
+            np.add.at(total, index, wide(values))
+            sums[key] += total
+            grads[key] = total if (key, step) == ("F", 1) else Rows(index, values)
+        assert soft.update(params, grads) == (step == 2)
+    rows = np.flatnonzero(sums["E"].any(axis=1))
+    fo.Adam(master=master).update(again, {"E": Rows(rows, sums["E"][rows]), "F": sums["F"]})
+    for key, p in params.items():
+        assert_same_halves(p, again[key], key)
+
+
+@every_half
 def test_halves_and_floats_in_one_dict(dtype):
     rng = np.random.default_rng(0)
     h, f = rng.normal(size=(9, 8)).astype(dtype), rng.normal(size=5).astype(np.float32)
@@ -358,12 +383,88 @@ def test_a_group_without_master_of_a_used_optimizer():
     assert opt.iter == 1
 
 
+@every_half
+@every_master
+def test_a_groups_master_is_saved_and_loaded(dtype, master, tmp_path):
+    """Whatever the optimizer's own master is, and that of the other groups."""
+    rng = np.random.default_rng(0)
+    shapes = {"W": (5, 4), "b": (4,)}
+    params, grads = random_halves(rng, shapes, dtype), random_halves(rng, shapes, dtype)
+
+    def fresh(of_group=not master):
+        return fo.Adam(master=master, groups=[fo.Group("b", master=of_group)])
+
+    opt = fresh()
+    opt.update(params, grads)
+    opt.save(tmp_path / "state")
+    new, given = fresh(), fresh()
+    new.load(tmp_path / "state")
+    given.load_state_dict(opt.state_dict())
+    twins = [opt, new, given, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
+    trained = [copies(params) for _ in twins]
+    for twin, theirs in zip(twins, trained, strict=True):
+        twin.update(theirs, grads)
+        assert list(twin.master_of) == ["W" if master else "b"]
+        for key in shapes:
+            assert_same_halves(theirs[key], trained[0][key], key)
+
+
+@every_half
+def test_a_state_with_another_master_is_refused(dtype):
+    params, grads = {"b": np.ones(4, dtype)}, {"b": np.ones(4, dtype)}
+    opt = fo.Adam(master=False)
+    opt.update(params, grads)
+    state = opt.state_dict()
+    for new in (fo.Adam(), fo.Adam(master=False, groups=[fo.Group("b", master=True)])):
+        if not new.groups:
+            with pytest.raises(ValueError, match="no copy in float32, and .* master=True for it"):
+                new.load_state_dict(state)
+        else:
+            new.update({"b": np.ones(4, dtype)}, grads)
+            saved = new.state_dict()
+            del saved["parameters"]["b"]["state"]["master"]
+            with pytest.raises(ValueError, match="no copy in float32, and .* master=True for it"):
+                new.load_state_dict(saved)
+        assert new.iter == len(new.groups)
+
+
 def test_a_parameter_of_halves_overlaps_nothing():
     memory = np.ones(20, np.float16)
     with pytest.raises(ValueError, match="memory"):
         fo.SGD().update({"a": memory[:12], "b": memory[8:]},
                         {"a": np.ones(12, np.float16), "b": np.ones(12, np.float16)})
     assert (memory == 1).all()
+
+
+def test_a_master_is_memory_that_is_written():
+    params, grads = {"a": np.ones(4, np.float16)}, {"a": np.ones(4, np.float16)}
+    opt = fo.SGD(lr=0.5, weight_decay=0.5, decoupled=True)
+    opt.update(params, grads)
+    master = opt.master_of["a"]
+    both = {**params, "b": master}
+    with pytest.raises(ValueError, match=r"master\['a'\] and params\['b'\] share"):
+        opt.update(both, {**grads, "b": np.ones(4, np.float32)})
+    expected = master * np.float32(1 - 0.25) - np.float32(0.5) * master
+    opt.update(params, {"a": master})           # read as it was, though the decay writes it first
+    assert_same_array(opt.master_of["a"], expected, "master")
+    opt.zero_grads = True
+    with pytest.raises(ValueError, match=r"share memory"):
+        opt.update(params, {"a": master})
+    assert opt.iter == 2
+
+
+@every_half
+def test_a_key_without_state_that_changes_its_shape(dtype):
+    """It keeps its number, which says how it is rounded, and which a saved state has."""
+    opt, fresh = fo.SGD(lr=0.1, master=False), fo.SGD(lr=0.1, master=False)
+    opt.update({"a": np.ones(3, dtype)}, {"a": np.ones(3, dtype)})
+    params, other = {"a": np.ones(400, dtype)}, {"a": np.ones(400, dtype)}
+    opt.update(params, {"a": np.ones(400, dtype)})
+    fresh.update(other, {"a": np.ones(400, dtype)})
+    assert_same_halves(params["a"], other["a"], "a")
+    saved = opt.state_dict()
+    assert saved["parameters"]["a"]["number"] == 0
+    fo.SGD(lr=0.1, master=False).load_state_dict(saved)
 
 
 def test_a_gradient_on_a_parameters_memory_is_copied():

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -587,6 +588,17 @@ def test_what_is_flushed(name, threads):
     opt, params = fo.Momentum(1.0, denormals="flush", state_dtype=name), {"x": np.zeros(n, "f4")}
     opt.update(params, {"x": g})
     assert (state_of(opt, "v")["x"] == 0).all()
+
+
+def test_the_first_update_of_many_keys_takes_as_long_for_each():
+    def time_of(n):
+        params = {k: np.ones(4, np.float32) for k in range(n)}
+        opt, begun = fo.Adam(state_dtype="int8"), time.thread_time()
+        opt.update(params, copies(params))
+        return time.thread_time() - begun
+
+    few, many = (min(time_of(n) for _ in range(3)) for n in (500, 8000))
+    assert many < 4 * 16 * few
 
 
 @pytest.mark.parametrize("options", [{}, {"trust_ratio": True}], ids=["fast", "apart"])

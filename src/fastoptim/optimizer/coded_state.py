@@ -38,12 +38,17 @@ def wanted_for(opt: "Optimizer", key: object, p: ParamInfo) -> str | None:
     """Return the state_dtype that an optimizer keeps a key's state in."""
     if not p.shape or not p.size:
         return None
+    found: str | None = of_group(opt, key, p, "state_dtype")
+    return found
+
+
+def of_group(opt: "Optimizer", key: object, p: ParamInfo, name: str) -> Any:
+    """Return a hyperparameter, no schedule, that an optimizer has for a key."""
     owner, group = opt.part_of(key, p), opt.group_of(key, p) - 1
     if owner is not opt:
         group -= 1 + len(opt.groups)
     given = {} if group < 0 else owner.groups[group].hyperparameters
-    found: str | None = given.get("state_dtype", owner.state_dtype)
-    return found
+    return given.get(name, vars(owner)[name])
 
 
 def check(

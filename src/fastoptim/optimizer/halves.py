@@ -1,21 +1,18 @@
 """What a saved state has of a parameter of float16 or bfloat16."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastoptim.porting.answers import shown
-
-if TYPE_CHECKING:
-    from fastoptim.optimizer.base import Optimizer
 
 MASTER = "master"  # the slot of its copy in float32
 NAMES = ("float16", "bfloat16")
 
 
 def check(
-    name: str, owner: "Optimizer", dtype: str, shape: tuple[int, ...], saved: Mapping[str, Any],
+    name: str, has_master: bool, dtype: str, shape: tuple[int, ...], saved: Mapping[str, Any],
     arrays: Mapping[str, Any],
 ) -> str | None:
     """Return the dtype of a parameter of 16 bits, checked; None if it does not have as many."""
@@ -29,11 +26,11 @@ def check(
     number = saved.get("number")
     if type(number) is not int or not 0 <= number < 2**62:
         raise ValueError(f"{name} should have the number of its key, got {shown(number)}")
-    if (MASTER in arrays) != owner.master:
+    if (MASTER in arrays) != has_master:
         has = "a copy in float32" if MASTER in arrays else "no copy in float32"
         raise ValueError(
-            f"{name} has {has}, and this optimizer has master={owner.master}; load it into one "
-            f"that has master={not owner.master}"
+            f"{name} has {has}, and this optimizer has master={has_master} for it; load it into one "
+            f"that has master={not has_master}"
         )
     if MASTER in arrays:
         a = arrays[MASTER]

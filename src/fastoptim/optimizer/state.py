@@ -372,7 +372,8 @@ def record(
     known = {slot for slots in complete for slot in slots}
     arrays = dict(part(saved, "state", Mapping))
     beside = {f"{slot}.largest" for slot in known} if saved.get("coding") == "int8" else set()
-    half = halves.check(name, owner, dtype, shape, saved, arrays)
+    has_master = coded_state.of_group(opt, key, info, "master")
+    half = halves.check(name, has_master, dtype, shape, saved, arrays)
     master = {} if half is None else {
         slot: arrays.pop(slot) for slot in [halves.MASTER] if slot in arrays
     }

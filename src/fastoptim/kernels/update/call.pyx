@@ -83,9 +83,17 @@ cdef class Call:
         """Return what `prepare` made of the state and the average of a span's record."""
         if self.unpacked is not None and k in self.unpacked:
             return self.unpacked[k]
-        for span, _, _, new_state, new_average in self.new_states or ():
-            if span == k:
-                return new_state, new_average
+        if self.new_states is None:
+            return state, average
+        cdef Py_ssize_t first = 0, beyond = len(self.new_states), middle
+        while first < beyond:           # they are in the order of their spans
+            middle = (first + beyond) // 2
+            if <Py_ssize_t> (<tuple> self.new_states[middle])[0] < k:
+                first = middle + 1
+            else:
+                beyond = middle
+        if first < len(self.new_states) and (<tuple> self.new_states[first])[0] == k:
+            _, _, _, state, average = <tuple> self.new_states[first]
         return state, average
 
     cdef void end(self) noexcept:

@@ -11,6 +11,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp
 
@@ -23,12 +24,14 @@ from fastoptim.kernels.update.products cimport Multiplied
 from fastoptim.kernels.update.store cimport Record, is_factored
 
 from fastoptim.kernels.update.checks.gradients import grad_memory, grad_name
+from fastoptim.kernels.update.store import MASTER
+
 from fastoptim.kernels.update.checks.overlap import overlaps_itself, refuse_shared_memory
 
 cnp.import_array()
 
 cdef enum:
-    PER_SPAN = MAX_SLOTS + 6        # words, at most, of a span without a detour
+    PER_SPAN = MAX_SLOTS + 8        # words, at most, of a span without a detour
     PER_ARRAY = 2 + 2 * 64          # and of an array that takes one
 
 
@@ -87,6 +90,16 @@ cdef inline Py_ssize_t bytes_of(Record record, Pipeline pipeline, int slot):
     if code == PLAIN:
         return record.n_bytes
     return 2 * record.size if code < UNSIGNED else record.size
+
+
+cdef inline bint keeps_more(Record record) noexcept:
+    """Whether a record's state may have arrays that are no slots of its rule."""
+    return record.half != PLAIN or record.coding is not None
+
+
+cdef inline bint is_beside(str name):
+    """Whether an array of a record's state is a master, or what blocks of codes have in common."""
+    return name == MASTER or name.endswith(".largest")
 
 
 cdef int by_low(const void *a, const void *b) noexcept nogil:
@@ -148,6 +161,9 @@ cdef class Memory:
             for n in range(stages.rule.slots + more):
                 put(&self.written, span.s[n])
             put(&self.written, span.average)
+            if keeps_more(<Record> PyList_GET_ITEM(call.records, k)):
+                # what is in it never changes: what is new is in another one
+                put(&self.written, <Py_ssize_t> <PyObject *> (<Record> PyList_GET_ITEM(call.records, k)).state)
             words = &self.written if stages.zero else &self.read
             put(words, span.g)
             put(words, span.n)
@@ -164,7 +180,7 @@ cdef class Memory:
 
     cdef int list_written(self, Call call) except -1:
         """Sort all that will be written by address; refuse overlaps."""
-        cdef Py_ssize_t i, k, n = 0, most = call.table.count * (MAX_SLOTS + 3), next_detour = 0
+        cdef Py_ssize_t i, k, n = 0, most = call.table.count * (2 * MAX_SLOTS + 4), next_detour = 0
         cdef Span *span
         cdef Record record
         cdef Detour detour
@@ -203,6 +219,11 @@ cdef class Memory:
                 for i in range(call.stages[record.group].rule.slots):
                     if span.s[i]:       # not made yet, it lies nowhere
                         self.extents[n] = Extent(span.s[i], span.s[i] + bytes_of(record, pipeline, i))
+                        n += 1
+            if keeps_more(record):
+                for name, array in record.state.items():
+                    if is_beside(name):
+                        self.extents[n] = extent_of(array)
                         n += 1
             if span.average:
                 self.extents[n] = Extent(span.average, span.average + record.n_bytes)

@@ -339,6 +339,8 @@ cdef class Store:
             if record.key not in self.records:
                 record.number = n_known
                 n_known += 1
+            elif record.number < 0:     # had no state, so that its shape or dtype could change
+                record.number = (<Record> self.records[record.key]).number
             if is_factored(record, pipeline):
                 slots, codes = pipeline.factored_slots, pipeline.factored_codes
             for n, name in enumerate(slots):

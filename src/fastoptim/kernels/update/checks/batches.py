@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastoptim.kernels.update.checks.arrays import is_half
+
 
 def gone(keys: Iterable[Any]) -> KeyError:
     """Return the error for parameters that had gradients and are missing."""
@@ -17,7 +19,8 @@ def gone(keys: Iterable[Any]) -> KeyError:
 def check_like(key: object, p: Any, dtype: Any, shape: tuple[int, ...]) -> None:
     """Refuse a parameter that is not like the sum of its gradients."""
     now = np.asarray(p)
-    if now.shape != shape or now.dtype != dtype:
+    summed_in = np.float32 if is_half(now) else now.dtype
+    if now.shape != shape or summed_in != dtype:
         raise ValueError(
             f"params[{key!r}] is {now.dtype} {now.shape}, but was {dtype} "
             f"{shape} earlier in this batch"

@@ -7,6 +7,7 @@ import numpy as np
 from fastoptim.kernels.update.checks.arrays import checked_array, is_half, plain
 from fastoptim.kernels.update.checks.products import checked_factors
 from fastoptim.kernels.update.checks.row_grads import RowGrad, is_sparse, row_grad
+from fastoptim.porting.tensors import tensor_hint
 from fastoptim.product import Product
 from fastoptim.rows import Elements, Rows
 
@@ -14,6 +15,11 @@ from fastoptim.rows import Elements, Rows
 def checked_half_grad(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Return a gradient as an array of its parameter's 16 bits, or of float32."""
     name = f"grads[{key!r}]"
+    if not isinstance(g, np.ndarray):
+        hint = f"; pass np.asarray({name})" if isinstance(g, np.generic) else tensor_hint(g)
+        raise TypeError(
+            f"{name} must be a NumPy array of {dtype} or float32, got {type(g).__name__}{hint}"
+        )
     a = plain(g) if is_half(g) else checked_array(name, g)
     if a.shape != shape:
         hint = "reshape it" if a.size == np.prod(shape) else "gradients are never broadcast"
@@ -41,16 +47,16 @@ def made_half_grad(key: object, g: Product, dtype: Any, shape: tuple[int, ...]) 
 
 def half_rows(key: object, g: Any, dtype: Any, shape: tuple[int, ...]) -> RowGrad:
     """Return a gradient of rows with its values in float32."""
-    name = "data" if is_sparse(g) else "values"
-    given = getattr(g, name)
-    if (is_half(given) and given.dtype != dtype) or getattr(given, "dtype", None) == np.float64:
+    name = f"grads[{key!r}]" if is_sparse(g) else f"grads[{key!r}].values"
+    now = g.dtype if is_sparse(g) else g.values.dtype
+    if now not in (dtype, np.float32):
         raise TypeError(
-            f"grads[{key!r}].{name} is {given.dtype}, but params[{key!r}] is {dtype}; convert the "
-            f"values to {dtype} or to float32"
+            f"{name} is {now}, but params[{key!r}] is {dtype}, whose gradient is {dtype} or "
+            f"float32; convert it: {name}.astype(np.float32)"
         )
-    if is_sparse(g) or not is_half(given):
+    if is_sparse(g) or not is_half(g.values):
         return row_grad(key, g, np.dtype(np.float32), shape)
-    given = plain(given)
+    given = plain(g.values)
     kind = Elements if isinstance(g, Elements) else Rows
     wide = kind(g.index, given.astype(np.float32), unique=g.unique)
     return row_grad(key, wide, np.dtype(np.float32), shape)._replace(given=given)
