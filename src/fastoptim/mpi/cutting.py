@@ -76,8 +76,8 @@ class Cutter:
         """Return how a new key is divided."""
         if dtype.itemsize == 2:
             raise TypeError(
-                f"params[{key!r}] is {dtype}; a Sharded takes parameters of float32 or float64: keep "
-                f"these, and round them where the network reads them"
+                f"params[{key!r}] is {dtype}; a Sharded takes parameters of float32 or float64: "
+                f"keep these, and round them where the network reads them"
             )
         n = math.prod(shape)
         whole = whole or n == 0

@@ -85,9 +85,9 @@ class Sharded:
     """
 
     def __init__(self, opt: Optimizer, comm: Any = None) -> None:
-        check_optimizer(opt)
         mpi = starting.mpi()
         comm = starting.checked_comm(mpi, comm)
+        agreement.agreed(comm, lambda: check_optimizer(opt))
         self._opt, self._comm = opt, comm
         self._constants = (mpi.IN_PLACE, mpi.BYTE)
         self._engine = Engine(self._group_of_piece)
@@ -121,6 +121,7 @@ class Sharded:
         """Return this rank's part of what the optimizer has kept so far."""
         opt = self.opt
         records = opt.engine.records()
+        check_records(records)
         job.digest = checkpoint.digest(records, opt)
         return self._divided(
             {key: (tuple(one["shape"]), np.dtype(one["dtype"])) for key, one in records.items()},
@@ -547,6 +548,7 @@ class Sharded:
     def _loaded(self, job: Job, read: Callable[[], checkpoint.Saved]) -> Any:
         """Return this rank's part of a saved state, checked."""
         saved = read()
+        check_records(saved.described().get("parameters", {}))
         with checkpoint.engine_of(self.opt, Engine()):
             counts = checkpoint.checked(self.opt, saved.described())
         keys = saved.keys()
@@ -609,14 +611,31 @@ def check_kept(opt: Optimizer, plan: Plan) -> None:
     """Refuse state that is kept elsewhere than in arrays like the parameters'."""
     if plan.codes:
         raise ValueError(
-            "state_dtype: the codes of a key depend on all of its elements' places, of which a rank has "
-            "some; a Sharded keeps state in the parameters' dtype, 1/N of it on each rank"
+            "state_dtype: the codes of a key depend on all of its elements' places, of which a rank "
+            "has some; a Sharded keeps state in the parameters' dtype, 1/N of it on each rank"
         )
     if opt.state_dir is not None:
         raise ValueError(
-            "state_dir is one optimizer's folder, and a Sharded has a part of the state on each rank; "
-            "use its save and load"
+            "state_dir is one optimizer's folder, and a Sharded has a part of the state on each "
+            "rank; use its save and load"
         )
+
+
+def check_records(records: Any) -> None:
+    """Refuse state that only a whole optimizer can go on with."""
+    for key, record in records.items() if isinstance(records, Mapping) else ():
+        if not isinstance(record, Mapping):
+            continue
+        if record.get("half") is not None:
+            raise TypeError(
+                f"the state of params[{key!r}] is that of a {record['half']} parameter; a Sharded "
+                f"takes parameters of float32 or float64"
+            )
+        if record.get("coding") is not None:
+            raise ValueError(
+                f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a Sharded "
+                f"does not keep; load it into an optimizer with convert=True, and divide that"
+            )
 
 
 def check_optimizer(opt: Any) -> None:
