@@ -128,6 +128,6 @@ def difference(lines_of: Sequence[Sequence[str]]) -> ValueError:
                     f"counts of updates"
                 )
     return ValueError(
-        "the ranks differ in the numbers or counts of the state that they have or load; give all of "
-        "them the same"
+        "the ranks differ in the numbers or counts of the state that they have or load; give all "
+        "of them the same"
     )

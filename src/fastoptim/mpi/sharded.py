@@ -633,8 +633,8 @@ def check_records(records: Any) -> None:
             )
         if record.get("coding") is not None:
             raise ValueError(
-                f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a Sharded "
-                f"does not keep; load it into an optimizer with convert=True, and divide that"
+                f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a "
+                f"Sharded does not keep; load it into an optimizer with convert=True, and divide that"
             )
 
 
