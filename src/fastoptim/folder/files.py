@@ -90,8 +90,8 @@ class Files:
     def removed(self, what: str) -> OSError:
         """Return the error for what was removed while an optimizer had it."""
         return FileNotFoundError(
-            errno.ENOENT, f"{what} has been removed or moved while an optimizer had its state there; "
-            f"opt.save(path) writes the state to a file elsewhere", self.path
+            errno.ENOENT, f"{what} has been removed or moved while an optimizer had its state "
+            f"there; opt.save(path) writes the state to a file elsewhere", self.path
         )
 
     def attach(self) -> None:

@@ -611,8 +611,8 @@ def check_kept(opt: Optimizer, plan: Plan) -> None:
     """Refuse state that is kept elsewhere than in arrays like the parameters'."""
     if plan.codes:
         raise ValueError(
-            "state_dtype: the codes of a key depend on all of its elements' places, of which a rank "
-            "has some; a Sharded keeps state in the parameters' dtype, 1/N of it on each rank"
+            "state_dtype: the codes of a key depend on all of its elements' places, of which a "
+            "rank has some; a Sharded keeps state in the parameters' dtype, 1/N of it on each rank"
         )
     if opt.state_dir is not None:
         raise ValueError(
@@ -634,7 +634,8 @@ def check_records(records: Any) -> None:
         if record.get("coding") is not None:
             raise ValueError(
                 f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a "
-                f"Sharded does not keep; load it into an optimizer with convert=True, and divide that"
+                f"Sharded does not keep; load it into an optimizer with convert=True, and divide "
+                f"that"
             )
 
 
