@@ -490,6 +490,26 @@ def bad_gradients():
 
 
 @program
+def errors_without_text():
+    """An exception that cannot say what it is; the others do not wait for it."""
+    assert SIZE > 1
+    watched = Watched()
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def fn(params):
+        if RANK == LAST:
+            raise Mute
+        return grads_of(params, 1, RANK)
+
+    watched.refuses(
+        lambda: watched.opt.step(watched.params, fn), RuntimeError, f"rank {LAST}", "stopped: Mute"
+    )
+
+
+@program
 def threads():
     """A call in the middle of another one's is refused, whichever of them comes first."""
     watched = Watched()
@@ -597,6 +617,13 @@ def differences():
             theirs["parameters"]["W"] = {**state["parameters"]["W"], name: other}
         fresh = Sharded(CASES["AdamW"]())
         refused(lambda s=theirs, o=fresh: o.load_state_dict(s), ValueError, "state", "differ")
+    for option in ({"lr": 0.5}, {"trust_ratio": True}):
+        chosen = fo.Group(lambda key, p: key == ("b" if RANK == LAST else "W"), **option)
+        grouped, new = Sharded(fo.Adam(groups=[chosen])), new_params()
+        refused(
+            lambda o=grouped, p=new: o.update(p, grads), ValueError, named, "params['W'] is of"
+        )
+        check_same("params", new, new_params())
     counted = Watched()
     if RANK == LAST:
         counted.opt._engine.restore({}, 7, 0, 0)
@@ -874,6 +901,7 @@ def load_refused():
     attempt(flip, ValueError, "damaged")
     watched.refuses(lambda: watched.opt.load(f"{folder}/skip.whole"), ValueError, "Momentum")
     watched.refuses(lambda: watched.opt.load(folder), ValueError, "is a folder")
+    watched.refuses(lambda: watched.opt.load_state_dict(5), TypeError, "int")
     for make, dtype, kind, text in (
         (lambda: fo.Adam(state_dtype="int8"), np.float32, ValueError, "convert=True, and divide"),
         (lambda: fo.Adam(master=True), np.float16, TypeError, "float16 parameter"),

@@ -23,7 +23,7 @@ PROGRAMS = HERE / "mpi_programs.py"
 BITS = ("bits", "many_buckets", "rows", "some_none", "layouts", "rules", "containers", "not_finite",
         "products")
 REFUSED = ("bad_gradients", "interrupts", "signals", "bad_use", "threads")
-OF_SEVERAL = ("sums_not_finite", "differences")
+OF_SEVERAL = ("sums_not_finite", "differences", "errors_without_text")
 SAVING = ("averages", "used_before", "save", "load", "load_refused")
 
 

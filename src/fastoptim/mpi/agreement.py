@@ -76,9 +76,12 @@ def told(problem: BaseException, summed: int = 1) -> tuple[str, str]:
     `summed` says of how many ranks' gradients it is.
     """
     kind = next((k.__name__ for k in KNOWN if isinstance(problem, k)), "")
-    if isinstance(problem, KeyError) and len(problem.args) == 1:
-        return kind, str(problem.args[0])  # str would quote it
-    text = str(problem) or type(problem).__name__
+    try:
+        if isinstance(problem, KeyError) and len(problem.args) == 1:
+            return kind, str(problem.args[0])  # str would quote it
+        text = str(problem) or type(problem).__name__
+    except Exception:  # of a class that has no text; the others wait
+        text = type(problem).__name__
     if summed > 1 and isinstance(problem, FloatingPointError):
         text += f"; here grads is the sum of {summed} ranks' gradients"
     return kind, text
