@@ -940,6 +940,32 @@ def test_sync_needs_files():
         fo.Adam().sync()
 
 
+@pytest.mark.parametrize(("then", "now"), [("int8", None), ("bfloat16", None), (None, "int8")])
+def test_a_folder_of_another_state_dtype_is_converted_on_request(then, now, folder, tmp_path):
+    rng = np.random.default_rng(5)
+    params, grads = example(rng)
+    opt = updated(fo.Adam(state_dir=folder, state_dtype=then), params, grads[:2])
+    opt.save(tmp_path / "saved")
+    del opt
+    theirs = {key: p.copy(order="K") for key, p in params.items()}
+    twin = fo.Adam(state_dtype=now)
+    twin.load(tmp_path / "saved", convert=True)
+    inside = fo.Adam(state_dtype=now)
+    with pytest.raises(ValueError, match="convert=True"):
+        inside.load(folder)
+    inside.load(folder, convert=True)
+    assert same(kept(inside)["parameters"], kept(twin)["parameters"])
+    opt = fo.Adam(state_dir=folder, state_dtype=now)
+    opt.load(folder, convert=True)
+    updated(opt, params, grads[2:])
+    del opt
+    opt = fo.Adam(state_dir=folder, state_dtype=now)
+    opt.load(folder)
+    updated(twin, theirs, grads[2:])
+    assert same(kept(opt)["parameters"], kept(twin)["parameters"])
+    assert same(params, theirs)
+
+
 def test_a_folder_that_is_removed_under_an_optimizer(folder, tmp_path):
     """Nothing is written into a folder that somebody else has made there, and nothing is lost."""
     opt, twin = fo.Adam(state_dir=folder), fo.Adam()

@@ -59,7 +59,9 @@ def keep_in_files(opt: "Optimizer", path: str | None) -> None:
     store.keep_in(None if path is None else Files(path, settings).folder)
 
 
-def load_folder(opt: "Optimizer", path: str | PathLike[str]) -> None:
+def load_folder(
+    opt: "Optimizer", path: str | PathLike[str], *, convert: bool = False
+) -> None:
     """Take over the state of a folder: its files, if it is the optimizer's own, or copies."""
     folder = opt.engine.store.folder
     if folder is None or not is_same(folder.files.path, path):
@@ -67,13 +69,13 @@ def load_folder(opt: "Optimizer", path: str | PathLike[str]) -> None:
             os.path.abspath(os.fsdecode(os.fspath(path))), partial(state.without_updates, opt)
         )
         try:
-            state.load(opt, other.read())
+            state.load(opt, other.read(), convert=convert)
         finally:
             other.let_go()
         return
     opt.engine.refuse_to_replace()
     try:
-        state.load(opt, folder.files.read())
+        state.load(opt, folder.files.read(), convert=convert)
     finally:
         folder.files.drop_new()
 
