@@ -328,7 +328,9 @@ class Optimizer(Checked):
     def _check_as_before(self, name: str, value: object, before: object) -> None:
         """Refuse that what is there be kept otherwise."""
         if self.engine.store.records and value != before:
-            convert = " and load this one's state with convert=True" if name == "state_dtype" else ""
+            convert = ""
+            if name == "state_dtype":
+                convert = " and load this one's state with convert=True"
             raise ValueError(
                 f"{name} is {before!r} and cannot change after the first update; make a new "
                 f"optimizer{convert}"
