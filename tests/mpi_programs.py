@@ -209,6 +209,27 @@ def rows():
         pair.check_state()
 
 
+@program
+def products():
+    """Products are made as arrays, each tile as an update makes it; some are cut into tiles."""
+    shapes = {"large": ((1003, 4099), np.float32), "small": ((50, 30), np.float64)}
+
+    def products_of(grads, step, rank):
+        rng = np.random.default_rng([step, rank])
+        made = {}
+        for key, g in grads.items():
+            x, d = (rng.standard_normal((7, n)).astype(g.dtype) for n in g.shape)
+            made[key] = fo.Product(x[::-1], d)
+        return made
+
+    assert len(products_of(new_params(shapes), 0, 0)["large"].tiles()) > 1
+    for make in (fo.Adam, lambda: fo.Adam(clip_norm=1.0, nonfinite="skip"), fo.LAMB):
+        pair = Pair(make, new_params(shapes))
+        for _ in range(2):
+            pair.update(products_of)
+        pair.check_state()
+
+
 def sparse_of(grads, step, rank):
     """Sparse gradients, beside rows in another rank for one of the keys."""
     for key in ("table", "odd"):
@@ -469,6 +490,63 @@ def bad_gradients():
 
 
 @program
+def errors_without_text():
+    """An exception that cannot say what it is; the others do not wait for it."""
+    assert SIZE > 1
+    watched = Watched()
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def fn(params):
+        if RANK == LAST:
+            raise Mute
+        return grads_of(params, 1, RANK)
+
+    watched.refuses(
+        lambda: watched.opt.step(watched.params, fn), RuntimeError, f"rank {LAST}", "stopped: Mute"
+    )
+
+
+@program
+def threads():
+    """A call in the middle of another one's is refused, whichever of them comes first."""
+    watched = Watched()
+    params, grads = watched.params, grads_of(watched.params, 1, RANK)
+
+    def within(problems):
+        for call in (
+            lambda: watched.opt.update(params, grads), watched.opt.state_dict,
+            lambda: watched.opt.load_state_dict({}),
+        ):
+            try:
+                call()
+            except RuntimeError as problem:
+                problems.append(str(problem))
+
+    class State(dict):
+        """A saved state whose reading lets another thread call."""
+
+        def __init__(self, saved, problems):
+            super().__init__(saved)
+            self.problems = problems
+
+        def __getitem__(self, name):
+            if not self.problems:
+                thread = threading.Thread(target=within, args=(self.problems,))
+                thread.start()
+                thread.join(20)
+            return super().__getitem__(name)
+
+    problems = []
+    watched.opt.load_state_dict(State(watched.opt.state_dict(), problems))
+    assert len(problems) == 3, problems
+    assert all("middle of a call" in one for one in problems), problems
+    watched.go_on()
+
+
+@program
 def sums_not_finite():
     """Each rank's gradients are finite, and the sum is not: all raise, nobody has written."""
     assert SIZE > 1
@@ -533,6 +611,19 @@ def differences():
         ValueError, "differ",
     )
     watched.go_on()
+    for name, other in (("updates", 9), ("carried", (0.5,))):
+        theirs = {**state, "parameters": dict(state["parameters"])}
+        if RANK == LAST:
+            theirs["parameters"]["W"] = {**state["parameters"]["W"], name: other}
+        fresh = Sharded(CASES["AdamW"]())
+        refused(lambda s=theirs, o=fresh: o.load_state_dict(s), ValueError, "state", "differ")
+    for option in ({"lr": 0.5}, {"trust_ratio": True}):
+        chosen = fo.Group(lambda key, p: key == ("b" if RANK == LAST else "W"), **option)
+        grouped, new = Sharded(fo.Adam(groups=[chosen])), new_params()
+        refused(
+            lambda o=grouped, p=new: o.update(p, grads), ValueError, named, "params['W'] is of"
+        )
+        check_same("params", new, new_params())
     counted = Watched()
     if RANK == LAST:
         counted.opt._engine.restore({}, 7, 0, 0)
@@ -642,6 +733,12 @@ def bad_use():
         (fo.Momentum(lookahead=True), ValueError, "lookahead"),
     ):
         refused(lambda opt=opt: Sharded(opt), kind, text)
+    # one rank alone is refused, and the others do not wait for it
+    here = f"rank {LAST} of {SIZE}" if SIZE > 1 else ""
+    for opt, kind, text in (
+        (fo.Adam(state_dtype="int8"), ValueError, "state_dtype"), ("Adam", TypeError, "str"),
+    ):
+        refused(lambda opt=opt: Sharded(opt if RANK == LAST else fo.Adam()), kind, here, text)
     for comm, kind, text in (
         ("COMM_WORLD", TypeError, "str"), (MPI.COMM_NULL, (TypeError, ValueError), "comm"),
     ):
@@ -803,6 +900,17 @@ def load_refused():
 
     attempt(flip, ValueError, "damaged")
     watched.refuses(lambda: watched.opt.load(f"{folder}/skip.whole"), ValueError, "Momentum")
+    watched.refuses(lambda: watched.opt.load(folder), ValueError, "is a folder")
+    watched.refuses(lambda: watched.opt.load_state_dict(5), TypeError, "int")
+    for make, dtype, kind, text in (
+        (lambda: fo.Adam(state_dtype="int8"), np.float32, ValueError, "convert=True, and divide"),
+        (lambda: fo.Adam(master=True), np.float16, TypeError, "float16 parameter"),
+    ):
+        other, x = make(), {"x": np.ones(3, dtype)}
+        other.update(x, {"x": x["x"] + 1})
+        saved = other.state_dict()
+        refused(lambda s=saved: Sharded(fo.Adam()).load_state_dict(s), kind, text)
+    refused(lambda: Sharded(other), kind, text)
     watched.refuses(lambda: watched.opt.load(f"{folder}/nothing"), OSError, "nothing")
     for dtype, options, text in (
         (np.float32, {"state_dtype": "int8"}, "without state_dtype, by load(path, convert=True)"),

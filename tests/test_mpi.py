@@ -20,9 +20,10 @@ from fastoptim.mpi.cutting import Cutter
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "mpi_programs.py"
 
-BITS = ("bits", "many_buckets", "rows", "some_none", "layouts", "rules", "containers", "not_finite")
-REFUSED = ("bad_gradients", "interrupts", "signals", "bad_use")
-OF_SEVERAL = ("sums_not_finite", "differences")
+BITS = ("bits", "many_buckets", "rows", "some_none", "layouts", "rules", "containers", "not_finite",
+        "products")
+REFUSED = ("bad_gradients", "interrupts", "signals", "bad_use", "threads")
+OF_SEVERAL = ("sums_not_finite", "differences", "errors_without_text")
 SAVING = ("averages", "used_before", "save", "load", "load_refused")
 
 

@@ -966,6 +966,67 @@ def test_sync_needs_files():
         fo.Adam().sync()
 
 
+@pytest.mark.parametrize(("then", "now"), [("int8", None), ("bfloat16", None), (None, "int8")])
+def test_a_folder_of_another_state_dtype_is_converted_on_request(then, now, folder, tmp_path):
+    rng = np.random.default_rng(5)
+    params, grads = example(rng)
+    opt = updated(fo.Adam(state_dir=folder, state_dtype=then), params, grads[:2])
+    opt.save(tmp_path / "saved")
+    del opt
+    theirs = {key: p.copy(order="K") for key, p in params.items()}
+    twin = fo.Adam(state_dtype=now)
+    twin.load(tmp_path / "saved", convert=True)
+    inside = fo.Adam(state_dtype=now)
+    with pytest.raises(ValueError, match="convert=True"):
+        inside.load(folder)
+    inside.load(folder, convert=True)
+    assert same(kept(inside)["parameters"], kept(twin)["parameters"])
+    opt = fo.Adam(state_dir=folder, state_dtype=now)
+    opt.load(folder, convert=True)
+    updated(opt, params, grads[2:])
+    del opt
+    opt = fo.Adam(state_dir=folder, state_dtype=now)
+    opt.load(folder)
+    updated(twin, theirs, grads[2:])
+    assert same(kept(opt)["parameters"], kept(twin)["parameters"])
+    assert same(params, theirs)
+
+
+def test_a_folder_that_is_removed_under_an_optimizer(folder, tmp_path):
+    """Nothing is written into a folder that somebody else has made there, and nothing is lost."""
+    opt, twin = fo.Adam(state_dir=folder), fo.Adam()
+    params, theirs = {"a": np.ones(5)}, {"a": np.ones(5)}
+    grads = {"a": np.full(5, 0.5), "b": np.full(3, 0.5)}
+    updated(opt, params, [{"a": grads["a"]}] * 2)
+    updated(twin, theirs, [{"a": grads["a"]}] * 3)
+    folder.rename(tmp_path / "moved")
+    other, others = fo.Adam(state_dir=folder), {"a": np.ones(5)}
+    updated(other, others, [{"a": grads["a"]}])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    more = {**params, "b": np.ones(3)}
+    for call in (opt.sync, opt.reset, lambda: opt.update(more, grads)):
+        with pytest.raises(FileNotFoundError, match=r"removed or moved.*opt\.save"):
+            call()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert (more["b"] == 1).all()
+    opt.update(params, {"a": grads["a"]})
+    opt.save(tmp_path / "saved")
+    opt = fo.Adam()
+    opt.load(tmp_path / "saved")
+    assert same(kept(opt)["parameters"], kept(twin)["parameters"])
+    np.testing.assert_array_equal(params["a"], theirs["a"])
+
+
+@pytest.mark.parametrize("pattern", ["index.json", "*.ledger", "*.m"])
+def test_sync_misses_files_that_were_removed(pattern, folder):
+    opt = fo.Adam(state_dir=folder)
+    opt.update({"a": np.ones(5)}, {"a": np.ones(5)})
+    opt.sync()
+    next(folder.glob(pattern)).unlink()
+    with pytest.raises(FileNotFoundError, match="removed or moved"):
+        opt.sync()
+
+
 def test_sync_before_the_first_update_writes_nothing(folder):
     fo.Adam(state_dir=folder).sync()
     gc.collect()

@@ -77,6 +77,8 @@ class Files:
         """Make and lock the folder, and refuse one that holds what has not been loaded."""
         if self.lock is None:
             self.attach()
+        elif not self.lock.is_in_place():
+            raise self.removed("the folder")
         if self.holds is not None and not self.loading:
             raise ValueError(
                 f"{self.path} holds the state of {self.holds}; opt.load({self.path!r}) goes on "
@@ -84,6 +86,13 @@ class Files:
             )
         if self.unplaced:
             self.put_back()
+
+    def removed(self, what: str) -> OSError:
+        """Return the error for what was removed while an optimizer had it."""
+        return FileNotFoundError(
+            errno.ENOENT, f"{what} has been removed or moved while an optimizer had its state "
+            f"there; opt.save(path) writes the state to a file elsewhere", self.path
+        )
 
     def attach(self) -> None:
         """Make and lock the folder; remove files that do not count."""
@@ -292,6 +301,9 @@ class Files:
         if self.current is None:
             self.drop_new()
             return
+        named = Index(self.current[1], {}, list(self.current[0].values())).files()
+        for name in sorted({text.INDEX, *named}.difference(os.listdir(self.path))):
+            raise self.removed(f"the file {name}")
         settings = self.settings()
         if text.text_of(settings) != self.written:
             self.write_settings(settings)

@@ -62,6 +62,15 @@ class Lock:
             os.close(file)
         raise RuntimeError(f"the folder {folder} is being removed by another process; try again")
 
+    def is_in_place(self) -> bool:
+        """Whether the folder is still the one that is held: it may have been removed, or moved."""
+        try:
+            return self.file is not None and os.path.samestat(
+                os.fstat(self.file), os.stat(self.path)
+            )
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Let others have the folder."""
         if self.file is not None:

@@ -1,7 +1,7 @@
 """What must be equal in all ranks, and what all of them raise if something is not, or one fails."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastoptim.optimizer.hyperparameters import checks_of
@@ -76,9 +76,12 @@ def told(problem: BaseException, summed: int = 1) -> tuple[str, str]:
     `summed` says of how many ranks' gradients it is.
     """
     kind = next((k.__name__ for k in KNOWN if isinstance(problem, k)), "")
-    if isinstance(problem, KeyError) and len(problem.args) == 1:
-        return kind, str(problem.args[0])  # str would quote it
-    text = str(problem) or type(problem).__name__
+    try:
+        if isinstance(problem, KeyError) and len(problem.args) == 1:
+            return kind, str(problem.args[0])  # str would quote it
+        text = str(problem) or type(problem).__name__
+    except Exception:  # of a class that has no text; the others wait
+        text = type(problem).__name__
     if summed > 1 and isinstance(problem, FloatingPointError):
         text += f"; here grads is the sum of {summed} ranks' gradients"
     return kind, text
@@ -102,6 +105,18 @@ def failure(
     return classes[kind](f"rank {first} of {size}: {text}{more}")
 
 
+def agreed(comm: Any, check: Callable[[], None]) -> None:
+    """Raise in all ranks what a check raises in any of them."""
+    problem: Exception | None = None
+    try:
+        check()
+    except Exception as raised:
+        problem = raised
+    every = comm.allgather(None if problem is None else told(problem))
+    if any(one is not None for one in every):
+        raise failure(problem, every, comm.Get_rank())
+
+
 def difference(lines_of: Sequence[Sequence[str]]) -> ValueError:
     """Return the error for ranks whose parameters or optimizers differ: the first such line."""
     size, own = len(lines_of), lines_of[0]
@@ -115,4 +130,7 @@ def difference(lines_of: Sequence[Sequence[str]]) -> ValueError:
                     f"ranks need the same keys in one order, shapes, dtypes, hyperparameters and "
                     f"counts of updates"
                 )
-    return ValueError("the ranks differ in something that has no text of its own")
+    return ValueError(
+        "the ranks differ in the numbers or counts of the state that they have or load; give all "
+        "of them the same"
+    )

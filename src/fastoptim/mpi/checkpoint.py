@@ -133,7 +133,7 @@ def digest(records: Mapping[Hashable, Mapping[str, Any]], opt: "Optimizer") -> i
     """Return a number that stands for a state: for every bit of it."""
     text = hashlib.blake2b(f"{opt.iter} {opt.skipped} {opt.clipped}".encode(), digest_size=8)
     for key, record in records.items():
-        counts = [record[name] for name in ("updates", "shape", "dtype")]
+        counts = [record.get(name) for name in ("updates", "shape", "dtype", "mean", "carried")]
         text.update(f"{key!r} {counts}".encode())
         for slot, a in [*record["state"].items(), ("average", record["average"])]:
             text.update(slot.encode())
@@ -207,10 +207,12 @@ class OneState:
         return {key: piece(self.saved["parameters"][key], cut, rank) for key, cut in cuts.items()}
 
     def digest(self) -> int:
-        """Return a number that stands for every array."""
-        text = hashlib.blake2b(str(self.saved["iter"]).encode(), digest_size=8)
+        """Return a number that stands for every array and every count."""
+        counts = [self.saved.get(name) for name in ("iter", "skipped", "clipped")]
+        text = hashlib.blake2b(f"{counts}".encode(), digest_size=8)
         for key, record in self.saved["parameters"].items():
-            text.update(repr(key).encode())
+            counts = [record.get(name) for name in ("updates", "mean", "carried", "group")]
+            text.update(f"{key!r} {counts}".encode())
             for a in [*record["state"].values(), record["average"]]:
                 if a is not None:
                     text.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
@@ -249,6 +251,10 @@ def write_part(
 def found(path: str | os.PathLike[str]) -> Saved:
     """Return what was saved at a path: one file, or one for each rank."""
     whole = Path(os.fsdecode(os.fspath(path)))
+    if whole.is_dir():
+        raise ValueError(
+            f"{whole} is a folder; load a state_dir into an optimizer without one, and divide that"
+        )
     pattern = re.compile(re.escape(whole.name) + r"\.(\d+)-of-(\d+)")
     folder = whole.parent
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

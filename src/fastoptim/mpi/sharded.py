@@ -85,9 +85,9 @@ class Sharded:
     """
 
     def __init__(self, opt: Optimizer, comm: Any = None) -> None:
-        check_optimizer(opt)
         mpi = starting.mpi()
         comm = starting.checked_comm(mpi, comm)
+        agreement.agreed(comm, lambda: check_optimizer(opt))
         self._opt, self._comm = opt, comm
         self._constants = (mpi.IN_PLACE, mpi.BYTE)
         self._engine = Engine(self._group_of_piece)
@@ -106,6 +106,7 @@ class Sharded:
         self._plan: Plan | None = None
         self._table_digest = self._settings_digest = 0
         self._seen: list[Any] = []  # what the latest call had, of which messages tell
+        self._seen_groups: list[int] = []
         self._note = b""
         starting.share_cores(mpi, comm)
         self._shards.restore(self._taken_over)
@@ -121,6 +122,7 @@ class Sharded:
         """Return this rank's part of what the optimizer has kept so far."""
         opt = self.opt
         records = opt.engine.records()
+        check_records(records)
         job.digest = checkpoint.digest(records, opt)
         return self._divided(
             {key: (tuple(one["shape"]), np.dtype(one["dtype"])) for key, one in records.items()},
@@ -248,8 +250,12 @@ class Sharded:
             if not self._used:
                 opt.check_keys(given.keys, given.arrays)
             self._check_unchanged(signature)
+            self._seen_groups = [
+                self._group_of(key, np.asarray(a))
+                for key, a in zip(given.keys, given.arrays, strict=True)
+            ]
             kept["_signature"] = signature
-            kept["_table_digest"] = agreement.digest("\n".join(agreement.keys(signature)))
+            kept["_table_digest"] = agreement.digest("\n".join(self._told_keys()))
         kinds = given.kinds
         job = Job()
         job.plan, job.kept, job.to_zero = plan, kept, given.to_zero if given.passes else []
@@ -547,8 +553,11 @@ class Sharded:
     def _loaded(self, job: Job, read: Callable[[], checkpoint.Saved]) -> Any:
         """Return this rank's part of a saved state, checked."""
         saved = read()
+        described = saved.described()
+        if isinstance(described, Mapping):
+            check_records(described.get("parameters"))
         with checkpoint.engine_of(self.opt, Engine()):
-            counts = checkpoint.checked(self.opt, saved.described())
+            counts = checkpoint.checked(self.opt, described)
         keys = saved.keys()
         if self._used:
             if set(keys) != set(self._used):
@@ -592,7 +601,18 @@ class Sharded:
         if problem is not None:
             return agreement.told(problem, self._shards.size if self._shards.summed else 1)
         counts = [f"opt.iter is {self.opt.iter}", f"opt.skipped is {self.opt.skipped}"]
-        return [*agreement.keys(self._seen), *counts, *agreement.settings(self.opt)]
+        return [*self._told_keys(), *counts, *agreement.settings(self.opt)]
+
+    def _told_keys(self) -> list[str]:
+        """Return the keys of the latest call, and their groups, line by line."""
+        lines = agreement.keys(self._seen)
+        if self.opt.groups and len(self._seen) == len(self._seen_groups):
+            titles = ["no group", *(group.label for group in self.opt.groups)]
+            lines += [
+                f"params[{one[0]!r}] is of {titles[group]}"
+                for one, group in zip(self._seen, self._seen_groups, strict=True)
+            ]
+        return lines
 
     def _whole_gradient(self, key: Hashable, grad: Any) -> Any:
         """Return a sum in the place that it has in its key, for messages."""
@@ -617,6 +637,24 @@ def check_kept(opt: Optimizer, plan: Plan) -> None:
             "state_dir is one optimizer's folder, and a Sharded has a part of the state on each "
             "rank; use its save and load"
         )
+
+
+def check_records(records: Any) -> None:
+    """Refuse state that only a whole optimizer can go on with."""
+    for key, record in records.items() if isinstance(records, Mapping) else ():
+        if not isinstance(record, Mapping):
+            continue
+        if record.get("half") is not None:
+            raise TypeError(
+                f"the state of params[{key!r}] is that of a {record['half']} parameter; a Sharded "
+                f"takes parameters of float32 or float64"
+            )
+        if record.get("coding") is not None:
+            raise ValueError(
+                f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a "
+                f"Sharded does not keep; load it into an optimizer with convert=True, and divide "
+                f"that"
+            )
 
 
 def check_optimizer(opt: Any) -> None:

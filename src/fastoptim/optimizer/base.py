@@ -668,7 +668,7 @@ class Optimizer(Checked):
             It cannot be read.
         """
         if isdir(path):
-            load_folder(self, path, convert)
+            load_folder(self, path, convert=convert)
         else:
             state.load(self, checkpoint.load(path), convert=convert)
 

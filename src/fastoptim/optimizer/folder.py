@@ -59,7 +59,9 @@ def keep_in_files(opt: "Optimizer", path: str | None) -> None:
     store.keep_in(None if path is None else Files(path, settings).folder)
 
 
-def load_folder(opt: "Optimizer", path: str | PathLike[str], convert: bool) -> None:
+def load_folder(
+    opt: "Optimizer", path: str | PathLike[str], *, convert: bool = False
+) -> None:
     """Take over the state of a folder: its files, if it is the optimizer's own, or copies."""
     folder = opt.engine.store.folder
     if folder is None or not is_same(folder.files.path, path):

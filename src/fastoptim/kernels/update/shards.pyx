@@ -35,6 +35,7 @@ from fastoptim.kernels.update.detours cimport (
 from fastoptim.kernels.update.engine cimport Engine, Source, Stations
 from fastoptim.kernels.update.exchange cimport Exchange
 from fastoptim.kernels.update.pipeline cimport Plan, pass_of
+from fastoptim.kernels.update.products cimport Multiplied
 from fastoptim.kernels.update.store cimport Record, Store
 
 cnp.import_array()
@@ -147,7 +148,9 @@ cdef class Shards(Source):
                 ):
                     to_zero.append((<TouchedRows> detour).to_zero)
             else:
-                if detour is not None:
+                if type(detour) is Multiplied and (<Multiplied> detour).by_tiles:
+                    grad = grad.made()          # the detour has the first tile alone
+                elif detour is not None:
                     grad = detour.grad
                 given.append(np.require(grad, requirements=("C", "A")))
                 if call.stages[(<Record> call.records[k]).group].zero:
@@ -195,14 +198,17 @@ cdef class Shards(Source):
         """Call a function in every rank; raise in all of them what any of them raises."""
         self.refuse_if_busy()
         self.job = None
-        self.owes = True
+        self.busy = self.owes = True
         try:
-            result = function()
-        except BaseException as problem:
-            self.give_up(problem)
-            raise
-        self.vote(0, 0)
-        return result
+            try:
+                result = function()
+            except BaseException as problem:
+                self.give_up(problem)
+                raise
+            self.vote(0, 0)
+            return result
+        finally:
+            self.busy = False
 
     def restore(self, check):
         """Take over a state, in every rank or in none.
@@ -215,20 +221,24 @@ cdef class Shards(Source):
         cdef Job job = Job()
         cdef dict restored
         self.refuse_if_busy()
-        self.owes = True
-        try:
-            self.engine.refuse_if_busy()
-            records, iter, skipped, clipped, changes = check(job)
-            restored = self.engine.store.restored(records)
-        except BaseException as problem:
-            self.give_up(problem)
-            raise
-        self.job = job
-        self.vote(0, 0)
         self.job = None
-        self.engine.store.replace(restored, iter, skipped, clipped)
-        for kept, new in changes:
-            (<dict> kept).update(new)
+        self.busy = self.owes = True
+        try:
+            try:
+                self.engine.refuse_if_busy()
+                records, iter, skipped, clipped, changes = check(job)
+                restored = self.engine.store.restored(records)
+            except BaseException as problem:
+                self.give_up(problem)
+                raise
+            self.job = job
+            self.vote(0, 0)
+            self.engine.store.replace(restored, iter, skipped, clipped)
+            for kept, new in changes:
+                (<dict> kept).update(new)
+        finally:
+            self.job = None
+            self.busy = False
 
     def gather(self, Exchange exchange not None, list arrays, list copies not None):
         """Bring every rank's part of some parameters to all the others."""
