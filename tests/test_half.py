@@ -318,13 +318,29 @@ REFUSED = {
         {}, lambda p, d: {"W": np.ones((3, 4), next(o for o in DTYPES.values() if o != d))},
         TypeError, "whose gradient is",
     ),
-    "rows of float64": (
-        {}, lambda p, d: {"W": Rows([1], np.ones((1, 4)))},
-        TypeError, r"values is float64, but params\['W'\] is b?float16; convert the values to",
+    "a number": (
+        {}, lambda p, d: {"W": 1.0}, TypeError, "NumPy array of b?float16 or float32, got float",
     ),
-    "sparse float64": (
-        {}, lambda p, d: {"W": pytest.importorskip("scipy.sparse").csr_array(np.ones((3, 4)))},
-        TypeError, r"data is float64, but params\['W'\] is b?float16; convert the values to",
+    "a scalar of NumPy": (
+        {}, lambda p, d: {"W": d.type(1)}, TypeError,
+        r"array of b?float16 or float32, got b?float16; pass np.asarray\(grads\['W'\]\)",
+    ),
+    "rows of float64": (
+        {}, lambda p, d: {"W": Rows([0], np.ones((1, 4)))}, TypeError,
+        r"grads\['W'\].values is float64, but params\['W'\] is b?float16, whose gradient is",
+    ),
+    "rows of the other half": (
+        {}, lambda p, d: {
+            "W": Rows([0], np.ones((1, 4), next(o for o in DTYPES.values() if o != d)))
+        }, TypeError, r"grads\['W'\].values is b?float16, but .* whose gradient is",
+    ),
+    "a sparse array of float64": (
+        {}, lambda p, d: {"W": dok_array(np.ones((3, 4)))}, TypeError,
+        r"grads\['W'\] is float64, but params\['W'\] is b?float16, whose gradient is",
+    ),
+    "a sparse array in another format": (
+        {}, lambda p, d: {"W": dok_array(np.ones((3, 4), np.float32))}, TypeError,
+        "in the format 'dok'",
     ),
     "product of float64": (
         {}, lambda p, d: {"W": fo.Product(np.ones((2, 3)), np.ones((2, 4)))},

@@ -29,8 +29,8 @@ def check(
     if (MASTER in arrays) != has_master:
         has = "a copy in float32" if MASTER in arrays else "no copy in float32"
         raise ValueError(
-            f"{name} has {has}, and this optimizer has master={has_master} for it; load it into one "
-            f"that has master={not has_master}"
+            f"{name} has {has}, and this optimizer has master={has_master} for it; load it into "
+            f"one that has master={not has_master}"
         )
     if MASTER in arrays:
         a = arrays[MASTER]
