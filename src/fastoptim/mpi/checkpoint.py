@@ -81,33 +81,11 @@ def own_state(opt: "Optimizer", engine: Engine, *, copy: bool = True) -> dict[st
 
 def checked(opt: "Optimizer", saved: Mapping[str, Any]) -> tuple[int, int, int, Any]:
     """Check a saved state; return iter, skipped, clipped, and what changes of the settings."""
-    check_is_plain(saved)
     restore, lost = state.checked(opt, saved)
     for line in lost:
         warnings.warn(line, UserWarning, stacklevel=2)
     _, iter_, skipped, clipped, changes = restore.args
     return iter_, skipped, clipped, changes
-
-
-def check_is_plain(saved: Any) -> None:
-    """Refuse state of 16 or 8 bits; what is no state at all is for `state.checked`."""
-    records = saved.get("parameters") if isinstance(saved, Mapping) else None
-    if not isinstance(records, Mapping):
-        return
-    for key, one in records.items():
-        if not isinstance(one, Mapping):
-            continue
-        if one.get("coding") is not None:
-            raise ValueError(
-                f"the state of {key!r} is kept as {one['coding']}, and a Sharded keeps state in "
-                f"the parameters' dtype; load it into an optimizer without state_dtype, by "
-                f"load(path, convert=True), and give that one to Sharded"
-            )
-        if one.get("half") is not None:
-            raise ValueError(
-                f"the state of {key!r} is of a parameter of {one['half']}; a Sharded takes "
-                f"parameters of float32 or float64"
-            )
 
 
 def piece(record: Mapping[str, Any], cut: Cut, rank: int) -> dict[str, Any]:

@@ -652,8 +652,8 @@ def check_records(records: Any) -> None:
         if record.get("coding") is not None:
             raise ValueError(
                 f"the state of params[{key!r}] has state_dtype {record['coding']!r}, which a "
-                f"Sharded does not keep; load it into an optimizer with convert=True, and divide "
-                f"that"
+                f"Sharded does not keep; load it into an optimizer without it, by load(path, "
+                f"convert=True), and give that one to Sharded"
             )
 
 
