@@ -903,7 +903,7 @@ def load_refused():
     watched.refuses(lambda: watched.opt.load(folder), ValueError, "is a folder")
     watched.refuses(lambda: watched.opt.load_state_dict(5), TypeError, "int")
     for make, dtype, kind, text in (
-        (lambda: fo.Adam(state_dtype="int8"), np.float32, ValueError, "by load(path, convert=True)"),
+        (lambda: fo.Adam(state_dtype="int8"), np.float32, ValueError, "load(path, convert=True)"),
         (lambda: fo.Adam(master=True), np.float16, TypeError, "float16 parameter"),
     ):
         other, x = make(), {"x": np.ones(3, dtype)}
