@@ -318,17 +318,6 @@ cdef class ThreadCounts:
     def learned(self):
         """Return (least elements, threads, most threads, whether compared) of each amount of work.
 
-        Those of the present setting, the smallest first.
-        """
-        cdef ThreadCount one
-        return sorted(
-            (1 << (key // 2 - 64 * self.setting), one.kept, one.most, one.learnt)
-            for key, one in self.kept if key // 128 == self.setting and not key % 2
-        )
-
-    def learned(self):
-        """Return (least elements, threads, most threads, whether compared) of each amount of work.
-
         Those of the present setting, the smallest amount first.
         """
         cdef ThreadCount one

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from fastoptim.kernels.update.store import HALVES
+from fastoptim.kernels.update.store import MASTER as MASTER
 from fastoptim.porting.answers import shown
-
-MASTER = "master"  # the slot of its copy in float32
-NAMES = ("float16", "bfloat16")
 
 
 def check(
@@ -19,7 +18,7 @@ def check(
     half = saved.get("half")
     if half is None:
         return None
-    if half not in NAMES or dtype != "float32":
+    if half not in (*HALVES,) or dtype != "float32":
         raise ValueError(f"{name} is of a parameter of {shown(half)}, not float16 or bfloat16")
     if saved["order"] != "C":
         raise ValueError(f"{name} has order {saved['order']!r}, and that of {half} is 'C'")

@@ -115,7 +115,6 @@ cdef class Engine(Stations):
 
     def __init__(self, group_of=None, check_keys=None):
         self.store = Store(group_of, check_keys)
-        self.coder = Coder()
 
     def update(self, object params, object grads, Plan plan not None):
         """Apply one update to params, in place; return whether it was applied."""

@@ -4,6 +4,9 @@ from numpy.typing import NDArray
 
 from fastoptim.kernels.update.folder import Folder
 
+HALVES: dict[str, int]
+MASTER: str
+
 class Record:
     key: Any
     group: int
