@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -384,6 +385,34 @@ def assert_same_bits(ours, oracle, params, expected):
 
 def assert_same_averages(ours, oracle):
     assert_same_arrays(ours.average_of, oracle.average_of, "average_of")
+
+
+# ---------------------------------------------------------------- interrupts
+
+
+def interrupted(seconds, act):
+    """Call a function that gets one KeyboardInterrupt after so many seconds, or after its end.
+
+    It is over when the signal has been handled: a thread of OpenMP or of BLAS may have got it, and
+    the interrupt then reaches this thread later than the alarm rang, however busy the machine is.
+    """
+    handled = []
+
+    def handler(number, frame):
+        handled.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        act()
+        while not handled:
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # ---------------------------------------------------------------- nested dicts, to be damaged

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from helpers import LAYOUTS, PAST_THRESHOLD, copies, every_dtype
+from helpers import LAYOUTS, PAST_THRESHOLD, copies, every_dtype, interrupted
 
 import fastoptim as fo
 from fastoptim.ode import adaptive, runge_kutta
@@ -646,22 +646,9 @@ def test_interrupts_at_any_moment_leave_a_step_of_the_undisturbed_run(method):
     opt, rng = method(), np.random.default_rng(4)
     good = Network(params)
 
-    def handler(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        for _ in range(60):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-6 + rng.uniform(0, 1.5e-3))
-                opt.step(params, good.gradient)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            assert everything(opt, params) == runs[opt.iter]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    for _ in range(60):
+        interrupted(1e-6 + rng.uniform(0, 1.5e-3), lambda: opt.step(params, good.gradient))
+        assert everything(opt, params) == runs[opt.iter]
 
 
 @pytest.mark.parametrize("name", ["look-ahead", "Heun", "RK45 adaptive"])
