@@ -53,9 +53,9 @@ ISA_FLAGS = {
 }
 
 
-def kernel(name, **options):
+def module(name, **options):
     return Extension(
-        f"fastoptim.kernels.{name.replace('/', '.')}", [f"{KERNELS}/{name}.pyx"],
+        f"fastoptim.{name.replace('/', '.')}", [f"src/fastoptim/{name}.pyx"],
         include_dirs=[numpy.get_include(), KERNELS],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         **options,
@@ -199,7 +199,7 @@ modules = [
 ]
 setup(
     ext_modules=cythonize(
-        [kernel(m) for m in modules], compiler_directives=DIRECTIVES, nthreads=PROCESSES
+        [*(module(f"kernels/{m}") for m in modules), module("torch/views")], compiler_directives=DIRECTIVES, nthreads=PROCESSES
     ),
     cmdclass={"build_ext": Build},
 )

@@ -1366,8 +1366,12 @@ class NAdam(Optimizer):
     v = Slot(signed=False)
 
     def coefficients(self, t: int) -> tuple[float, ...]:
+        return self.scalars_at(t, momentum_products(self.beta1, self.psi).product(t))
+
+    def scalars_at(self, t: int, product: float) -> tuple[float, ...]:
+        """Return the kernel's scalars, where `product` is that of all momenta up to t."""
         products = momentum_products(self.beta1, self.psi)
-        mu, mu_next, product = products.momentum(t), products.momentum(t + 1), products.product(t)
+        mu, mu_next = products.momentum(t), products.momentum(t + 1)
         lr_t = self.lr * math.sqrt(1.0 - self.beta2**t)
         return (
             1.0 - self.beta1,

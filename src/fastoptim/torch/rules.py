@@ -1,0 +1,36 @@
+"""Rules with what PyTorch's classes have beside them: momentum that may be 0, momenta that change."""
+
+from dataclasses import dataclass
+
+from fastoptim.rules import HeavyBall, NAdam, momentum_products
+
+
+@dataclass(eq=False, repr=False)
+class SGD(HeavyBall):
+    """`HeavyBall`, whose parameters have no state where μ is 0."""
+
+    kernels = {"sgd": (), **HeavyBall.kernels}
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel that the next update runs."""
+        return super().kernel if self.mu else "sgd"
+
+    def coefficients(self, t: int) -> tuple[float, ...]:
+        """Return the scalars that the kernel gets."""
+        return super().coefficients(t) if self.mu else (self.lr,)
+
+
+@dataclass(eq=False, repr=False)
+class CarryingNAdam(NAdam):
+    """`NAdam` whose product of momenta is of those that there were: β₁ may have changed."""
+
+    carries = 1
+
+    def carried_on(
+        self, t: int, carried: tuple[float, ...] | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the scalars of a parameter's t-th update, and the product up to it."""
+        before = 1.0 if carried is None else carried[0]
+        product = before * momentum_products(self.beta1, self.psi).momentum(t)
+        return self.scalars_at(t, product), (product,)
