@@ -78,7 +78,10 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             with torch.enable_grad():
                 loss = closure()
         work = self._work
-        if work is None or (self._lent and not states.is_left_alone(work, self._state, self._shown)):
+        if (
+            work is None or len(work.places) != len(self.param_groups)
+            or self._lent and not states.is_left_alone(work, self._state, self._shown)
+        ):
             work = self._renewed()
         work.follow()
         if not work.step():

@@ -81,13 +81,15 @@ class Work:
 
     def follow(self) -> None:
         """Let the rule have the numbers that `param_groups` have now."""
-        for k, (values, place) in enumerate(zip(self.owner.param_groups, self.places, strict=True)):
-            now = self.values_of(values)
-            if place < 0 or (now == self.seen[k] and not self.has_tensors):
+        values_of, seen = self.values_of, self.seen
+        for k, values in enumerate(self.owner.param_groups):
+            now = values_of(values)
+            if now == seen[k] and not self.has_tensors:
                 continue
-            self.change(k, place, values)
-            self.seen[k] = now
-        self.has_tensors = any(holds_tensor(now) for now in self.seen if now is not None)
+            if self.places[k] >= 0:
+                self.change(k, self.places[k], values)
+            seen[k] = now
+            self.has_tensors = any(map(holds_tensor, seen))
 
     def change(self, k: int, place: int, values: Mapping[str, Any]) -> None:
         """Assign what is not as it was in one group."""
