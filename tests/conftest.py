@@ -1,6 +1,7 @@
 import gc
 import os
 import tempfile
+from zlib import crc32
 
 import pytest
 from helpers import use_threads
@@ -18,6 +19,24 @@ settings.register_profile(
     "fastoptim", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fastoptim")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--half", choices=("first", "second"),
+        help="every other test, chosen by its name: two builds share the suite",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    half = config.getoption("--half")
+    if half is not None:
+        of_half = {"first": 0, "second": 1}[half]
+        halves = [], []
+        for one in items:
+            halves[crc32(one.nodeid.encode()) % 2].append(one)
+        config.hook.pytest_deselected(items=halves[1 - of_half])
+        items[:] = halves[of_half]
 
 
 @pytest.fixture(autouse=True)
