@@ -13,8 +13,8 @@ HINTS = {
     "np.array(x) once for a parameter, np.asarray(x) for each gradient",
     "tensorflow": "; keep parameters as NumPy arrays, since .numpy() of a TensorFlow tensor is a "
     "copy: x.numpy() once for a parameter, and for each gradient",
-    "keras": "; keep parameters as NumPy arrays: np.array(variable) once for a parameter, and "
-    "variable.assign(array) after the update",
+    "keras": "; keep parameters as NumPy arrays: np.asarray(variable).copy() once for a parameter, "
+    "and variable.assign(array) after the update",
 }
 HINTS["cupy"] = (
     " of CuPy, which is on a GPU; updates run on the CPU: keep parameters as NumPy arrays, since "
