@@ -172,8 +172,15 @@ RATES = {
 
 
 def for_thinc(**hyperparameters):
-    given = {"eps": 1e-8, "clip_norm": 1.0, "zero_grads": True} | hyperparameters
+    given = {"eps": 1e-8, "clip_norm": 1.0} | hyperparameters
     return run("thinc and spaCy")["ForThinc"](fo.Adam(**given))
+
+
+def test_the_line_that_has_thincs_numbers(thinc):
+    theirs = rounds(thinc.Adam(0.001, L2=0, grad_clip=1.0, use_averages=False))
+    ours = rounds(run("thinc and spaCy")["optimizer"])
+    for key, w in ours.items():
+        np.testing.assert_allclose(w, theirs[key], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
