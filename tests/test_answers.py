@@ -404,6 +404,33 @@ TENSORS = [
     ),
     (of("cupy", "ndarray"), "got ndarray of CuPy, which is on a GPU; ", "x.get() is a copy"),
     (of("cupy._core.core", "ndarray"), "got ndarray of CuPy, ", "x.get() is a copy"),
+    (of("torch"), "got Tensor; ", "fastoptim.torch has optimizers that take tensors as they are"),
+    (type("Mine", (type(of("torch")),), {})(), "got Mine; tensor.detach().numpy() is", ""),
+    (of("keras.src.backend", "Variable"), "got Variable; ", "variable.assign(array) after"),
+    (
+        of("tensorflow.python.framework.indexed_slices", "IndexedSlices"), "got IndexedSlices; ",
+        "fastoptim.Rows(g.indices.numpy(), g.values.numpy()) is its gradient",
+    ),
+    (
+        of("tensorflow.python.framework.ops", "SymbolicTensor"), "got SymbolicTensor, which ",
+        "stands for a value inside a tf.function; call update outside of it",
+    ),
+    (
+        of("jax._src.interpreters.partial_eval", "DynamicJaxprTracer"),
+        "got DynamicJaxprTracer, which ", "inside a function that JAX traces; call update outside",
+    ),
+    (
+        of("autograd.numpy.numpy_boxes", "ArrayBox"), "got ArrayBox, which ",
+        "with what autograd.grad(…)(params) returns",
+    ),
+    (
+        type("Tensor", (), {"__module__": "tinygrad.tensor", "__dlpack__": None})(),
+        "got Tensor; np.from_dlpack(x) is an array of its memory", "",
+    ),
+    (
+        type("Tensor", (), {"__module__": "torch", "is_sparse": True})(), "got Tensor; with g = ",
+        "fastoptim.Rows(g.indices()[0].numpy(), g.values().numpy()) is its gradient",
+    ),
 ]
 every_side = pytest.mark.parametrize("side", ["params", "grads"])
 
@@ -423,6 +450,7 @@ def test_a_tensor_is_told_how_it_becomes_an_array(x, text, more, side):
     message = message_of_an_update_with(x, side)
     assert f"{side}['W'] must be a NumPy array of float32 or float64, {text}" in message
     assert more in message
+    assert message.endswith(" (docs/bridges.md)")
 
 
 @every_side
@@ -432,6 +460,72 @@ def test_of_what_is_no_tensor_nothing_more_is_said(x, side):
     assert message.endswith(
         f"{side}['W'] must be a NumPy array of float32 or float64, got {type(x).__name__}"
     )
+
+
+def parameters_of_torch():
+    """A generator, as net.parameters() is: written in a module of torch."""
+    names = {"__name__": "torch.nn.modules.module"}
+    exec("def parameters():\n    yield None", names)
+    return names["parameters"]()
+
+
+MODELS = [
+    # what is given as params: what is said of it
+    (of("torch"), "got Tensor; fastoptim.torch has optimizers that are made with a model's param"),
+    (type("Net", (type(of("torch.nn", "Module")),), {})(), "got Net; fastoptim.torch has"),
+    (parameters_of_torch(), "got generator; fastoptim.torch has"),
+    (
+        type("MLPClassifier", (), {"__module__": "sklearn.neural_network", "coefs_": []})(),
+        "got MLPClassifier; its arrays are params = [*mlp.coefs_, *mlp.intercepts_] (docs/bridges",
+    ),
+    (of("jaxlib", "ArrayImpl"), "got ArrayImpl; how its arrays become NumPy's is said in docs/br"),
+    (of("keras.src.models", "Sequential"), "got Sequential; how its arrays become NumPy's is sai"),
+    (of("thinc.model", "Model"), "got Model; how its arrays become NumPy's is said in docs/bridg"),
+]
+
+
+@pytest.mark.parametrize(("x", "text"), MODELS, ids=lambda x: type(x).__module__)
+def test_a_model_is_told_what_has_its_arrays(x, text):
+    with pytest.raises(TypeError) as problem:
+        fo.SGD().update(x, {})
+    assert f"params must be a dict or a list of NumPy arrays, {text}" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [parameters_of_torch(), [of("torch.nn.parameter", "Parameter")], {"W": of("torch")}],
+    ids=["generator", "list", "dict"],
+)
+def test_an_optimizer_of_torchs_parameters_is_elsewhere(given):
+    text = r"parameters go to update\(params, grads\), each time; for those of PyTorch see fastopt"
+    for make in (lambda: fo.Adam(given, lr=0.1), lambda: fo.Adam(params=given)):
+        with pytest.raises(TypeError, match=text):
+            make()
+    left = given if isinstance(given, (list, dict)) else list(given)
+    assert len(left) == 1                               # nothing was taken of the generator
+
+
+def test_what_is_said_of_torchs_sparse_gradients_is_so():
+    torch = pytest.importorskip("torch")
+    table = torch.ones(5, 2, requires_grad=True)
+    torch.nn.functional.embedding(torch.tensor([3, 1, 3]), table, sparse=True).sum().backward()
+    params = {"W": table.detach().numpy()}
+    with pytest.raises(TypeError, match="with g = g.coalesce"):
+        fo.SGD().update(params, {"W": table.grad})
+    g = table.grad.coalesce()
+    fo.SGD(lr=1.0).update(params, {"W": fo.Rows(g.indices()[0].numpy(), g.values().numpy())})
+    assert table[:, 0].tolist() == [1.0, 0.0, 1.0, -1.0, 1.0]
+
+
+def test_what_is_said_of_torchs_models_is_so():
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Linear(2, 1)
+    for given in (net.parameters(), net, list(net.parameters())):
+        with pytest.raises(TypeError, match="for those of PyTorch see fastoptim.torch"):
+            fo.Adam(given, lr=0.1)
+        if not isinstance(given, list):
+            with pytest.raises(TypeError, match="fastoptim.torch has optimizers that are made wi"):
+                fo.Adam().update(given, [])
 
 
 def test_nothing_is_imported_for_the_answer():

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from fastoptim.porting.tensors import is_of_torch
+
 # What it is called elsewhere: what it may be here. The first of which a class has all is meant.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     name: candidates
@@ -159,9 +161,13 @@ def synonym(name: str, known: Collection[str]) -> str:
     return ""
 
 
-def no_place_for_parameters(cls: str) -> str:
+def no_place_for_parameters(cls: str, given: object = None) -> str:
     """Return what to say when an optimizer is made with parameters."""
-    return f"{cls} is made without parameters; parameters go to update(params, grads), each time"
+    of_torch = "; for those of PyTorch see fastoptim.torch" if is_of_torch(given) else ""
+    return (
+        f"{cls} is made without parameters; parameters go to update(params, grads), each time"
+        f"{of_torch}"
+    )
 
 
 def are_parameters(x: object) -> bool:
@@ -182,9 +188,11 @@ def check_arguments(cls: type, args: Sequence[object], named: Mapping[str, objec
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     by_position = names[: code.co_argcount - 1]
     if args and by_position[:1] == ("lr",) and are_parameters(args[0]):
-        raise TypeError(no_place_for_parameters(cls.__name__))
+        raise TypeError(no_place_for_parameters(cls.__name__, args[0]))
     for name in named:
         if name not in names:
+            if name in PARAMETERS:
+                raise TypeError(no_place_for_parameters(cls.__name__, named[name]))
             raise TypeError(unknown(cls.__name__, name, names))
     if len(args) > len(by_position):
         raise TypeError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastoptim.kernels.update.checks.overlap import share_memory
+from fastoptim.porting.tensors import container_hint
 
 # Of the keys that an error looks through for one that may be meant.
 MOST_HINTS = 1000
@@ -25,7 +26,7 @@ def as_dict(name: str, x: Any) -> dict[Any, Any]:
     if isinstance(x, np.ndarray):
         hint = f"; put the array into a dict or a list: {name} = {{'W': array}}"
     else:
-        hint = ""
+        hint = container_hint(name, x)
     raise TypeError(
         f"{name} must be a dict or a list of NumPy arrays, got {type(x).__name__}{hint}"
     )
