@@ -199,7 +199,7 @@ modules = [
 ]
 setup(
     ext_modules=cythonize(
-        [*(module(f"kernels/{m}") for m in modules), module("torch/views")], compiler_directives=DIRECTIVES, nthreads=PROCESSES
+        [*(module(f"kernels/{m}") for m in modules), module("torch/views"), module("torch/quick")], compiler_directives=DIRECTIVES, nthreads=PROCESSES
     ),
     cmdclass={"build_ext": Build},
 )

@@ -10,7 +10,7 @@ import torch
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.optimizer.base import Optimizer
-from fastoptim.torch import states
+from fastoptim.torch import quick, states
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
@@ -52,27 +52,12 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     # -------------------------------------------------------------- a step
 
+    step = quick.step
+
+    @torch.optim.Optimizer.profile_hook_step
     @torch._disable_dynamo
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient, in place.
-
-        Parameters
-        ----------
-        closure : callable, optional
-            Computes the loss and the gradients anew; called once, before the update.
-
-        Returns
-        -------
-        What `closure` returned, or None.
-
-        Raises
-        ------
-        TypeError, ValueError
-            A tensor is not where or what an update takes; nothing has changed then.
-        RuntimeError
-            Parameters that have gradients are nobody's but this optimizer's any more: others have
-            taken their place in the model.
-        """
+    def _whole_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make a step, whatever is out of the ordinary."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

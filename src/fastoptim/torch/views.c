@@ -1283,6 +1283,8 @@ static int __Pyx_init_tpflags_variables(void) {
 #define __PYX_HAVE__fastoptim__torch__views
 #define __PYX_HAVE_API__fastoptim__torch__views
 /* Early includes */
+#include <stdint.h>
+#include "dltensor.h"
 #include <string.h>
 #include <stdio.h>
 
@@ -1293,8 +1295,6 @@ static int __Pyx_init_tpflags_variables(void) {
 #include "numpy/ndarraytypes.h"
 #include "numpy/arrayscalars.h"
 #include "numpy/ufuncobject.h"
-#include <stdint.h>
-#include "dltensor.h"
 #include "pythread.h"
 
     typedef int (*__pyx_memoryview_to_dtype_func_type)(char*, PyObject*);
@@ -1548,6 +1548,7 @@ static const char* const __pyx_f[] = {
   "src/fastoptim/torch/views.pyx",
   "View.MemoryView",
   ".venv/lib/python3.11/site-packages/numpy/__init__.cython-30.pxd",
+  "src/fastoptim/torch/views.pxd",
   ".venv/lib/python3.11/site-packages/Cython/Includes/cpython/type.pxd",
   "src/fastoptim/kernels/table.pxd",
 };
@@ -2282,7 +2283,7 @@ struct __pyx_t_9fastoptim_7kernels_5table_Span {
   Py_ssize_t is_double;
 };
 
-/* "fastoptim/torch/views.pyx":73
+/* "fastoptim/torch/views.pyx":51
  * 
  * 
  * cdef enum:             # <<<<<<<<<<<<<<
@@ -2313,12 +2314,12 @@ struct __pyx_obj_9fastoptim_7kernels_5table_Table {
 };
 
 
-/* "fastoptim/torch/views.pyx":77
- * 
+/* "fastoptim/torch/views.pxd":27
+ *         int (*describe)(void *, tensor_in_memory *) except -1
  * 
  * cdef class Views:             # <<<<<<<<<<<<<<
- *     """The arrays of an optimizer's parameters and gradients, by key.
- * 
+ *     cdef readonly dict params, grads
+ *     cdef readonly bint has_rows
 */
 struct __pyx_obj_9fastoptim_5torch_5views_Views {
   PyObject_HEAD
@@ -2431,7 +2432,7 @@ struct __pyx_vtabstruct_9fastoptim_7kernels_5table_Table {
 static struct __pyx_vtabstruct_9fastoptim_7kernels_5table_Table *__pyx_vtabptr_9fastoptim_7kernels_5table_Table;
 
 
-/* "fastoptim/torch/views.pyx":77
+/* "fastoptim/torch/views.pyx":55
  * 
  * 
  * cdef class Views:             # <<<<<<<<<<<<<<
@@ -2440,6 +2441,8 @@ static struct __pyx_vtabstruct_9fastoptim_7kernels_5table_Table *__pyx_vtabptr_9
 */
 
 struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views {
+  PyObject *(*look)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, PyObject *, PyObject *, int __pyx_skip_dispatch);
+  PyObject *(*let_go)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, int __pyx_skip_dispatch);
   PyObject *(*array_of)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, PyObject *, PyObject *, PyObject *, PyObject *);
 };
 static struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *__pyx_vtabptr_9fastoptim_5torch_5views_Views;
@@ -4041,7 +4044,11 @@ static CYTHON_INLINE npy_intp *__pyx_f_5numpy_7ndarray_5shape___get__(PyArrayObj
 static CYTHON_INLINE npy_intp *__pyx_f_5numpy_7ndarray_7strides___get__(PyArrayObject *__pyx_v_self); /* proto*/
 static CYTHON_INLINE npy_intp __pyx_f_5numpy_7ndarray_4size___get__(PyArrayObject *__pyx_v_self); /* proto*/
 static CYTHON_INLINE char *__pyx_f_5numpy_7ndarray_4data___get__(PyArrayObject *__pyx_v_self); /* proto*/
+static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_look(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, PyObject *__pyx_v_groups, PyObject *__pyx_v_alone, int __pyx_skip_dispatch); /* proto*/
+static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_let_go(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, int __pyx_skip_dispatch); /* proto*/
 static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, PyObject *__pyx_v_key, PyObject *__pyx_v_tensor, PyObject *__pyx_v_known, PyObject *__pyx_v_what); /* proto*/
+
+/* Module declarations from "libc.stdint" */
 
 /* Module declarations from "libc.string" */
 
@@ -4063,8 +4070,6 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 static CYTHON_INLINE int __pyx_f_5numpy_import_array(void); /*proto*/
 
 /* Module declarations from "cpython.pycapsule" */
-
-/* Module declarations from "libc.stdint" */
 
 /* Module declarations from "fastoptim.kernels.rule" */
 
@@ -4386,7 +4391,7 @@ namespace {
     PyObject *__pyx_slice[1];
     PyObject *__pyx_tuple[2];
     PyObject *__pyx_codeobj_tab[5];
-    PyObject *__pyx_string_tab[135];
+    PyObject *__pyx_string_tab[129];
     PyObject *__pyx_number_tab[3];
 /* #### Code section: module_state_contents ### */
 /* PyFrozenDict.module_state_decls */
@@ -4505,72 +4510,66 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_u_abc __pyx_string_tab[66]
 #define __pyx_n_u_allocate_buffer __pyx_string_tab[67]
 #define __pyx_n_u_alone __pyx_string_tab[68]
-#define __pyx_n_u_array __pyx_string_tab[69]
-#define __pyx_n_u_arrays __pyx_string_tab[70]
-#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[71]
-#define __pyx_n_u_base __pyx_string_tab[72]
-#define __pyx_n_u_c __pyx_string_tab[73]
-#define __pyx_n_u_capsule __pyx_string_tab[74]
-#define __pyx_n_u_cline_in_traceback __pyx_string_tab[75]
-#define __pyx_n_u_count __pyx_string_tab[76]
-#define __pyx_n_u_dtype_is_object __pyx_string_tab[77]
-#define __pyx_n_u_encode __pyx_string_tab[78]
-#define __pyx_n_u_enumerate __pyx_string_tab[79]
-#define __pyx_n_u_error __pyx_string_tab[80]
-#define __pyx_n_u_fastoptim_torch_views __pyx_string_tab[81]
-#define __pyx_n_u_flags __pyx_string_tab[82]
-#define __pyx_n_u_format __pyx_string_tab[83]
-#define __pyx_n_u_fortran __pyx_string_tab[84]
-#define __pyx_n_u_fromkeys __pyx_string_tab[85]
-#define __pyx_n_u_g __pyx_string_tab[86]
-#define __pyx_n_u_get __pyx_string_tab[87]
-#define __pyx_n_u_grad __pyx_string_tab[88]
-#define __pyx_n_u_grads __pyx_string_tab[89]
-#define __pyx_n_u_group __pyx_string_tab[90]
-#define __pyx_n_u_groups __pyx_string_tab[91]
-#define __pyx_n_u_id __pyx_string_tab[92]
-#define __pyx_n_u_index __pyx_string_tab[93]
-#define __pyx_n_u_is_neg __pyx_string_tab[94]
-#define __pyx_n_u_items __pyx_string_tab[95]
-#define __pyx_n_u_itemsize __pyx_string_tab[96]
-#define __pyx_n_u_k __pyx_string_tab[97]
-#define __pyx_n_u_key __pyx_string_tab[98]
-#define __pyx_n_u_keys __pyx_string_tab[99]
-#define __pyx_n_u_let_go __pyx_string_tab[100]
-#define __pyx_n_u_look __pyx_string_tab[101]
-#define __pyx_n_u_memview __pyx_string_tab[102]
-#define __pyx_n_u_mode __pyx_string_tab[103]
-#define __pyx_n_u_n __pyx_string_tab[104]
-#define __pyx_n_u_name __pyx_string_tab[105]
-#define __pyx_n_u_ndim __pyx_string_tab[106]
-#define __pyx_n_u_obj __pyx_string_tab[107]
-#define __pyx_n_u_odd __pyx_string_tab[108]
-#define __pyx_n_u_p __pyx_string_tab[109]
-#define __pyx_n_u_pack __pyx_string_tab[110]
-#define __pyx_n_u_params __pyx_string_tab[111]
-#define __pyx_n_u_plain __pyx_string_tab[112]
-#define __pyx_n_u_pop __pyx_string_tab[113]
-#define __pyx_n_u_register __pyx_string_tab[114]
-#define __pyx_n_u_self __pyx_string_tab[115]
-#define __pyx_n_u_setdefault __pyx_string_tab[116]
-#define __pyx_n_u_shape __pyx_string_tab[117]
-#define __pyx_n_u_size __pyx_string_tab[118]
-#define __pyx_n_u_start __pyx_string_tab[119]
-#define __pyx_n_u_step __pyx_string_tab[120]
-#define __pyx_n_u_stop __pyx_string_tab[121]
-#define __pyx_n_u_struct __pyx_string_tab[122]
-#define __pyx_n_u_tensors __pyx_string_tab[123]
-#define __pyx_n_u_unpack __pyx_string_tab[124]
-#define __pyx_n_u_update __pyx_string_tab[125]
-#define __pyx_n_u_values __pyx_string_tab[126]
-#define __pyx_n_u_written __pyx_string_tab[127]
-#define __pyx_n_u_x __pyx_string_tab[128]
-#define __pyx_n_u_zip __pyx_string_tab[129]
-#define __pyx_n_b_O __pyx_string_tab[130]
-#define __pyx_kp_b_iso88591_Q __pyx_string_tab[131]
-#define __pyx_kp_b_iso88591_A_F_a_HA __pyx_string_tab[132]
-#define __pyx_kp_b_iso88591_A_q_YauCt7_6_U_Qd_Q __pyx_string_tab[133]
-#define __pyx_kp_b_iso88591_A_G3at1_A_G4_4q_IQ_U_1_2S_T_WA_1 __pyx_string_tab[134]
+#define __pyx_n_u_arrays __pyx_string_tab[69]
+#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[70]
+#define __pyx_n_u_base __pyx_string_tab[71]
+#define __pyx_n_u_c __pyx_string_tab[72]
+#define __pyx_n_u_capsule __pyx_string_tab[73]
+#define __pyx_n_u_cline_in_traceback __pyx_string_tab[74]
+#define __pyx_n_u_count __pyx_string_tab[75]
+#define __pyx_n_u_dtype_is_object __pyx_string_tab[76]
+#define __pyx_n_u_encode __pyx_string_tab[77]
+#define __pyx_n_u_enumerate __pyx_string_tab[78]
+#define __pyx_n_u_error __pyx_string_tab[79]
+#define __pyx_n_u_fastoptim_torch_views __pyx_string_tab[80]
+#define __pyx_n_u_flags __pyx_string_tab[81]
+#define __pyx_n_u_format __pyx_string_tab[82]
+#define __pyx_n_u_fortran __pyx_string_tab[83]
+#define __pyx_n_u_fromkeys __pyx_string_tab[84]
+#define __pyx_n_u_get __pyx_string_tab[85]
+#define __pyx_n_u_grad __pyx_string_tab[86]
+#define __pyx_n_u_grads __pyx_string_tab[87]
+#define __pyx_n_u_groups __pyx_string_tab[88]
+#define __pyx_n_u_id __pyx_string_tab[89]
+#define __pyx_n_u_index __pyx_string_tab[90]
+#define __pyx_n_u_is_neg __pyx_string_tab[91]
+#define __pyx_n_u_items __pyx_string_tab[92]
+#define __pyx_n_u_itemsize __pyx_string_tab[93]
+#define __pyx_n_u_key __pyx_string_tab[94]
+#define __pyx_n_u_keys __pyx_string_tab[95]
+#define __pyx_n_u_let_go __pyx_string_tab[96]
+#define __pyx_n_u_look __pyx_string_tab[97]
+#define __pyx_n_u_memview __pyx_string_tab[98]
+#define __pyx_n_u_mode __pyx_string_tab[99]
+#define __pyx_n_u_name __pyx_string_tab[100]
+#define __pyx_n_u_ndim __pyx_string_tab[101]
+#define __pyx_n_u_obj __pyx_string_tab[102]
+#define __pyx_n_u_odd __pyx_string_tab[103]
+#define __pyx_n_u_p __pyx_string_tab[104]
+#define __pyx_n_u_pack __pyx_string_tab[105]
+#define __pyx_n_u_params __pyx_string_tab[106]
+#define __pyx_n_u_plain __pyx_string_tab[107]
+#define __pyx_n_u_pop __pyx_string_tab[108]
+#define __pyx_n_u_register __pyx_string_tab[109]
+#define __pyx_n_u_self __pyx_string_tab[110]
+#define __pyx_n_u_setdefault __pyx_string_tab[111]
+#define __pyx_n_u_shape __pyx_string_tab[112]
+#define __pyx_n_u_size __pyx_string_tab[113]
+#define __pyx_n_u_start __pyx_string_tab[114]
+#define __pyx_n_u_step __pyx_string_tab[115]
+#define __pyx_n_u_stop __pyx_string_tab[116]
+#define __pyx_n_u_struct __pyx_string_tab[117]
+#define __pyx_n_u_tensors __pyx_string_tab[118]
+#define __pyx_n_u_unpack __pyx_string_tab[119]
+#define __pyx_n_u_update __pyx_string_tab[120]
+#define __pyx_n_u_values __pyx_string_tab[121]
+#define __pyx_n_u_x __pyx_string_tab[122]
+#define __pyx_n_u_zip __pyx_string_tab[123]
+#define __pyx_n_b_O __pyx_string_tab[124]
+#define __pyx_kp_b_iso88591_Q __pyx_string_tab[125]
+#define __pyx_kp_b_iso88591_A_F_a_HA __pyx_string_tab[126]
+#define __pyx_kp_b_iso88591_A_q_YauCt7_6_U_Qd_Q __pyx_string_tab[127]
+#define __pyx_kp_b_iso88591_A_G3at1_A_G4_4q_IQ_U_1_2S_T_WA_1 __pyx_string_tab[128]
 #define __pyx_int_0 __pyx_number_tab[0]
 #define __pyx_int_neg_1 __pyx_number_tab[1]
 #define __pyx_int_136983863 __pyx_number_tab[2]
@@ -4622,7 +4621,7 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_slice[i]); }
   for (int i=0; i<2; ++i) { Py_CLEAR(clear_module_state->__pyx_tuple[i]); }
   for (int i=0; i<5; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<135; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<129; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { Py_CLEAR(clear_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_clear_contents ### */
 /* CommonTypesMetaclass.module_state_clear */
@@ -4680,7 +4679,7 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_slice[i]); }
   for (int i=0; i<2; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_tuple[i]); }
   for (int i=0; i<5; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<135; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<129; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_traverse_contents ### */
 /* CommonTypesMetaclass.module_state_traverse */
@@ -20851,7 +20850,7 @@ static CYTHON_INLINE struct __pyx_t_9fastoptim_7kernels_5table_Span *__pyx_f_9fa
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":43
+/* "fastoptim/torch/views.pyx":21
  * 
  * 
  * cdef inline bint is_there(cnp.ndarray a, const tensor_in_memory *t, int type_num, char *data) noexcept:             # <<<<<<<<<<<<<<
@@ -20869,7 +20868,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   int32_t __pyx_t_4;
   int __pyx_t_5;
 
-  /* "fastoptim/torch/views.pyx":46
+  /* "fastoptim/torch/views.pyx":24
  *     """Whether an array is the one that a tensor would get."""
  *     cdef int i
  *     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)             # <<<<<<<<<<<<<<
@@ -20878,7 +20877,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
 */
   __pyx_v_size = PyArray_ITEMSIZE(__pyx_v_a);
 
-  /* "fastoptim/torch/views.pyx":47
+  /* "fastoptim/torch/views.pyx":25
  *     cdef int i
  *     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
  *     if cnp.PyArray_DATA(a) != data or cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != t.ndim:             # <<<<<<<<<<<<<<
@@ -20914,7 +20913,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":48
+    /* "fastoptim/torch/views.pyx":26
  *     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
  *     if cnp.PyArray_DATA(a) != data or cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != t.ndim:
  *         return False             # <<<<<<<<<<<<<<
@@ -20927,7 +20926,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
     }
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":47
+    /* "fastoptim/torch/views.pyx":25
  *     cdef int i
  *     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
  *     if cnp.PyArray_DATA(a) != data or cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != t.ndim:             # <<<<<<<<<<<<<<
@@ -20936,7 +20935,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
 */
   }
 
-  /* "fastoptim/torch/views.pyx":49
+  /* "fastoptim/torch/views.pyx":27
  *     if cnp.PyArray_DATA(a) != data or cnp.PyArray_TYPE(a) != type_num or cnp.PyArray_NDIM(a) != t.ndim:
  *         return False
  *     for i in range(t.ndim):             # <<<<<<<<<<<<<<
@@ -20950,7 +20949,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   for (__pyx_t_5 = 0; __pyx_t_5 < __pyx_t_4; __pyx_t_5+=1) {
     __pyx_v_i = __pyx_t_5;
 
-    /* "fastoptim/torch/views.pyx":50
+    /* "fastoptim/torch/views.pyx":28
  *         return False
  *     for i in range(t.ndim):
  *         if cnp.PyArray_DIMS(a)[i] != t.shape[i] or cnp.PyArray_STRIDES(a)[i] != t.strides[i] * size:             # <<<<<<<<<<<<<<
@@ -20976,7 +20975,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
     if (__pyx_t_1) {
 
 
-      /* "fastoptim/torch/views.pyx":51
+      /* "fastoptim/torch/views.pyx":29
  *     for i in range(t.ndim):
  *         if cnp.PyArray_DIMS(a)[i] != t.shape[i] or cnp.PyArray_STRIDES(a)[i] != t.strides[i] * size:
  *             return False             # <<<<<<<<<<<<<<
@@ -20989,7 +20988,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
       }
       goto __pyx_L0;
 
-      /* "fastoptim/torch/views.pyx":50
+      /* "fastoptim/torch/views.pyx":28
  *         return False
  *     for i in range(t.ndim):
  *         if cnp.PyArray_DIMS(a)[i] != t.shape[i] or cnp.PyArray_STRIDES(a)[i] != t.strides[i] * size:             # <<<<<<<<<<<<<<
@@ -21000,7 +20999,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   }
 
 
-  /* "fastoptim/torch/views.pyx":52
+  /* "fastoptim/torch/views.pyx":30
  *         if cnp.PyArray_DIMS(a)[i] != t.shape[i] or cnp.PyArray_STRIDES(a)[i] != t.strides[i] * size:
  *             return False
  *     return True             # <<<<<<<<<<<<<<
@@ -21013,7 +21012,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   }
   goto __pyx_L0;
 
-  /* "fastoptim/torch/views.pyx":43
+  /* "fastoptim/torch/views.pyx":21
  * 
  * 
  * cdef inline bint is_there(cnp.ndarray a, const tensor_in_memory *t, int type_num, char *data) noexcept:             # <<<<<<<<<<<<<<
@@ -21029,7 +21028,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_is_there(PyArrayObject
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":55
+/* "fastoptim/torch/views.pyx":33
  * 
  * 
  * cdef inline bint may_be_negated(const tensor_in_memory *t) noexcept:             # <<<<<<<<<<<<<<
@@ -21045,7 +21044,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
   int __pyx_t_1;
   int __pyx_t_2;
 
-  /* "fastoptim/torch/views.pyx":61
+  /* "fastoptim/torch/views.pyx":39
  *     as long as all the rest.
  *     """
  *     cdef int64_t next_to = 1             # <<<<<<<<<<<<<<
@@ -21054,7 +21053,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
 */
   __pyx_v_next_to = 1;
 
-  /* "fastoptim/torch/views.pyx":63
+  /* "fastoptim/torch/views.pyx":41
  *     cdef int64_t next_to = 1
  *     cdef int i
  *     cdef bint several = False             # <<<<<<<<<<<<<<
@@ -21063,7 +21062,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
 */
   __pyx_v_several = 0;
 
-  /* "fastoptim/torch/views.pyx":64
+  /* "fastoptim/torch/views.pyx":42
  *     cdef int i
  *     cdef bint several = False
  *     for i in range(t.ndim - 1, -1, -1):             # <<<<<<<<<<<<<<
@@ -21073,7 +21072,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
   for (__pyx_t_1 = (__pyx_v_t->ndim - 1); __pyx_t_1 > -1; __pyx_t_1-=1) {
     __pyx_v_i = __pyx_t_1;
 
-    /* "fastoptim/torch/views.pyx":65
+    /* "fastoptim/torch/views.pyx":43
  *     cdef bint several = False
  *     for i in range(t.ndim - 1, -1, -1):
  *         if t.shape[i] != 1:             # <<<<<<<<<<<<<<
@@ -21085,7 +21084,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
     if (__pyx_t_2) {
 
 
-      /* "fastoptim/torch/views.pyx":66
+      /* "fastoptim/torch/views.pyx":44
  *     for i in range(t.ndim - 1, -1, -1):
  *         if t.shape[i] != 1:
  *             if t.strides[i] != next_to:             # <<<<<<<<<<<<<<
@@ -21097,7 +21096,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
       if (__pyx_t_2) {
 
 
-        /* "fastoptim/torch/views.pyx":67
+        /* "fastoptim/torch/views.pyx":45
  *         if t.shape[i] != 1:
  *             if t.strides[i] != next_to:
  *                 return True             # <<<<<<<<<<<<<<
@@ -21110,7 +21109,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
         }
         goto __pyx_L0;
 
-        /* "fastoptim/torch/views.pyx":66
+        /* "fastoptim/torch/views.pyx":44
  *     for i in range(t.ndim - 1, -1, -1):
  *         if t.shape[i] != 1:
  *             if t.strides[i] != next_to:             # <<<<<<<<<<<<<<
@@ -21119,7 +21118,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
 */
       }
 
-      /* "fastoptim/torch/views.pyx":68
+      /* "fastoptim/torch/views.pyx":46
  *             if t.strides[i] != next_to:
  *                 return True
  *             next_to *= t.shape[i]             # <<<<<<<<<<<<<<
@@ -21128,7 +21127,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
 */
       __pyx_v_next_to = (__pyx_v_next_to * (__pyx_v_t->shape[__pyx_v_i]));
 
-      /* "fastoptim/torch/views.pyx":69
+      /* "fastoptim/torch/views.pyx":47
  *                 return True
  *             next_to *= t.shape[i]
  *             several = True             # <<<<<<<<<<<<<<
@@ -21137,7 +21136,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
 */
       __pyx_v_several = 1;
 
-      /* "fastoptim/torch/views.pyx":65
+      /* "fastoptim/torch/views.pyx":43
  *     cdef bint several = False
  *     for i in range(t.ndim - 1, -1, -1):
  *         if t.shape[i] != 1:             # <<<<<<<<<<<<<<
@@ -21147,7 +21146,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
     }
   }
 
-  /* "fastoptim/torch/views.pyx":70
+  /* "fastoptim/torch/views.pyx":48
  *             next_to *= t.shape[i]
  *             several = True
  *     return not several             # <<<<<<<<<<<<<<
@@ -21160,7 +21159,7 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
   }
   goto __pyx_L0;
 
-  /* "fastoptim/torch/views.pyx":55
+  /* "fastoptim/torch/views.pyx":33
  * 
  * 
  * cdef inline bint may_be_negated(const tensor_in_memory *t) noexcept:             # <<<<<<<<<<<<<<
@@ -21177,8 +21176,8 @@ static CYTHON_INLINE int __pyx_f_9fastoptim_5torch_5views_may_be_negated(struct 
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":112
- *     cdef dict known                 # their arrays at the step before
+/* "fastoptim/torch/views.pyx":81
+ *     """
  * 
  *     def __init__(self, list keys, list tensors, tuple plain, capsule, odd):             # <<<<<<<<<<<<<<
  *         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
@@ -21227,50 +21226,50 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_keys,&__pyx_mstate_global->__pyx_n_u_tensors,&__pyx_mstate_global->__pyx_n_u_plain,&__pyx_mstate_global->__pyx_n_u_capsule,&__pyx_mstate_global->__pyx_n_u_odd,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL_TPNEW(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 112, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 81, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 112, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 81, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 112, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 81, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 112, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 81, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 112, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 81, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 112, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 81, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__init__", 0) < (0)) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__init__", 0) < (0)) __PYX_ERR(0, 81, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 5; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__init__", 1, 5, 5, i); __PYX_ERR(0, 112, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__init__", 1, 5, 5, i); __PYX_ERR(0, 81, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 5)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 81, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 81, __pyx_L3_error)
       values[2] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 2);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 81, __pyx_L3_error)
       values[3] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 3);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 81, __pyx_L3_error)
       values[4] = __Pyx_ArgRef_FASTCALL_TPNEW(__pyx_args, 4);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 112, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 81, __pyx_L3_error)
     }
     __pyx_v_keys = ((PyObject*)values[0]);
     __pyx_v_tensors = ((PyObject*)values[1]);
@@ -21280,7 +21279,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("__init__", 1, 5, 5, __pyx_nargs); __PYX_ERR(0, 112, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("__init__", 1, 5, 5, __pyx_nargs); __PYX_ERR(0, 81, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -21291,9 +21290,9 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return -1;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_keys), (&PyList_Type), 1, "keys", 1))) __PYX_ERR(0, 112, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_tensors), (&PyList_Type), 1, "tensors", 1))) __PYX_ERR(0, 112, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_plain), (&PyTuple_Type), 1, "plain", 1))) __PYX_ERR(0, 112, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_keys), (&PyList_Type), 1, "keys", 1))) __PYX_ERR(0, 81, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_tensors), (&PyList_Type), 1, "tensors", 1))) __PYX_ERR(0, 81, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_plain), (&PyTuple_Type), 1, "plain", 1))) __PYX_ERR(0, 81, __pyx_L1_error)
   __pyx_r = __pyx_pf_9fastoptim_5torch_5views_5Views___init__(((struct __pyx_obj_9fastoptim_5torch_5views_Views *)__pyx_v_self), __pyx_v_keys, __pyx_v_tensors, __pyx_v_plain, __pyx_v_capsule, __pyx_v_odd);
 
   /* function exit code */
@@ -21329,7 +21328,7 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__init__", 0);
 
-  /* "fastoptim/torch/views.pyx":113
+  /* "fastoptim/torch/views.pyx":82
  * 
  *     def __init__(self, list keys, list tensors, tuple plain, capsule, odd):
  *         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd             # <<<<<<<<<<<<<<
@@ -21361,7 +21360,7 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
   __Pyx_DECREF_SET(__pyx_v_self->odd, __pyx_t_4);
   __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":114
+  /* "fastoptim/torch/views.pyx":83
  *     def __init__(self, list keys, list tensors, tuple plain, capsule, odd):
  *         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
  *         self.params = dict.fromkeys(keys)             # <<<<<<<<<<<<<<
@@ -21375,16 +21374,16 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
     PyObject *__pyx_callargs[2] = {__pyx_t_3, __pyx_v_keys};
     __pyx_t_4 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_fromkeys, __pyx_callargs+__pyx_t_5, (2-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 114, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 83, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
   }
-  if (!(likely(PyDict_CheckExact(__pyx_t_4))||((__pyx_t_4) == Py_None) || __Pyx_RaiseUnexpectedTypeError("dict", __pyx_t_4))) __PYX_ERR(0, 114, __pyx_L1_error)
+  if (!(likely(PyDict_CheckExact(__pyx_t_4))||((__pyx_t_4) == Py_None) || __Pyx_RaiseUnexpectedTypeError("dict", __pyx_t_4))) __PYX_ERR(0, 83, __pyx_L1_error)
   __Pyx_GIVEREF(__pyx_t_4);
   __Pyx_GOTREF(__pyx_v_self->params);
   __Pyx_DECREF_SET(__pyx_v_self->params, ((PyObject*)__pyx_t_4));
   __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":115
+  /* "fastoptim/torch/views.pyx":84
  *         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
  *         self.params = dict.fromkeys(keys)
  *         self.grads = dict.fromkeys(keys)             # <<<<<<<<<<<<<<
@@ -21398,30 +21397,30 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
     PyObject *__pyx_callargs[2] = {__pyx_t_3, __pyx_v_keys};
     __pyx_t_4 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_fromkeys, __pyx_callargs+__pyx_t_5, (2-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 115, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 84, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
   }
-  if (!(likely(PyDict_CheckExact(__pyx_t_4))||((__pyx_t_4) == Py_None) || __Pyx_RaiseUnexpectedTypeError("dict", __pyx_t_4))) __PYX_ERR(0, 115, __pyx_L1_error)
+  if (!(likely(PyDict_CheckExact(__pyx_t_4))||((__pyx_t_4) == Py_None) || __Pyx_RaiseUnexpectedTypeError("dict", __pyx_t_4))) __PYX_ERR(0, 84, __pyx_L1_error)
   __Pyx_GIVEREF(__pyx_t_4);
   __Pyx_GOTREF(__pyx_v_self->grads);
   __Pyx_DECREF_SET(__pyx_v_self->grads, ((PyObject*)__pyx_t_4));
   __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":116
+  /* "fastoptim/torch/views.pyx":85
  *         self.params = dict.fromkeys(keys)
  *         self.grads = dict.fromkeys(keys)
  *         self.known = {}             # <<<<<<<<<<<<<<
  *         if capsule is not None:
  *             self.table = <const exchange_table *> PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
 */
-  __pyx_t_4 = __Pyx_PyDict_NewPresized(0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 116, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_PyDict_NewPresized(0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 85, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __Pyx_GIVEREF(__pyx_t_4);
   __Pyx_GOTREF(__pyx_v_self->known);
   __Pyx_DECREF_SET(__pyx_v_self->known, ((PyObject*)__pyx_t_4));
   __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":117
+  /* "fastoptim/torch/views.pyx":86
  *         self.grads = dict.fromkeys(keys)
  *         self.known = {}
  *         if capsule is not None:             # <<<<<<<<<<<<<<
@@ -21432,18 +21431,18 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
   if (__pyx_t_6) {
 
 
-    /* "fastoptim/torch/views.pyx":118
+    /* "fastoptim/torch/views.pyx":87
  *         self.known = {}
  *         if capsule is not None:
  *             self.table = <const exchange_table *> PyCapsule_GetPointer(capsule, "dlpack_exchange_api")             # <<<<<<<<<<<<<<
  *             if self.table.major != 1 or self.table.describe == NULL:
  *                 self.table = NULL
 */
-    __pyx_t_7 = PyCapsule_GetPointer(__pyx_v_capsule, __pyx_k_dlpack_exchange_api); if (unlikely(__pyx_t_7 == ((void *)NULL) && PyErr_Occurred())) __PYX_ERR(0, 118, __pyx_L1_error)
+    __pyx_t_7 = PyCapsule_GetPointer(__pyx_v_capsule, __pyx_k_dlpack_exchange_api); if (unlikely(__pyx_t_7 == ((void *)NULL) && PyErr_Occurred())) __PYX_ERR(0, 87, __pyx_L1_error)
     __pyx_v_self->table = ((struct exchange_table const *)__pyx_t_7);
 
 
-    /* "fastoptim/torch/views.pyx":119
+    /* "fastoptim/torch/views.pyx":88
  *         if capsule is not None:
  *             self.table = <const exchange_table *> PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
  *             if self.table.major != 1 or self.table.describe == NULL:             # <<<<<<<<<<<<<<
@@ -21469,16 +21468,16 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
     if (__pyx_t_6) {
 
 
-      /* "fastoptim/torch/views.pyx":120
+      /* "fastoptim/torch/views.pyx":89
  *             self.table = <const exchange_table *> PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
  *             if self.table.major != 1 or self.table.describe == NULL:
  *                 self.table = NULL             # <<<<<<<<<<<<<<
  * 
- *     def look(self, groups, list alone):
+ *     cpdef list look(self, groups, list alone):
 */
       __pyx_v_self->table = NULL;
 
-      /* "fastoptim/torch/views.pyx":119
+      /* "fastoptim/torch/views.pyx":88
  *         if capsule is not None:
  *             self.table = <const exchange_table *> PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
  *             if self.table.major != 1 or self.table.describe == NULL:             # <<<<<<<<<<<<<<
@@ -21487,7 +21486,7 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
 */
     }
 
-    /* "fastoptim/torch/views.pyx":117
+    /* "fastoptim/torch/views.pyx":86
  *         self.grads = dict.fromkeys(keys)
  *         self.known = {}
  *         if capsule is not None:             # <<<<<<<<<<<<<<
@@ -21496,8 +21495,8 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
 */
   }
 
-  /* "fastoptim/torch/views.pyx":112
- *     cdef dict known                 # their arrays at the step before
+  /* "fastoptim/torch/views.pyx":81
+ *     """
  * 
  *     def __init__(self, list keys, list tensors, tuple plain, capsule, odd):             # <<<<<<<<<<<<<<
  *         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
@@ -21520,13 +21519,642 @@ static int __pyx_pf_9fastoptim_5torch_5views_5Views___init__(struct __pyx_obj_9f
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":122
+/* "fastoptim/torch/views.pyx":91
  *                 self.table = NULL
  * 
- *     def look(self, groups, list alone):             # <<<<<<<<<<<<<<
+ *     cpdef list look(self, groups, list alone):             # <<<<<<<<<<<<<<
  *         """Look where all lie now; return the parameters that have a gradient.
  * 
 */
+
+static PyObject *__pyx_pw_9fastoptim_5torch_5views_5Views_3look(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_look(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, PyObject *__pyx_v_groups, PyObject *__pyx_v_alone, int __pyx_skip_dispatch) {
+  Py_ssize_t __pyx_v_k;
+  Py_ssize_t __pyx_v_n;
+  PyObject *__pyx_v_written = 0;
+  PyObject *__pyx_v_key = 0;
+  PyObject *__pyx_v_p = 0;
+  PyObject *__pyx_v_g = 0;
+  PyObject *__pyx_v_group = NULL;
+  PyObject *__pyx_v_array = NULL;
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  PyObject *__pyx_t_2 = NULL;
+  PyObject *__pyx_t_3 = NULL;
+  PyObject *__pyx_t_4 = NULL;
+  size_t __pyx_t_5;
+  Py_ssize_t __pyx_t_6;
+  int __pyx_t_7;
+  PyObject *(*__pyx_t_8)(PyObject *);
+  Py_ssize_t __pyx_t_9;
+  PyObject *(*__pyx_t_10)(PyObject *);
+  int __pyx_t_11;
+  int __pyx_t_12;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("look", 0);
+  /* Check if called by wrapper */
+  if (unlikely(__pyx_skip_dispatch)) ;
+  /* Check if overridden in Python */
+  else if (
+  #if !CYTHON_USE_TYPE_SLOTS
+  unlikely(Py_TYPE(((PyObject *)__pyx_v_self)) != __pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views &&
+  __Pyx_PyType_HasFeature(Py_TYPE(((PyObject *)__pyx_v_self)), Py_TPFLAGS_HAVE_GC))
+  #else
+  unlikely(Py_TYPE(((PyObject *)__pyx_v_self))->tp_dictoffset != 0 || __Pyx_PyType_HasFeature(Py_TYPE(((PyObject *)__pyx_v_self)), (Py_TPFLAGS_IS_ABSTRACT | Py_TPFLAGS_HEAPTYPE)))
+  #endif
+  ) {
+    #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+    static PY_UINT64_T __pyx_tp_dict_version = __PYX_DICT_VERSION_INIT, __pyx_obj_dict_version = __PYX_DICT_VERSION_INIT;
+    if (unlikely(!__Pyx_object_dict_version_matches(((PyObject *)__pyx_v_self), __pyx_tp_dict_version, __pyx_obj_dict_version))) {
+      PY_UINT64_T __pyx_typedict_guard = __Pyx_get_tp_dict_version(((PyObject *)__pyx_v_self));
+      #endif
+      __pyx_t_1 = __Pyx_PyObject_GetAttrStr(((PyObject *)__pyx_v_self), __pyx_mstate_global->__pyx_n_u_look); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 91, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_1);
+      if (!__Pyx_IsSameCFunction(__pyx_t_1, (void(*)(void)) __pyx_pw_9fastoptim_5torch_5views_5Views_3look)) {
+        __pyx_t_3 = NULL;
+        __Pyx_INCREF(__pyx_t_1);
+        __pyx_t_4 = __pyx_t_1; 
+        __pyx_t_5 = 1;
+        #if CYTHON_UNPACK_METHODS
+        if (unlikely(PyMethod_Check(__pyx_t_4))) {
+          __pyx_t_3 = PyMethod_GET_SELF(__pyx_t_4);
+          assert(__pyx_t_3);
+          PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_4);
+          __Pyx_INCREF(__pyx_t_3);
+          __Pyx_INCREF(__pyx__function);
+          __Pyx_DECREF_SET(__pyx_t_4, __pyx__function);
+          __pyx_t_5 = 0;
+        }
+        #endif
+        {
+          PyObject *__pyx_callargs[3] = {__pyx_t_3, __pyx_v_groups, __pyx_v_alone};
+          __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_4, __pyx_callargs+__pyx_t_5, (3-__pyx_t_5) | (__pyx_t_5*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+          __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
+          __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+          if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 91, __pyx_L1_error)
+          __Pyx_GOTREF(__pyx_t_2);
+        }
+        if (!(likely(PyList_CheckExact(__pyx_t_2))||((__pyx_t_2) == Py_None) || __Pyx_RaiseUnexpectedTypeError("list", __pyx_t_2))) __PYX_ERR(0, 91, __pyx_L1_error)
+        {
+          PyObject *__pyx_temp;
+          {
+            __pyx_temp = __pyx_r;
+            __pyx_r = ((PyObject*)__pyx_t_2);
+          }
+          __Pyx_XDECREF(__pyx_temp);
+        }
+        __pyx_t_2 = 0;
+        __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+        goto __pyx_L0;
+      }
+      #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+      __pyx_tp_dict_version = __Pyx_get_tp_dict_version(((PyObject *)__pyx_v_self));
+      __pyx_obj_dict_version = __Pyx_get_object_dict_version(((PyObject *)__pyx_v_self));
+      if (unlikely(__pyx_typedict_guard != __pyx_tp_dict_version)) {
+        __pyx_tp_dict_version = __pyx_obj_dict_version = __PYX_DICT_VERSION_INIT;
+      }
+      #endif
+      __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+      #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+    }
+    #endif
+  }
+
+  /* "fastoptim/torch/views.pyx":97
+ *         nobody has any more but the groups and these views.
+ *         """
+ *         cdef Py_ssize_t k = 0, n = len(self.keys)             # <<<<<<<<<<<<<<
+ *         cdef list written = []
+ *         cdef object key, p, g
+*/
+  __pyx_v_k = 0;
+  __pyx_t_1 = __pyx_v_self->keys;
+  __Pyx_INCREF(__pyx_t_1);
+  if (unlikely(__pyx_t_1 == Py_None)) {
+    PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
+    __PYX_ERR(0, 97, __pyx_L1_error)
+  }
+  __pyx_t_6 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_6 == ((Py_ssize_t)-1))) __PYX_ERR(0, 97, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+  __pyx_v_n = __pyx_t_6;
+
+  /* "fastoptim/torch/views.pyx":98
+ *         """
+ *         cdef Py_ssize_t k = 0, n = len(self.keys)
+ *         cdef list written = []             # <<<<<<<<<<<<<<
+ *         cdef object key, p, g
+ *         self.held, self.has_rows = [], False
+*/
+  __pyx_t_1 = PyList_New(0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 98, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  __pyx_v_written = ((PyObject*)__pyx_t_1);
+  __pyx_t_1 = 0;
+
+  /* "fastoptim/torch/views.pyx":100
+ *         cdef list written = []
+ *         cdef object key, p, g
+ *         self.held, self.has_rows = [], False             # <<<<<<<<<<<<<<
+ *         for group in groups:
+ *             for p in group["params"]:
+*/
+  __pyx_t_1 = PyList_New(0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 100, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
+  __pyx_t_7 = 0;
+
+  __Pyx_GIVEREF(__pyx_t_1);
+  __Pyx_GOTREF(__pyx_v_self->held);
+  __Pyx_DECREF_SET(__pyx_v_self->held, ((PyObject*)__pyx_t_1));
+  __pyx_t_1 = 0;
+  __pyx_v_self->has_rows = __pyx_t_7;
+
+  /* "fastoptim/torch/views.pyx":101
+ *         cdef object key, p, g
+ *         self.held, self.has_rows = [], False
+ *         for group in groups:             # <<<<<<<<<<<<<<
+ *             for p in group["params"]:
+ *                 if k == n or self.tensors[k] is not p:
+*/
+  if (likely(PyList_CheckExact(__pyx_v_groups)) || PyTuple_CheckExact(__pyx_v_groups)) {
+    __pyx_t_1 = __pyx_v_groups; __Pyx_INCREF(__pyx_t_1);
+    __pyx_t_6 = 0;
+    __pyx_t_8 = NULL;
+  } else {
+    __pyx_t_6 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_v_groups); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 101, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_1);
+    __pyx_t_8 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
+  }
+  for (;;) {
+    if (likely(!__pyx_t_8)) {
+      if (likely(PyList_CheckExact(__pyx_t_1))) {
+        {
+          Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
+          #if !CYTHON_ASSUME_SAFE_SIZE
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 101, __pyx_L1_error)
+          #endif
+          if (__pyx_t_6 >= __pyx_temp) break;
+        }
+        __pyx_t_2 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_1, __pyx_t_6, __Pyx_ReferenceSharing_OwnStrongReference);
+        ++__pyx_t_6;
+      } else {
+        {
+          Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_1);
+          #if !CYTHON_ASSUME_SAFE_SIZE
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 101, __pyx_L1_error)
+          #endif
+          if (__pyx_t_6 >= __pyx_temp) break;
+        }
+        #if CYTHON_ASSUME_SAFE_MACROS && !CYTHON_AVOID_BORROWED_REFS
+        __pyx_t_2 = __Pyx_NewRef(PyTuple_GET_ITEM(__pyx_t_1, __pyx_t_6));
+        #else
+        __pyx_t_2 = __Pyx_PySequence_ITEM(__pyx_t_1, __pyx_t_6);
+        #endif
+        ++__pyx_t_6;
+      }
+      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 101, __pyx_L1_error)
+    } else {
+      __pyx_t_2 = __pyx_t_8(__pyx_t_1);
+      if (unlikely(!__pyx_t_2)) {
+        PyObject* exc_type = PyErr_Occurred();
+        if (exc_type) {
+          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 101, __pyx_L1_error)
+          PyErr_Clear();
+        }
+        break;
+      }
+    }
+    __Pyx_GOTREF(__pyx_t_2);
+    __Pyx_XDECREF_SET(__pyx_v_group, __pyx_t_2);
+    __pyx_t_2 = 0;
+
+    /* "fastoptim/torch/views.pyx":102
+ *         self.held, self.has_rows = [], False
+ *         for group in groups:
+ *             for p in group["params"]:             # <<<<<<<<<<<<<<
+ *                 if k == n or self.tensors[k] is not p:
+ *                     return None
+*/
+    __pyx_t_2 = __Pyx_PyObject_Dict_GetItem(__pyx_v_group, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 102, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_2);
+    if (likely(PyList_CheckExact(__pyx_t_2)) || PyTuple_CheckExact(__pyx_t_2)) {
+      __pyx_t_4 = __pyx_t_2; __Pyx_INCREF(__pyx_t_4);
+      __pyx_t_9 = 0;
+      __pyx_t_10 = NULL;
+    } else {
+      __pyx_t_9 = -1; __pyx_t_4 = PyObject_GetIter(__pyx_t_2); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 102, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_4);
+      __pyx_t_10 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_4); if (unlikely(!__pyx_t_10)) __PYX_ERR(0, 102, __pyx_L1_error)
+    }
+    __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+    for (;;) {
+      if (likely(!__pyx_t_10)) {
+        if (likely(PyList_CheckExact(__pyx_t_4))) {
+          {
+            Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_4);
+            #if !CYTHON_ASSUME_SAFE_SIZE
+            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 102, __pyx_L1_error)
+            #endif
+            if (__pyx_t_9 >= __pyx_temp) break;
+          }
+          __pyx_t_2 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_4, __pyx_t_9, __Pyx_ReferenceSharing_OwnStrongReference);
+          ++__pyx_t_9;
+        } else {
+          {
+            Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_4);
+            #if !CYTHON_ASSUME_SAFE_SIZE
+            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 102, __pyx_L1_error)
+            #endif
+            if (__pyx_t_9 >= __pyx_temp) break;
+          }
+          #if CYTHON_ASSUME_SAFE_MACROS && !CYTHON_AVOID_BORROWED_REFS
+          __pyx_t_2 = __Pyx_NewRef(PyTuple_GET_ITEM(__pyx_t_4, __pyx_t_9));
+          #else
+          __pyx_t_2 = __Pyx_PySequence_ITEM(__pyx_t_4, __pyx_t_9);
+          #endif
+          ++__pyx_t_9;
+        }
+        if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 102, __pyx_L1_error)
+      } else {
+        __pyx_t_2 = __pyx_t_10(__pyx_t_4);
+        if (unlikely(!__pyx_t_2)) {
+          PyObject* exc_type = PyErr_Occurred();
+          if (exc_type) {
+            if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 102, __pyx_L1_error)
+            PyErr_Clear();
+          }
+          break;
+        }
+      }
+      __Pyx_GOTREF(__pyx_t_2);
+      __Pyx_XDECREF_SET(__pyx_v_p, __pyx_t_2);
+      __pyx_t_2 = 0;
+
+      /* "fastoptim/torch/views.pyx":103
+ *         for group in groups:
+ *             for p in group["params"]:
+ *                 if k == n or self.tensors[k] is not p:             # <<<<<<<<<<<<<<
+ *                     return None
+ *                 key = self.keys[k]
+*/
+      __pyx_t_11 = (__pyx_v_k == __pyx_v_n);
+
+      if (!__pyx_t_11) {
+
+      } else {
+
+        __pyx_t_7 = __pyx_t_11;
+
+        goto __pyx_L8_bool_binop_done;
+      }
+      if (unlikely(__pyx_v_self->tensors == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+        __PYX_ERR(0, 103, __pyx_L1_error)
+      }
+      __pyx_t_11 = (__Pyx_PyList_GET_ITEM(__pyx_v_self->tensors, __pyx_v_k) != __pyx_v_p);
+
+      __pyx_t_7 = __pyx_t_11;
+
+      __pyx_L8_bool_binop_done:;
+      if (__pyx_t_7) {
+
+
+        /* "fastoptim/torch/views.pyx":104
+ *             for p in group["params"]:
+ *                 if k == n or self.tensors[k] is not p:
+ *                     return None             # <<<<<<<<<<<<<<
+ *                 key = self.keys[k]
+ *                 k += 1
+*/
+        {
+          PyObject *__pyx_temp;
+          {
+            __pyx_temp = __pyx_r;
+            __pyx_r = ((PyObject*)Py_None); __Pyx_INCREF(Py_None);
+          }
+          __Pyx_XDECREF(__pyx_temp);
+        }
+        __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+        __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+        goto __pyx_L0;
+
+        /* "fastoptim/torch/views.pyx":103
+ *         for group in groups:
+ *             for p in group["params"]:
+ *                 if k == n or self.tensors[k] is not p:             # <<<<<<<<<<<<<<
+ *                     return None
+ *                 key = self.keys[k]
+*/
+      }
+
+      /* "fastoptim/torch/views.pyx":105
+ *                 if k == n or self.tensors[k] is not p:
+ *                     return None
+ *                 key = self.keys[k]             # <<<<<<<<<<<<<<
+ *                 k += 1
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:
+*/
+      if (unlikely(__pyx_v_self->keys == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+        __PYX_ERR(0, 105, __pyx_L1_error)
+      }
+      __pyx_t_2 = __Pyx_PyList_GET_ITEM(__pyx_v_self->keys, __pyx_v_k);
+      __Pyx_INCREF(__pyx_t_2);
+      __Pyx_XDECREF_SET(__pyx_v_key, __pyx_t_2);
+      __pyx_t_2 = 0;
+
+      /* "fastoptim/torch/views.pyx":106
+ *                     return None
+ *                 key = self.keys[k]
+ *                 k += 1             # <<<<<<<<<<<<<<
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:
+ *                     alone.append(key)
+*/
+      __pyx_v_k = (__pyx_v_k + 1);
+
+      /* "fastoptim/torch/views.pyx":107
+ *                 key = self.keys[k]
+ *                 k += 1
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:             # <<<<<<<<<<<<<<
+ *                     alone.append(key)
+ *                 g = p.grad
+*/
+      __pyx_t_7 = (Py_REFCNT(__pyx_v_p) <= __pyx_e_9fastoptim_5torch_5views_OUR_REFERENCES);
+
+      if (__pyx_t_7) {
+
+
+        /* "fastoptim/torch/views.pyx":108
+ *                 k += 1
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:
+ *                     alone.append(key)             # <<<<<<<<<<<<<<
+ *                 g = p.grad
+ *                 if g is None:
+*/
+        if (unlikely(__pyx_v_alone == Py_None)) {
+          PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "append");
+          __PYX_ERR(0, 108, __pyx_L1_error)
+        }
+        __pyx_t_12 = __Pyx_PyList_Append(__pyx_v_alone, __pyx_v_key); if (unlikely(__pyx_t_12 == ((int)-1))) __PYX_ERR(0, 108, __pyx_L1_error)
+
+
+        /* "fastoptim/torch/views.pyx":107
+ *                 key = self.keys[k]
+ *                 k += 1
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:             # <<<<<<<<<<<<<<
+ *                     alone.append(key)
+ *                 g = p.grad
+*/
+      }
+
+      /* "fastoptim/torch/views.pyx":109
+ *                 if Py_REFCNT(p) <= OUR_REFERENCES:
+ *                     alone.append(key)
+ *                 g = p.grad             # <<<<<<<<<<<<<<
+ *                 if g is None:
+ *                     self.grads[key] = None
+*/
+      __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_p, __pyx_mstate_global->__pyx_n_u_grad); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 109, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_2);
+      __Pyx_XDECREF_SET(__pyx_v_g, __pyx_t_2);
+      __pyx_t_2 = 0;
+
+      /* "fastoptim/torch/views.pyx":110
+ *                     alone.append(key)
+ *                 g = p.grad
+ *                 if g is None:             # <<<<<<<<<<<<<<
+ *                     self.grads[key] = None
+ *                     continue
+*/
+      __pyx_t_7 = (__pyx_v_g == Py_None);
+      if (__pyx_t_7) {
+
+
+        /* "fastoptim/torch/views.pyx":111
+ *                 g = p.grad
+ *                 if g is None:
+ *                     self.grads[key] = None             # <<<<<<<<<<<<<<
+ *                     continue
+ *                 self.held.append(g)
+*/
+        if (unlikely(__pyx_v_self->grads == Py_None)) {
+          PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+          __PYX_ERR(0, 111, __pyx_L1_error)
+        }
+        if (unlikely((PyDict_SetItem(__pyx_v_self->grads, __pyx_v_key, Py_None) < 0))) __PYX_ERR(0, 111, __pyx_L1_error)
+
+        /* "fastoptim/torch/views.pyx":112
+ *                 if g is None:
+ *                     self.grads[key] = None
+ *                     continue             # <<<<<<<<<<<<<<
+ *                 self.held.append(g)
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
+*/
+        goto __pyx_L5_continue;
+
+        /* "fastoptim/torch/views.pyx":110
+ *                     alone.append(key)
+ *                 g = p.grad
+ *                 if g is None:             # <<<<<<<<<<<<<<
+ *                     self.grads[key] = None
+ *                     continue
+*/
+      }
+
+      /* "fastoptim/torch/views.pyx":113
+ *                     self.grads[key] = None
+ *                     continue
+ *                 self.held.append(g)             # <<<<<<<<<<<<<<
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")
+*/
+      if (unlikely(__pyx_v_self->held == Py_None)) {
+        PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "append");
+        __PYX_ERR(0, 113, __pyx_L1_error)
+      }
+      __pyx_t_12 = __Pyx_PyList_Append(__pyx_v_self->held, __pyx_v_g); if (unlikely(__pyx_t_12 == ((int)-1))) __PYX_ERR(0, 113, __pyx_L1_error)
+
+
+      /* "fastoptim/torch/views.pyx":114
+ *                     continue
+ *                 self.held.append(g)
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")             # <<<<<<<<<<<<<<
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")
+ *                 if type(array) is not cnp.ndarray:
+*/
+      if (unlikely(__pyx_v_self->params == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+        __PYX_ERR(0, 114, __pyx_L1_error)
+      }
+      __pyx_t_2 = __Pyx_PyDict_GetItem(__pyx_v_self->params, __pyx_v_key); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 114, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_2);
+      __pyx_t_3 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_v_key, __pyx_v_p, __pyx_t_2, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 114, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_3);
+      __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+      if (unlikely(__pyx_v_self->params == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+        __PYX_ERR(0, 114, __pyx_L1_error)
+      }
+      if (unlikely((PyDict_SetItem(__pyx_v_self->params, __pyx_v_key, __pyx_t_3) < 0))) __PYX_ERR(0, 114, __pyx_L1_error)
+      __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
+
+      /* "fastoptim/torch/views.pyx":115
+ *                 self.held.append(g)
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")             # <<<<<<<<<<<<<<
+ *                 if type(array) is not cnp.ndarray:
+ *                     self.has_rows = True
+*/
+      if (unlikely(__pyx_v_self->known == Py_None)) {
+        PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "get");
+        __PYX_ERR(0, 115, __pyx_L1_error)
+      }
+      __pyx_t_3 = __Pyx_PyDict_GetItemDefault(__pyx_v_self->known, __pyx_v_key, Py_None); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 115, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_3);
+      __pyx_t_2 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_v_key, __pyx_v_g, __pyx_t_3, __pyx_mstate_global->__pyx_n_u_grads); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 115, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_2);
+      __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
+      __Pyx_XDECREF_SET(__pyx_v_array, __pyx_t_2);
+      __pyx_t_2 = 0;
+
+      /* "fastoptim/torch/views.pyx":116
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")
+ *                 if type(array) is not cnp.ndarray:             # <<<<<<<<<<<<<<
+ *                     self.has_rows = True
+ *                 self.grads[key] = array
+*/
+      __pyx_t_7 = (((PyObject *)Py_TYPE(__pyx_v_array)) != ((PyObject *)__pyx_mstate_global->__pyx_ptype_5numpy_ndarray));
+      if (__pyx_t_7) {
+
+
+        /* "fastoptim/torch/views.pyx":117
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")
+ *                 if type(array) is not cnp.ndarray:
+ *                     self.has_rows = True             # <<<<<<<<<<<<<<
+ *                 self.grads[key] = array
+ *                 written.append(p)
+*/
+        __pyx_v_self->has_rows = 1;
+
+        /* "fastoptim/torch/views.pyx":116
+ *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
+ *                 array = self.array_of(key, g, self.known.get(key), "grads")
+ *                 if type(array) is not cnp.ndarray:             # <<<<<<<<<<<<<<
+ *                     self.has_rows = True
+ *                 self.grads[key] = array
+*/
+      }
+
+      /* "fastoptim/torch/views.pyx":118
+ *                 if type(array) is not cnp.ndarray:
+ *                     self.has_rows = True
+ *                 self.grads[key] = array             # <<<<<<<<<<<<<<
+ *                 written.append(p)
+ *         return written if k == n else None
+*/
+      if (unlikely(__pyx_v_self->grads == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
+        __PYX_ERR(0, 118, __pyx_L1_error)
+      }
+      if (unlikely((PyDict_SetItem(__pyx_v_self->grads, __pyx_v_key, __pyx_v_array) < 0))) __PYX_ERR(0, 118, __pyx_L1_error)
+
+      /* "fastoptim/torch/views.pyx":119
+ *                     self.has_rows = True
+ *                 self.grads[key] = array
+ *                 written.append(p)             # <<<<<<<<<<<<<<
+ *         return written if k == n else None
+ * 
+*/
+      __pyx_t_12 = __Pyx_PyList_Append(__pyx_v_written, __pyx_v_p); if (unlikely(__pyx_t_12 == ((int)-1))) __PYX_ERR(0, 119, __pyx_L1_error)
+
+
+      /* "fastoptim/torch/views.pyx":102
+ *         self.held, self.has_rows = [], False
+ *         for group in groups:
+ *             for p in group["params"]:             # <<<<<<<<<<<<<<
+ *                 if k == n or self.tensors[k] is not p:
+ *                     return None
+*/
+      __pyx_L5_continue:;
+    }
+    __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+
+    /* "fastoptim/torch/views.pyx":101
+ *         cdef object key, p, g
+ *         self.held, self.has_rows = [], False
+ *         for group in groups:             # <<<<<<<<<<<<<<
+ *             for p in group["params"]:
+ *                 if k == n or self.tensors[k] is not p:
+*/
+  }
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+
+  /* "fastoptim/torch/views.pyx":120
+ *                 self.grads[key] = array
+ *                 written.append(p)
+ *         return written if k == n else None             # <<<<<<<<<<<<<<
+ * 
+ *     def arrays(self):
+*/
+  __pyx_t_7 = (__pyx_v_k == __pyx_v_n);
+
+  if (__pyx_t_7) {
+    __Pyx_INCREF(__pyx_v_written);
+    __pyx_t_1 = __pyx_v_written;
+  } else {
+    __Pyx_INCREF(Py_None);
+    __pyx_t_1 = Py_None;
+  }
+
+  if (!(likely(PyList_CheckExact(__pyx_t_1))||((__pyx_t_1) == Py_None) || __Pyx_RaiseUnexpectedTypeError("list", __pyx_t_1))) __PYX_ERR(0, 120, __pyx_L1_error)
+  {
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = ((PyObject*)__pyx_t_1);
+    }
+    __Pyx_XDECREF(__pyx_temp);
+  }
+  __pyx_t_1 = 0;
+  goto __pyx_L0;
+
+  /* "fastoptim/torch/views.pyx":91
+ *                 self.table = NULL
+ * 
+ *     cpdef list look(self, groups, list alone):             # <<<<<<<<<<<<<<
+ *         """Look where all lie now; return the parameters that have a gradient.
+ * 
+*/
+
+  /* function exit code */
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_XDECREF(__pyx_t_2);
+  __Pyx_XDECREF(__pyx_t_3);
+  __Pyx_XDECREF(__pyx_t_4);
+  __Pyx_AddTraceback("fastoptim.torch.views.Views.look", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = 0;
+  __pyx_L0:;
+
+
+  __Pyx_XDECREF(__pyx_v_written);
+  __Pyx_XDECREF(__pyx_v_key);
+  __Pyx_XDECREF(__pyx_v_p);
+  __Pyx_XDECREF(__pyx_v_g);
+  __Pyx_XDECREF(__pyx_v_group);
+  __Pyx_XDECREF(__pyx_v_array);
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
 
 /* Python wrapper */
 static PyObject *__pyx_pw_9fastoptim_5torch_5views_5Views_3look(PyObject *__pyx_v_self, 
@@ -21569,39 +22197,39 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_groups,&__pyx_mstate_global->__pyx_n_u_alone,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 122, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 91, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 122, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 91, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 122, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 91, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "look", 0) < (0)) __PYX_ERR(0, 122, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "look", 0) < (0)) __PYX_ERR(0, 91, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 2; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("look", 1, 2, 2, i); __PYX_ERR(0, 122, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("look", 1, 2, 2, i); __PYX_ERR(0, 91, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 2)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 122, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 91, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 122, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 91, __pyx_L3_error)
     }
     __pyx_v_groups = values[0];
     __pyx_v_alone = ((PyObject*)values[1]);
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("look", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 122, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("look", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 91, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -21612,7 +22240,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_alone), (&PyList_Type), 1, "alone", 1))) __PYX_ERR(0, 122, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_alone), (&PyList_Type), 1, "alone", 1))) __PYX_ERR(0, 91, __pyx_L1_error)
   __pyx_r = __pyx_pf_9fastoptim_5torch_5views_5Views_2look(((struct __pyx_obj_9fastoptim_5torch_5views_Views *)__pyx_v_self), __pyx_v_groups, __pyx_v_alone);
 
   /* function exit code */
@@ -21633,517 +22261,15 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
 }
 
 static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_2look(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, PyObject *__pyx_v_groups, PyObject *__pyx_v_alone) {
-  Py_ssize_t __pyx_v_k;
-  Py_ssize_t __pyx_v_n;
-  PyObject *__pyx_v_written = 0;
-  PyObject *__pyx_v_key = 0;
-  PyObject *__pyx_v_p = 0;
-  PyObject *__pyx_v_g = 0;
-  PyObject *__pyx_v_group = NULL;
-  PyObject *__pyx_v_array = NULL;
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
-  Py_ssize_t __pyx_t_2;
-  int __pyx_t_3;
-  PyObject *(*__pyx_t_4)(PyObject *);
-  PyObject *__pyx_t_5 = NULL;
-  PyObject *__pyx_t_6 = NULL;
-  Py_ssize_t __pyx_t_7;
-  PyObject *(*__pyx_t_8)(PyObject *);
-  int __pyx_t_9;
-  int __pyx_t_10;
-  PyObject *__pyx_t_11 = NULL;
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("look", 0);
-
-  /* "fastoptim/torch/views.pyx":128
- *         nobody has any more but the groups and these views.
- *         """
- *         cdef Py_ssize_t k = 0, n = len(self.keys)             # <<<<<<<<<<<<<<
- *         cdef list written = []
- *         cdef object key, p, g
-*/
-  __pyx_v_k = 0;
-  __pyx_t_1 = __pyx_v_self->keys;
-  __Pyx_INCREF(__pyx_t_1);
-  if (unlikely(__pyx_t_1 == Py_None)) {
-    PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-    __PYX_ERR(0, 128, __pyx_L1_error)
-  }
-  __pyx_t_2 = __Pyx_PyList_GET_SIZE(__pyx_t_1); if (unlikely(__pyx_t_2 == ((Py_ssize_t)-1))) __PYX_ERR(0, 128, __pyx_L1_error)
-  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __pyx_v_n = __pyx_t_2;
-
-  /* "fastoptim/torch/views.pyx":129
- *         """
- *         cdef Py_ssize_t k = 0, n = len(self.keys)
- *         cdef list written = []             # <<<<<<<<<<<<<<
- *         cdef object key, p, g
- *         self.held, self.has_rows = [], False
-*/
-  __pyx_t_1 = PyList_New(0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 129, __pyx_L1_error)
+  __pyx_t_1 = __pyx_f_9fastoptim_5torch_5views_5Views_look(__pyx_v_self, __pyx_v_groups, __pyx_v_alone, 1); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 91, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_v_written = ((PyObject*)__pyx_t_1);
-  __pyx_t_1 = 0;
-
-  /* "fastoptim/torch/views.pyx":131
- *         cdef list written = []
- *         cdef object key, p, g
- *         self.held, self.has_rows = [], False             # <<<<<<<<<<<<<<
- *         for group in groups:
- *             for p in group["params"]:
-*/
-  __pyx_t_1 = PyList_New(0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 131, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_3 = 0;
-
-  __Pyx_GIVEREF(__pyx_t_1);
-  __Pyx_GOTREF(__pyx_v_self->held);
-  __Pyx_DECREF_SET(__pyx_v_self->held, ((PyObject*)__pyx_t_1));
-  __pyx_t_1 = 0;
-  __pyx_v_self->has_rows = __pyx_t_3;
-
-  /* "fastoptim/torch/views.pyx":132
- *         cdef object key, p, g
- *         self.held, self.has_rows = [], False
- *         for group in groups:             # <<<<<<<<<<<<<<
- *             for p in group["params"]:
- *                 if k == n or self.tensors[k] is not p:
-*/
-  if (likely(PyList_CheckExact(__pyx_v_groups)) || PyTuple_CheckExact(__pyx_v_groups)) {
-    __pyx_t_1 = __pyx_v_groups; __Pyx_INCREF(__pyx_t_1);
-    __pyx_t_2 = 0;
-    __pyx_t_4 = NULL;
-  } else {
-    __pyx_t_2 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_v_groups); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 132, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_1);
-    __pyx_t_4 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 132, __pyx_L1_error)
-  }
-  for (;;) {
-    if (likely(!__pyx_t_4)) {
-      if (likely(PyList_CheckExact(__pyx_t_1))) {
-        {
-          Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
-          #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 132, __pyx_L1_error)
-          #endif
-          if (__pyx_t_2 >= __pyx_temp) break;
-        }
-        __pyx_t_5 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_1, __pyx_t_2, __Pyx_ReferenceSharing_OwnStrongReference);
-        ++__pyx_t_2;
-      } else {
-        {
-          Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_1);
-          #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 132, __pyx_L1_error)
-          #endif
-          if (__pyx_t_2 >= __pyx_temp) break;
-        }
-        #if CYTHON_ASSUME_SAFE_MACROS && !CYTHON_AVOID_BORROWED_REFS
-        __pyx_t_5 = __Pyx_NewRef(PyTuple_GET_ITEM(__pyx_t_1, __pyx_t_2));
-        #else
-        __pyx_t_5 = __Pyx_PySequence_ITEM(__pyx_t_1, __pyx_t_2);
-        #endif
-        ++__pyx_t_2;
-      }
-      if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 132, __pyx_L1_error)
-    } else {
-      __pyx_t_5 = __pyx_t_4(__pyx_t_1);
-      if (unlikely(!__pyx_t_5)) {
-        PyObject* exc_type = PyErr_Occurred();
-        if (exc_type) {
-          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 132, __pyx_L1_error)
-          PyErr_Clear();
-        }
-        break;
-      }
-    }
-    __Pyx_GOTREF(__pyx_t_5);
-    __Pyx_XDECREF_SET(__pyx_v_group, __pyx_t_5);
-    __pyx_t_5 = 0;
-
-    /* "fastoptim/torch/views.pyx":133
- *         self.held, self.has_rows = [], False
- *         for group in groups:
- *             for p in group["params"]:             # <<<<<<<<<<<<<<
- *                 if k == n or self.tensors[k] is not p:
- *                     return None
-*/
-    __pyx_t_5 = __Pyx_PyObject_Dict_GetItem(__pyx_v_group, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 133, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_5);
-    if (likely(PyList_CheckExact(__pyx_t_5)) || PyTuple_CheckExact(__pyx_t_5)) {
-      __pyx_t_6 = __pyx_t_5; __Pyx_INCREF(__pyx_t_6);
-      __pyx_t_7 = 0;
-      __pyx_t_8 = NULL;
-    } else {
-      __pyx_t_7 = -1; __pyx_t_6 = PyObject_GetIter(__pyx_t_5); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 133, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_6);
-      __pyx_t_8 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_6); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 133, __pyx_L1_error)
-    }
-    __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-    for (;;) {
-      if (likely(!__pyx_t_8)) {
-        if (likely(PyList_CheckExact(__pyx_t_6))) {
-          {
-            Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_6);
-            #if !CYTHON_ASSUME_SAFE_SIZE
-            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 133, __pyx_L1_error)
-            #endif
-            if (__pyx_t_7 >= __pyx_temp) break;
-          }
-          __pyx_t_5 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_6, __pyx_t_7, __Pyx_ReferenceSharing_OwnStrongReference);
-          ++__pyx_t_7;
-        } else {
-          {
-            Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_6);
-            #if !CYTHON_ASSUME_SAFE_SIZE
-            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 133, __pyx_L1_error)
-            #endif
-            if (__pyx_t_7 >= __pyx_temp) break;
-          }
-          #if CYTHON_ASSUME_SAFE_MACROS && !CYTHON_AVOID_BORROWED_REFS
-          __pyx_t_5 = __Pyx_NewRef(PyTuple_GET_ITEM(__pyx_t_6, __pyx_t_7));
-          #else
-          __pyx_t_5 = __Pyx_PySequence_ITEM(__pyx_t_6, __pyx_t_7);
-          #endif
-          ++__pyx_t_7;
-        }
-        if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 133, __pyx_L1_error)
-      } else {
-        __pyx_t_5 = __pyx_t_8(__pyx_t_6);
-        if (unlikely(!__pyx_t_5)) {
-          PyObject* exc_type = PyErr_Occurred();
-          if (exc_type) {
-            if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 133, __pyx_L1_error)
-            PyErr_Clear();
-          }
-          break;
-        }
-      }
-      __Pyx_GOTREF(__pyx_t_5);
-      __Pyx_XDECREF_SET(__pyx_v_p, __pyx_t_5);
-      __pyx_t_5 = 0;
-
-      /* "fastoptim/torch/views.pyx":134
- *         for group in groups:
- *             for p in group["params"]:
- *                 if k == n or self.tensors[k] is not p:             # <<<<<<<<<<<<<<
- *                     return None
- *                 key = self.keys[k]
-*/
-      __pyx_t_9 = (__pyx_v_k == __pyx_v_n);
-
-      if (!__pyx_t_9) {
-
-      } else {
-
-        __pyx_t_3 = __pyx_t_9;
-
-        goto __pyx_L8_bool_binop_done;
-      }
-      if (unlikely(__pyx_v_self->tensors == Py_None)) {
-        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 134, __pyx_L1_error)
-      }
-      __pyx_t_9 = (__Pyx_PyList_GET_ITEM(__pyx_v_self->tensors, __pyx_v_k) != __pyx_v_p);
-
-      __pyx_t_3 = __pyx_t_9;
-
-      __pyx_L8_bool_binop_done:;
-      if (__pyx_t_3) {
-
-
-        /* "fastoptim/torch/views.pyx":135
- *             for p in group["params"]:
- *                 if k == n or self.tensors[k] is not p:
- *                     return None             # <<<<<<<<<<<<<<
- *                 key = self.keys[k]
- *                 k += 1
-*/
-        {
-          PyObject *__pyx_temp;
-          {
-            __pyx_temp = __pyx_r;
-            __pyx_r = Py_None; __Pyx_INCREF(Py_None);
-          }
-          __Pyx_XDECREF(__pyx_temp);
-        }
-        __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-        __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
-        goto __pyx_L0;
-
-        /* "fastoptim/torch/views.pyx":134
- *         for group in groups:
- *             for p in group["params"]:
- *                 if k == n or self.tensors[k] is not p:             # <<<<<<<<<<<<<<
- *                     return None
- *                 key = self.keys[k]
-*/
-      }
-
-      /* "fastoptim/torch/views.pyx":136
- *                 if k == n or self.tensors[k] is not p:
- *                     return None
- *                 key = self.keys[k]             # <<<<<<<<<<<<<<
- *                 k += 1
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:
-*/
-      if (unlikely(__pyx_v_self->keys == Py_None)) {
-        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 136, __pyx_L1_error)
-      }
-      __pyx_t_5 = __Pyx_PyList_GET_ITEM(__pyx_v_self->keys, __pyx_v_k);
-      __Pyx_INCREF(__pyx_t_5);
-      __Pyx_XDECREF_SET(__pyx_v_key, __pyx_t_5);
-      __pyx_t_5 = 0;
-
-      /* "fastoptim/torch/views.pyx":137
- *                     return None
- *                 key = self.keys[k]
- *                 k += 1             # <<<<<<<<<<<<<<
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:
- *                     alone.append(key)
-*/
-      __pyx_v_k = (__pyx_v_k + 1);
-
-      /* "fastoptim/torch/views.pyx":138
- *                 key = self.keys[k]
- *                 k += 1
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:             # <<<<<<<<<<<<<<
- *                     alone.append(key)
- *                 g = p.grad
-*/
-      __pyx_t_3 = (Py_REFCNT(__pyx_v_p) <= __pyx_e_9fastoptim_5torch_5views_OUR_REFERENCES);
-
-      if (__pyx_t_3) {
-
-
-        /* "fastoptim/torch/views.pyx":139
- *                 k += 1
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:
- *                     alone.append(key)             # <<<<<<<<<<<<<<
- *                 g = p.grad
- *                 if g is None:
-*/
-        if (unlikely(__pyx_v_alone == Py_None)) {
-          PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "append");
-          __PYX_ERR(0, 139, __pyx_L1_error)
-        }
-        __pyx_t_10 = __Pyx_PyList_Append(__pyx_v_alone, __pyx_v_key); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 139, __pyx_L1_error)
-
-
-        /* "fastoptim/torch/views.pyx":138
- *                 key = self.keys[k]
- *                 k += 1
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:             # <<<<<<<<<<<<<<
- *                     alone.append(key)
- *                 g = p.grad
-*/
-      }
-
-      /* "fastoptim/torch/views.pyx":140
- *                 if Py_REFCNT(p) <= OUR_REFERENCES:
- *                     alone.append(key)
- *                 g = p.grad             # <<<<<<<<<<<<<<
- *                 if g is None:
- *                     self.grads[key] = None
-*/
-      __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_v_p, __pyx_mstate_global->__pyx_n_u_grad); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 140, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_5);
-      __Pyx_XDECREF_SET(__pyx_v_g, __pyx_t_5);
-      __pyx_t_5 = 0;
-
-      /* "fastoptim/torch/views.pyx":141
- *                     alone.append(key)
- *                 g = p.grad
- *                 if g is None:             # <<<<<<<<<<<<<<
- *                     self.grads[key] = None
- *                     continue
-*/
-      __pyx_t_3 = (__pyx_v_g == Py_None);
-      if (__pyx_t_3) {
-
-
-        /* "fastoptim/torch/views.pyx":142
- *                 g = p.grad
- *                 if g is None:
- *                     self.grads[key] = None             # <<<<<<<<<<<<<<
- *                     continue
- *                 self.held.append(g)
-*/
-        if (unlikely(__pyx_v_self->grads == Py_None)) {
-          PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-          __PYX_ERR(0, 142, __pyx_L1_error)
-        }
-        if (unlikely((PyDict_SetItem(__pyx_v_self->grads, __pyx_v_key, Py_None) < 0))) __PYX_ERR(0, 142, __pyx_L1_error)
-
-        /* "fastoptim/torch/views.pyx":143
- *                 if g is None:
- *                     self.grads[key] = None
- *                     continue             # <<<<<<<<<<<<<<
- *                 self.held.append(g)
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
-*/
-        goto __pyx_L5_continue;
-
-        /* "fastoptim/torch/views.pyx":141
- *                     alone.append(key)
- *                 g = p.grad
- *                 if g is None:             # <<<<<<<<<<<<<<
- *                     self.grads[key] = None
- *                     continue
-*/
-      }
-
-      /* "fastoptim/torch/views.pyx":144
- *                     self.grads[key] = None
- *                     continue
- *                 self.held.append(g)             # <<<<<<<<<<<<<<
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
- *                 array = self.array_of(key, g, self.known.get(key), "grads")
-*/
-      if (unlikely(__pyx_v_self->held == Py_None)) {
-        PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "append");
-        __PYX_ERR(0, 144, __pyx_L1_error)
-      }
-      __pyx_t_10 = __Pyx_PyList_Append(__pyx_v_self->held, __pyx_v_g); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 144, __pyx_L1_error)
-
-
-      /* "fastoptim/torch/views.pyx":145
- *                     continue
- *                 self.held.append(g)
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")             # <<<<<<<<<<<<<<
- *                 array = self.array_of(key, g, self.known.get(key), "grads")
- *                 if type(array) is not cnp.ndarray:
-*/
-      if (unlikely(__pyx_v_self->params == Py_None)) {
-        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 145, __pyx_L1_error)
-      }
-      __pyx_t_5 = __Pyx_PyDict_GetItem(__pyx_v_self->params, __pyx_v_key); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 145, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_5);
-      __pyx_t_11 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_v_key, __pyx_v_p, __pyx_t_5, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 145, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_11);
-      __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(__pyx_v_self->params == Py_None)) {
-        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 145, __pyx_L1_error)
-      }
-      if (unlikely((PyDict_SetItem(__pyx_v_self->params, __pyx_v_key, __pyx_t_11) < 0))) __PYX_ERR(0, 145, __pyx_L1_error)
-      __Pyx_DECREF(__pyx_t_11); __pyx_t_11 = 0;
-
-      /* "fastoptim/torch/views.pyx":146
- *                 self.held.append(g)
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
- *                 array = self.array_of(key, g, self.known.get(key), "grads")             # <<<<<<<<<<<<<<
- *                 if type(array) is not cnp.ndarray:
- *                     self.has_rows = True
-*/
-      if (unlikely(__pyx_v_self->known == Py_None)) {
-        PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "get");
-        __PYX_ERR(0, 146, __pyx_L1_error)
-      }
-      __pyx_t_11 = __Pyx_PyDict_GetItemDefault(__pyx_v_self->known, __pyx_v_key, Py_None); if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 146, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_11);
-      __pyx_t_5 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_v_key, __pyx_v_g, __pyx_t_11, __pyx_mstate_global->__pyx_n_u_grads); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 146, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_5);
-      __Pyx_DECREF(__pyx_t_11); __pyx_t_11 = 0;
-      __Pyx_XDECREF_SET(__pyx_v_array, __pyx_t_5);
-      __pyx_t_5 = 0;
-
-      /* "fastoptim/torch/views.pyx":147
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
- *                 array = self.array_of(key, g, self.known.get(key), "grads")
- *                 if type(array) is not cnp.ndarray:             # <<<<<<<<<<<<<<
- *                     self.has_rows = True
- *                 self.grads[key] = array
-*/
-      __pyx_t_3 = (((PyObject *)Py_TYPE(__pyx_v_array)) != ((PyObject *)__pyx_mstate_global->__pyx_ptype_5numpy_ndarray));
-      if (__pyx_t_3) {
-
-
-        /* "fastoptim/torch/views.pyx":148
- *                 array = self.array_of(key, g, self.known.get(key), "grads")
- *                 if type(array) is not cnp.ndarray:
- *                     self.has_rows = True             # <<<<<<<<<<<<<<
- *                 self.grads[key] = array
- *                 written.append(p)
-*/
-        __pyx_v_self->has_rows = 1;
-
-        /* "fastoptim/torch/views.pyx":147
- *                 self.params[key] = self.array_of(key, p, self.params[key], "params")
- *                 array = self.array_of(key, g, self.known.get(key), "grads")
- *                 if type(array) is not cnp.ndarray:             # <<<<<<<<<<<<<<
- *                     self.has_rows = True
- *                 self.grads[key] = array
-*/
-      }
-
-      /* "fastoptim/torch/views.pyx":149
- *                 if type(array) is not cnp.ndarray:
- *                     self.has_rows = True
- *                 self.grads[key] = array             # <<<<<<<<<<<<<<
- *                 written.append(p)
- *         return written if k == n else None
-*/
-      if (unlikely(__pyx_v_self->grads == Py_None)) {
-        PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 149, __pyx_L1_error)
-      }
-      if (unlikely((PyDict_SetItem(__pyx_v_self->grads, __pyx_v_key, __pyx_v_array) < 0))) __PYX_ERR(0, 149, __pyx_L1_error)
-
-      /* "fastoptim/torch/views.pyx":150
- *                     self.has_rows = True
- *                 self.grads[key] = array
- *                 written.append(p)             # <<<<<<<<<<<<<<
- *         return written if k == n else None
- * 
-*/
-      __pyx_t_10 = __Pyx_PyList_Append(__pyx_v_written, __pyx_v_p); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 150, __pyx_L1_error)
-
-
-      /* "fastoptim/torch/views.pyx":133
- *         self.held, self.has_rows = [], False
- *         for group in groups:
- *             for p in group["params"]:             # <<<<<<<<<<<<<<
- *                 if k == n or self.tensors[k] is not p:
- *                     return None
-*/
-      __pyx_L5_continue:;
-    }
-    __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
-
-    /* "fastoptim/torch/views.pyx":132
- *         cdef object key, p, g
- *         self.held, self.has_rows = [], False
- *         for group in groups:             # <<<<<<<<<<<<<<
- *             for p in group["params"]:
- *                 if k == n or self.tensors[k] is not p:
-*/
-  }
-  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-
-  /* "fastoptim/torch/views.pyx":151
- *                 self.grads[key] = array
- *                 written.append(p)
- *         return written if k == n else None             # <<<<<<<<<<<<<<
- * 
- *     def arrays(self):
-*/
-  __pyx_t_3 = (__pyx_v_k == __pyx_v_n);
-
-  if (__pyx_t_3) {
-    __Pyx_INCREF(__pyx_v_written);
-    __pyx_t_1 = __pyx_v_written;
-  } else {
-    __Pyx_INCREF(Py_None);
-    __pyx_t_1 = Py_None;
-  }
-
   {
     PyObject *__pyx_temp;
     {
@@ -22155,37 +22281,18 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_2look(struct __pyx_obj
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "fastoptim/torch/views.pyx":122
- *                 self.table = NULL
- * 
- *     def look(self, groups, list alone):             # <<<<<<<<<<<<<<
- *         """Look where all lie now; return the parameters that have a gradient.
- * 
-*/
-
   /* function exit code */
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_XDECREF(__pyx_t_5);
-  __Pyx_XDECREF(__pyx_t_6);
-  __Pyx_XDECREF(__pyx_t_11);
   __Pyx_AddTraceback("fastoptim.torch.views.Views.look", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
-
-
-  __Pyx_XDECREF(__pyx_v_written);
-  __Pyx_XDECREF(__pyx_v_key);
-  __Pyx_XDECREF(__pyx_v_p);
-  __Pyx_XDECREF(__pyx_v_g);
-  __Pyx_XDECREF(__pyx_v_group);
-  __Pyx_XDECREF(__pyx_v_array);
   __Pyx_XGIVEREF(__pyx_r);
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":153
+/* "fastoptim/torch/views.pyx":122
  *         return written if k == n else None
  * 
  *     def arrays(self):             # <<<<<<<<<<<<<<
@@ -22256,7 +22363,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("arrays", 0);
 
-  /* "fastoptim/torch/views.pyx":155
+  /* "fastoptim/torch/views.pyx":124
  *     def arrays(self):
  *         """Return the arrays of all parameters, where they lie now."""
  *         return {             # <<<<<<<<<<<<<<
@@ -22264,10 +22371,10 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
  *             for key, p in zip(self.keys, self.tensors)
 */
   { /* enter inner scope */
-    __pyx_t_1 = PyDict_New(); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 155, __pyx_L5_error)
+    __pyx_t_1 = PyDict_New(); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 124, __pyx_L5_error)
     __Pyx_GOTREF(__pyx_t_1);
 
-    /* "fastoptim/torch/views.pyx":157
+    /* "fastoptim/torch/views.pyx":126
  *         return {
  *             key: self.array_of(key, p, self.params[key], "params")
  *             for key, p in zip(self.keys, self.tensors)             # <<<<<<<<<<<<<<
@@ -22280,7 +22387,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
       PyObject *__pyx_callargs[3] = {__pyx_t_3, __pyx_v_self->keys, __pyx_v_self->tensors};
       __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_builtin_zip, __pyx_callargs+__pyx_t_4, (3-__pyx_t_4) | (__pyx_t_4*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 157, __pyx_L5_error)
+      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 126, __pyx_L5_error)
       __Pyx_GOTREF(__pyx_t_2);
     }
     if (likely(PyList_CheckExact(__pyx_t_2)) || PyTuple_CheckExact(__pyx_t_2)) {
@@ -22288,9 +22395,9 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
       __pyx_t_5 = 0;
       __pyx_t_6 = NULL;
     } else {
-      __pyx_t_5 = -1; __pyx_t_3 = PyObject_GetIter(__pyx_t_2); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 157, __pyx_L5_error)
+      __pyx_t_5 = -1; __pyx_t_3 = PyObject_GetIter(__pyx_t_2); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 126, __pyx_L5_error)
       __Pyx_GOTREF(__pyx_t_3);
-      __pyx_t_6 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_3); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 157, __pyx_L5_error)
+      __pyx_t_6 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_3); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 126, __pyx_L5_error)
     }
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
     for (;;) {
@@ -22299,7 +22406,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
           {
             Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_3);
             #if !CYTHON_ASSUME_SAFE_SIZE
-            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 157, __pyx_L5_error)
+            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 126, __pyx_L5_error)
             #endif
             if (__pyx_t_5 >= __pyx_temp) break;
           }
@@ -22309,7 +22416,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
           {
             Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_3);
             #if !CYTHON_ASSUME_SAFE_SIZE
-            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 157, __pyx_L5_error)
+            if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 126, __pyx_L5_error)
             #endif
             if (__pyx_t_5 >= __pyx_temp) break;
           }
@@ -22320,13 +22427,13 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
           #endif
           ++__pyx_t_5;
         }
-        if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 157, __pyx_L5_error)
+        if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 126, __pyx_L5_error)
       } else {
         __pyx_t_2 = __pyx_t_6(__pyx_t_3);
         if (unlikely(!__pyx_t_2)) {
           PyObject* exc_type = PyErr_Occurred();
           if (exc_type) {
-            if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 157, __pyx_L5_error)
+            if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 126, __pyx_L5_error)
             PyErr_Clear();
           }
           break;
@@ -22339,7 +22446,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
         if (unlikely(size != 2)) {
           if (size > 2) __Pyx_RaiseTooManyValuesError(2);
           else if (size >= 0) __Pyx_RaiseNeedMoreValuesError(size);
-          __PYX_ERR(0, 157, __pyx_L5_error)
+          __PYX_ERR(0, 126, __pyx_L5_error)
         }
         #if CYTHON_ASSUME_SAFE_MACROS && !CYTHON_AVOID_BORROWED_REFS
         if (likely(PyTuple_CheckExact(sequence))) {
@@ -22349,22 +22456,22 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
           __Pyx_INCREF(__pyx_t_8);
         } else {
           __pyx_t_7 = __Pyx_PyList_GET_ITEM_REF(sequence, 0, __Pyx_ReferenceSharing_SharedReference);
-          if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 157, __pyx_L5_error)
+          if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 126, __pyx_L5_error)
           __Pyx_XGOTREF(__pyx_t_7);
           __pyx_t_8 = __Pyx_PyList_GET_ITEM_REF(sequence, 1, __Pyx_ReferenceSharing_SharedReference);
-          if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 157, __pyx_L5_error)
+          if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 126, __pyx_L5_error)
           __Pyx_XGOTREF(__pyx_t_8);
         }
         #else
-        __pyx_t_7 = __Pyx_PySequence_ITEM(sequence, 0); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 157, __pyx_L5_error)
+        __pyx_t_7 = __Pyx_PySequence_ITEM(sequence, 0); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 126, __pyx_L5_error)
         __Pyx_GOTREF(__pyx_t_7);
-        __pyx_t_8 = __Pyx_PySequence_ITEM(sequence, 1); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 157, __pyx_L5_error)
+        __pyx_t_8 = __Pyx_PySequence_ITEM(sequence, 1); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 126, __pyx_L5_error)
         __Pyx_GOTREF(__pyx_t_8);
         #endif
         __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
       } else {
         Py_ssize_t index = -1;
-        __pyx_t_9 = PyObject_GetIter(__pyx_t_2); if (unlikely(!__pyx_t_9)) __PYX_ERR(0, 157, __pyx_L5_error)
+        __pyx_t_9 = PyObject_GetIter(__pyx_t_2); if (unlikely(!__pyx_t_9)) __PYX_ERR(0, 126, __pyx_L5_error)
         __Pyx_GOTREF(__pyx_t_9);
         __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
         __pyx_t_10 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_9);
@@ -22372,7 +22479,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
         __Pyx_GOTREF(__pyx_t_7);
         index = 1; __pyx_t_8 = __pyx_t_10(__pyx_t_9); if (unlikely(!__pyx_t_8)) goto __pyx_L8_unpacking_failed;
         __Pyx_GOTREF(__pyx_t_8);
-        if (__Pyx_IternextUnpackEndCheck(__pyx_t_10(__pyx_t_9), 2) < (0)) __PYX_ERR(0, 157, __pyx_L5_error)
+        if (__Pyx_IternextUnpackEndCheck(__pyx_t_10(__pyx_t_9), 2) < (0)) __PYX_ERR(0, 126, __pyx_L5_error)
         __pyx_t_10 = NULL;
         __Pyx_DECREF(__pyx_t_9); __pyx_t_9 = 0;
         goto __pyx_L9_unpacking_done;
@@ -22380,7 +22487,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
         __Pyx_DECREF(__pyx_t_9); __pyx_t_9 = 0;
         __pyx_t_10 = NULL;
         if (__Pyx_IterFinish() == 0) __Pyx_RaiseNeedMoreValuesError(index);
-        __PYX_ERR(0, 157, __pyx_L5_error)
+        __PYX_ERR(0, 126, __pyx_L5_error)
         __pyx_L9_unpacking_done:;
       }
       __Pyx_XDECREF_SET(__pyx_7genexpr__pyx_v_key, __pyx_t_7);
@@ -22388,7 +22495,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
       __Pyx_XDECREF_SET(__pyx_7genexpr__pyx_v_p, __pyx_t_8);
       __pyx_t_8 = 0;
 
-      /* "fastoptim/torch/views.pyx":156
+      /* "fastoptim/torch/views.pyx":125
  *         """Return the arrays of all parameters, where they lie now."""
  *         return {
  *             key: self.array_of(key, p, self.params[key], "params")             # <<<<<<<<<<<<<<
@@ -22397,17 +22504,17 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
 */
       if (unlikely(__pyx_v_self->params == Py_None)) {
         PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-        __PYX_ERR(0, 156, __pyx_L5_error)
+        __PYX_ERR(0, 125, __pyx_L5_error)
       }
-      __pyx_t_2 = __Pyx_PyDict_GetItem(__pyx_v_self->params, __pyx_7genexpr__pyx_v_key); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 156, __pyx_L5_error)
+      __pyx_t_2 = __Pyx_PyDict_GetItem(__pyx_v_self->params, __pyx_7genexpr__pyx_v_key); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 125, __pyx_L5_error)
       __Pyx_GOTREF(__pyx_t_2);
-      __pyx_t_8 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_7genexpr__pyx_v_key, __pyx_7genexpr__pyx_v_p, __pyx_t_2, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 156, __pyx_L5_error)
+      __pyx_t_8 = ((struct __pyx_vtabstruct_9fastoptim_5torch_5views_Views *)__pyx_v_self->__pyx_vtab)->array_of(__pyx_v_self, __pyx_7genexpr__pyx_v_key, __pyx_7genexpr__pyx_v_p, __pyx_t_2, __pyx_mstate_global->__pyx_n_u_params); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 125, __pyx_L5_error)
       __Pyx_GOTREF(__pyx_t_8);
       __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-      if (unlikely(PyDict_SetItem(__pyx_t_1, __pyx_7genexpr__pyx_v_key, __pyx_t_8))) __PYX_ERR(0, 156, __pyx_L5_error)
+      if (unlikely(PyDict_SetItem(__pyx_t_1, __pyx_7genexpr__pyx_v_key, __pyx_t_8))) __PYX_ERR(0, 125, __pyx_L5_error)
       __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
 
-      /* "fastoptim/torch/views.pyx":157
+      /* "fastoptim/torch/views.pyx":126
  *         return {
  *             key: self.array_of(key, p, self.params[key], "params")
  *             for key, p in zip(self.keys, self.tensors)             # <<<<<<<<<<<<<<
@@ -22436,7 +22543,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "fastoptim/torch/views.pyx":153
+  /* "fastoptim/torch/views.pyx":122
  *         return written if k == n else None
  * 
  *     def arrays(self):             # <<<<<<<<<<<<<<
@@ -22462,13 +22569,154 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_4arrays(struct __pyx_o
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":160
+/* "fastoptim/torch/views.pyx":129
  *         }
  * 
- *     def let_go(self):             # <<<<<<<<<<<<<<
+ *     cpdef let_go(self):             # <<<<<<<<<<<<<<
  *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
  *         self.known.update(self.grads)
 */
+
+static PyObject *__pyx_pw_9fastoptim_5torch_5views_5Views_7let_go(PyObject *__pyx_v_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_let_go(struct __pyx_obj_9fastoptim_5torch_5views_Views *__pyx_v_self, int __pyx_skip_dispatch) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  PyObject *__pyx_t_2 = NULL;
+  PyObject *__pyx_t_3 = NULL;
+  PyObject *__pyx_t_4 = NULL;
+  size_t __pyx_t_5;
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  __Pyx_RefNannySetupContext("let_go", 0);
+  /* Check if called by wrapper */
+  if (unlikely(__pyx_skip_dispatch)) ;
+  /* Check if overridden in Python */
+  else if (
+  #if !CYTHON_USE_TYPE_SLOTS
+  unlikely(Py_TYPE(((PyObject *)__pyx_v_self)) != __pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views &&
+  __Pyx_PyType_HasFeature(Py_TYPE(((PyObject *)__pyx_v_self)), Py_TPFLAGS_HAVE_GC))
+  #else
+  unlikely(Py_TYPE(((PyObject *)__pyx_v_self))->tp_dictoffset != 0 || __Pyx_PyType_HasFeature(Py_TYPE(((PyObject *)__pyx_v_self)), (Py_TPFLAGS_IS_ABSTRACT | Py_TPFLAGS_HEAPTYPE)))
+  #endif
+  ) {
+    #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+    static PY_UINT64_T __pyx_tp_dict_version = __PYX_DICT_VERSION_INIT, __pyx_obj_dict_version = __PYX_DICT_VERSION_INIT;
+    if (unlikely(!__Pyx_object_dict_version_matches(((PyObject *)__pyx_v_self), __pyx_tp_dict_version, __pyx_obj_dict_version))) {
+      PY_UINT64_T __pyx_typedict_guard = __Pyx_get_tp_dict_version(((PyObject *)__pyx_v_self));
+      #endif
+      __pyx_t_1 = __Pyx_PyObject_GetAttrStr(((PyObject *)__pyx_v_self), __pyx_mstate_global->__pyx_n_u_let_go); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 129, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_1);
+      if (!__Pyx_IsSameCFunction(__pyx_t_1, (void(*)(void)) __pyx_pw_9fastoptim_5torch_5views_5Views_7let_go)) {
+        __pyx_t_3 = NULL;
+        __Pyx_INCREF(__pyx_t_1);
+        __pyx_t_4 = __pyx_t_1; 
+        __pyx_t_5 = 1;
+        #if CYTHON_UNPACK_METHODS
+        if (unlikely(PyMethod_Check(__pyx_t_4))) {
+          __pyx_t_3 = PyMethod_GET_SELF(__pyx_t_4);
+          assert(__pyx_t_3);
+          PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_4);
+          __Pyx_INCREF(__pyx_t_3);
+          __Pyx_INCREF(__pyx__function);
+          __Pyx_DECREF_SET(__pyx_t_4, __pyx__function);
+          __pyx_t_5 = 0;
+        }
+        #endif
+        {
+          PyObject *__pyx_callargs[2] = {__pyx_t_3, NULL};
+          __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_4, __pyx_callargs+__pyx_t_5, (1-__pyx_t_5) | (__pyx_t_5*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+          __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
+          __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+          if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 129, __pyx_L1_error)
+          __Pyx_GOTREF(__pyx_t_2);
+        }
+        {
+          PyObject *__pyx_temp;
+          {
+            __pyx_temp = __pyx_r;
+            __pyx_r = __pyx_t_2;
+          }
+          __Pyx_XDECREF(__pyx_temp);
+        }
+        __pyx_t_2 = 0;
+        __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+        goto __pyx_L0;
+      }
+      #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+      __pyx_tp_dict_version = __Pyx_get_tp_dict_version(((PyObject *)__pyx_v_self));
+      __pyx_obj_dict_version = __Pyx_get_object_dict_version(((PyObject *)__pyx_v_self));
+      if (unlikely(__pyx_typedict_guard != __pyx_tp_dict_version)) {
+        __pyx_tp_dict_version = __pyx_obj_dict_version = __PYX_DICT_VERSION_INIT;
+      }
+      #endif
+      __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+      #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_PYTYPE_LOOKUP && CYTHON_USE_TYPE_SLOTS
+    }
+    #endif
+  }
+
+  /* "fastoptim/torch/views.pyx":131
+ *     cpdef let_go(self):
+ *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
+ *         self.known.update(self.grads)             # <<<<<<<<<<<<<<
+ *         self.held = None
+ * 
+*/
+  __pyx_t_2 = __pyx_v_self->known;
+  __Pyx_INCREF(__pyx_t_2);
+  __pyx_t_5 = 0;
+  {
+    PyObject *__pyx_callargs[2] = {__pyx_t_2, __pyx_v_self->grads};
+    __pyx_t_1 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_update, __pyx_callargs+__pyx_t_5, (2-__pyx_t_5) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+    __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 131, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_1);
+  }
+  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
+
+  /* "fastoptim/torch/views.pyx":132
+ *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
+ *         self.known.update(self.grads)
+ *         self.held = None             # <<<<<<<<<<<<<<
+ * 
+ *     cdef object array_of(self, object key, object tensor, object known, str what):
+*/
+  __Pyx_INCREF(Py_None);
+  __Pyx_GIVEREF(Py_None);
+  __Pyx_GOTREF(__pyx_v_self->held);
+  __Pyx_DECREF_SET(__pyx_v_self->held, ((PyObject*)Py_None));
+
+  /* "fastoptim/torch/views.pyx":129
+ *         }
+ * 
+ *     cpdef let_go(self):             # <<<<<<<<<<<<<<
+ *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
+ *         self.known.update(self.grads)
+*/
+
+  /* function exit code */
+  __pyx_r = Py_None; __Pyx_INCREF(Py_None);
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __Pyx_XDECREF(__pyx_t_1);
+  __Pyx_XDECREF(__pyx_t_2);
+  __Pyx_XDECREF(__pyx_t_3);
+  __Pyx_XDECREF(__pyx_t_4);
+  __Pyx_AddTraceback("fastoptim.torch.views.Views.let_go", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __pyx_r = 0;
+  __pyx_L0:;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
 
 /* Python wrapper */
 static PyObject *__pyx_pw_9fastoptim_5torch_5views_5Views_7let_go(PyObject *__pyx_v_self, 
@@ -22517,58 +22765,26 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_6let_go(struct __pyx_o
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
-  PyObject *__pyx_t_2 = NULL;
-  size_t __pyx_t_3;
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("let_go", 0);
-
-  /* "fastoptim/torch/views.pyx":162
- *     def let_go(self):
- *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
- *         self.known.update(self.grads)             # <<<<<<<<<<<<<<
- *         self.held = None
- * 
-*/
-  __pyx_t_2 = __pyx_v_self->known;
-  __Pyx_INCREF(__pyx_t_2);
-  __pyx_t_3 = 0;
+  __pyx_t_1 = __pyx_f_9fastoptim_5torch_5views_5Views_let_go(__pyx_v_self, 1); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 129, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
   {
-    PyObject *__pyx_callargs[2] = {__pyx_t_2, __pyx_v_self->grads};
-    __pyx_t_1 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_update, __pyx_callargs+__pyx_t_3, (2-__pyx_t_3) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-    __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 162, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_1);
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = __pyx_t_1;
+    }
+    __Pyx_XDECREF(__pyx_temp);
   }
-  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-
-  /* "fastoptim/torch/views.pyx":163
- *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
- *         self.known.update(self.grads)
- *         self.held = None             # <<<<<<<<<<<<<<
- * 
- *     cdef object array_of(self, object key, object tensor, object known, str what):
-*/
-  __Pyx_INCREF(Py_None);
-  __Pyx_GIVEREF(Py_None);
-  __Pyx_GOTREF(__pyx_v_self->held);
-  __Pyx_DECREF_SET(__pyx_v_self->held, ((PyObject*)Py_None));
-
-  /* "fastoptim/torch/views.pyx":160
- *         }
- * 
- *     def let_go(self):             # <<<<<<<<<<<<<<
- *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
- *         self.known.update(self.grads)
-*/
+  __pyx_t_1 = 0;
+  goto __pyx_L0;
 
   /* function exit code */
-  __pyx_r = Py_None; __Pyx_INCREF(Py_None);
-  goto __pyx_L0;
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_XDECREF(__pyx_t_2);
   __Pyx_AddTraceback("fastoptim.torch.views.Views.let_go", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
@@ -22577,7 +22793,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_6let_go(struct __pyx_o
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":165
+/* "fastoptim/torch/views.pyx":134
  *         self.held = None
  * 
  *     cdef object array_of(self, object key, object tensor, object known, str what):             # <<<<<<<<<<<<<<
@@ -22614,7 +22830,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("array_of", 0);
 
-  /* "fastoptim/torch/views.pyx":171
+  /* "fastoptim/torch/views.pyx":140
  *         cdef int i, type_num
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:             # <<<<<<<<<<<<<<
@@ -22631,7 +22847,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     goto __pyx_L4_bool_binop_done;
   }
-  __pyx_t_2 = (__Pyx_PySequence_ContainsTF(((PyObject *)Py_TYPE(__pyx_v_tensor)), __pyx_v_self->plain, Py_NE)); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 171, __pyx_L1_error)
+  __pyx_t_2 = (__Pyx_PySequence_ContainsTF(((PyObject *)Py_TYPE(__pyx_v_tensor)), __pyx_v_self->plain, Py_NE)); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 140, __pyx_L1_error)
 
   __pyx_t_1 = __pyx_t_2;
 
@@ -22639,7 +22855,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":172
+    /* "fastoptim/torch/views.pyx":141
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22666,7 +22882,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
       __pyx_t_3 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
       __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 172, __pyx_L1_error)
+      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 141, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_3);
     }
     {
@@ -22680,7 +22896,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_t_3 = 0;
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":171
+    /* "fastoptim/torch/views.pyx":140
  *         cdef int i, type_num
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:             # <<<<<<<<<<<<<<
@@ -22689,7 +22905,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":173
+  /* "fastoptim/torch/views.pyx":142
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)
  *         try:             # <<<<<<<<<<<<<<
@@ -22705,17 +22921,17 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __Pyx_XGOTREF(__pyx_t_9);
     /*try:*/ {
 
-      /* "fastoptim/torch/views.pyx":174
+      /* "fastoptim/torch/views.pyx":143
  *             return self.odd(key, tensor, what)
  *         try:
  *             self.table.describe(<void *> <PyObject *> tensor, &t)             # <<<<<<<<<<<<<<
  *         except Exception:
  *             return self.odd(key, tensor, what)
 */
-      __pyx_t_10 = __pyx_v_self->table->describe(((void *)((PyObject *)__pyx_v_tensor)), (&__pyx_v_t)); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 174, __pyx_L6_error)
+      __pyx_t_10 = __pyx_v_self->table->describe(((void *)((PyObject *)__pyx_v_tensor)), (&__pyx_v_t)); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 143, __pyx_L6_error)
 
 
-      /* "fastoptim/torch/views.pyx":173
+      /* "fastoptim/torch/views.pyx":142
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)
  *         try:             # <<<<<<<<<<<<<<
@@ -22732,7 +22948,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
 
-    /* "fastoptim/torch/views.pyx":175
+    /* "fastoptim/torch/views.pyx":144
  *         try:
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:             # <<<<<<<<<<<<<<
@@ -22742,12 +22958,12 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_t_10 = __Pyx_PyErr_ExceptionMatches(((PyObject *)(((PyTypeObject*)PyExc_Exception))));
     if (__pyx_t_10) {
       __Pyx_AddTraceback("fastoptim.torch.views.Views.array_of", __pyx_clineno, __pyx_lineno, __pyx_filename);
-      if (__Pyx_GetException(&__pyx_t_3, &__pyx_t_5, &__pyx_t_4) < 0) __PYX_ERR(0, 175, __pyx_L8_except_error)
+      if (__Pyx_GetException(&__pyx_t_3, &__pyx_t_5, &__pyx_t_4) < 0) __PYX_ERR(0, 144, __pyx_L8_except_error)
       __Pyx_XGOTREF(__pyx_t_3);
       __Pyx_XGOTREF(__pyx_t_5);
       __Pyx_XGOTREF(__pyx_t_4);
 
-      /* "fastoptim/torch/views.pyx":176
+      /* "fastoptim/torch/views.pyx":145
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22774,7 +22990,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
         __pyx_t_11 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_13, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
         __Pyx_XDECREF(__pyx_t_12); __pyx_t_12 = 0;
         __Pyx_DECREF(__pyx_t_13); __pyx_t_13 = 0;
-        if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 176, __pyx_L8_except_error)
+        if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 145, __pyx_L8_except_error)
         __Pyx_GOTREF(__pyx_t_11);
       }
       {
@@ -22793,7 +23009,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     }
     goto __pyx_L8_except_error;
 
-    /* "fastoptim/torch/views.pyx":173
+    /* "fastoptim/torch/views.pyx":142
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)
  *         try:             # <<<<<<<<<<<<<<
@@ -22815,7 +23031,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_L11_try_end:;
   }
 
-  /* "fastoptim/torch/views.pyx":177
+  /* "fastoptim/torch/views.pyx":146
  *         except Exception:
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:             # <<<<<<<<<<<<<<
@@ -22851,7 +23067,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":178
+    /* "fastoptim/torch/views.pyx":147
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22878,7 +23094,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
       __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 178, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 147, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
     }
     {
@@ -22892,7 +23108,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_t_4 = 0;
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":177
+    /* "fastoptim/torch/views.pyx":146
  *         except Exception:
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:             # <<<<<<<<<<<<<<
@@ -22901,7 +23117,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":179
+  /* "fastoptim/torch/views.pyx":148
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():             # <<<<<<<<<<<<<<
@@ -22945,10 +23161,10 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     PyObject *__pyx_callargs[2] = {__pyx_t_3, NULL};
     __pyx_t_4 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_is_neg, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 179, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 148, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
   }
-  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_4); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 179, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_4); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 148, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
   __pyx_t_1 = __pyx_t_2;
@@ -22957,7 +23173,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":180
+    /* "fastoptim/torch/views.pyx":149
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22984,7 +23200,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
       __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
       __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 180, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 149, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
     }
     {
@@ -22998,7 +23214,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_t_4 = 0;
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":179
+    /* "fastoptim/torch/views.pyx":148
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():             # <<<<<<<<<<<<<<
@@ -23007,7 +23223,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":181
+  /* "fastoptim/torch/views.pyx":150
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:             # <<<<<<<<<<<<<<
@@ -23017,7 +23233,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   switch (__pyx_v_t.dtype.bits) {
     case 32:
 
-    /* "fastoptim/torch/views.pyx":182
+    /* "fastoptim/torch/views.pyx":151
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:
  *             type_num = cnp.NPY_FLOAT             # <<<<<<<<<<<<<<
@@ -23026,7 +23242,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     __pyx_v_type_num = NPY_FLOAT;
 
-    /* "fastoptim/torch/views.pyx":181
+    /* "fastoptim/torch/views.pyx":150
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:             # <<<<<<<<<<<<<<
@@ -23036,7 +23252,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     break;
     case 64:
 
-    /* "fastoptim/torch/views.pyx":184
+    /* "fastoptim/torch/views.pyx":153
  *             type_num = cnp.NPY_FLOAT
  *         elif t.dtype.bits == 64:
  *             type_num = cnp.NPY_DOUBLE             # <<<<<<<<<<<<<<
@@ -23045,7 +23261,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     __pyx_v_type_num = NPY_DOUBLE;
 
-    /* "fastoptim/torch/views.pyx":183
+    /* "fastoptim/torch/views.pyx":152
  *         if t.dtype.bits == 32:
  *             type_num = cnp.NPY_FLOAT
  *         elif t.dtype.bits == 64:             # <<<<<<<<<<<<<<
@@ -23055,7 +23271,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     break;
     default:
 
-    /* "fastoptim/torch/views.pyx":186
+    /* "fastoptim/torch/views.pyx":155
  *             type_num = cnp.NPY_DOUBLE
  *         else:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -23082,7 +23298,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
       __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 186, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 155, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
     }
     {
@@ -23098,7 +23314,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     break;
   }
 
-  /* "fastoptim/torch/views.pyx":187
+  /* "fastoptim/torch/views.pyx":156
  *         else:
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset             # <<<<<<<<<<<<<<
@@ -23107,7 +23323,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   __pyx_v_data = (((char *)__pyx_v_t.data) + __pyx_v_t.byte_offset);
 
-  /* "fastoptim/torch/views.pyx":188
+  /* "fastoptim/torch/views.pyx":157
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):             # <<<<<<<<<<<<<<
@@ -23123,7 +23339,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     goto __pyx_L24_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_known) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_known, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 188, __pyx_L1_error)
+  if (!(likely(((__pyx_v_known) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_known, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 157, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_9fastoptim_5torch_5views_is_there(((PyArrayObject *)__pyx_v_known), (&__pyx_v_t), __pyx_v_type_num, __pyx_v_data);
 
 
@@ -23133,7 +23349,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":189
+    /* "fastoptim/torch/views.pyx":158
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
  *             return known             # <<<<<<<<<<<<<<
@@ -23151,7 +23367,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     }
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":188
+    /* "fastoptim/torch/views.pyx":157
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):             # <<<<<<<<<<<<<<
@@ -23160,7 +23376,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":190
+  /* "fastoptim/torch/views.pyx":159
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
  *             return known
  *         for i in range(t.ndim):             # <<<<<<<<<<<<<<
@@ -23174,7 +23390,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   for (__pyx_t_10 = 0; __pyx_t_10 < __pyx_t_15; __pyx_t_10+=1) {
     __pyx_v_i = __pyx_t_10;
 
-    /* "fastoptim/torch/views.pyx":191
+    /* "fastoptim/torch/views.pyx":160
  *             return known
  *         for i in range(t.ndim):
  *             dims[i] = t.shape[i]             # <<<<<<<<<<<<<<
@@ -23183,7 +23399,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     (__pyx_v_dims[__pyx_v_i]) = (__pyx_v_t.shape[__pyx_v_i]);
 
-    /* "fastoptim/torch/views.pyx":192
+    /* "fastoptim/torch/views.pyx":161
  *         for i in range(t.ndim):
  *             dims[i] = t.shape[i]
  *             strides[i] = t.strides[i] * (t.dtype.bits // 8)             # <<<<<<<<<<<<<<
@@ -23194,14 +23410,14 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   }
 
 
-  /* "fastoptim/torch/views.pyx":193
+  /* "fastoptim/torch/views.pyx":162
  *             dims[i] = t.shape[i]
  *             strides[i] = t.strides[i] * (t.dtype.bits // 8)
  *         return cnp.PyArray_New(             # <<<<<<<<<<<<<<
  *             cnp.ndarray, t.ndim, dims, type_num, strides, data, 0,
  *             cnp.NPY_ARRAY_WRITEABLE, None,
 */
-  __pyx_t_4 = PyArray_New(__pyx_mstate_global->__pyx_ptype_5numpy_ndarray, __pyx_v_t.ndim, __pyx_v_dims, __pyx_v_type_num, __pyx_v_strides, __pyx_v_data, 0, NPY_ARRAY_WRITEABLE, Py_None); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 193, __pyx_L1_error)
+  __pyx_t_4 = PyArray_New(__pyx_mstate_global->__pyx_ptype_5numpy_ndarray, __pyx_v_t.ndim, __pyx_v_dims, __pyx_v_type_num, __pyx_v_strides, __pyx_v_data, 0, NPY_ARRAY_WRITEABLE, Py_None); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 162, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   {
     PyObject *__pyx_temp;
@@ -23214,7 +23430,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   __pyx_t_4 = 0;
   goto __pyx_L0;
 
-  /* "fastoptim/torch/views.pyx":165
+  /* "fastoptim/torch/views.pyx":134
  *         self.held = None
  * 
  *     cdef object array_of(self, object key, object tensor, object known, str what):             # <<<<<<<<<<<<<<
@@ -23244,9 +23460,9 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":103
- *     """
+/* "fastoptim/torch/views.pxd":28
  * 
+ * cdef class Views:
  *     cdef readonly dict params, grads             # <<<<<<<<<<<<<<
  *     cdef readonly bint has_rows
  *     cdef readonly list keys, tensors
@@ -23370,8 +23586,8 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_5grads___get__(struct 
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":104
- * 
+/* "fastoptim/torch/views.pxd":29
+ * cdef class Views:
  *     cdef readonly dict params, grads
  *     cdef readonly bint has_rows             # <<<<<<<<<<<<<<
  *     cdef readonly list keys, tensors
@@ -23409,7 +23625,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_8has_rows___get__(stru
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyBool_FromLong(__pyx_v_self->has_rows); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 104, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyBool_FromLong(__pyx_v_self->has_rows); if (unlikely(!__pyx_t_2)) __PYX_ERR(3, 29, __pyx_L4_error)
         __Pyx_GOTREF(__pyx_t_2);
         {
           PyObject *__pyx_temp;
@@ -23452,7 +23668,7 @@ static PyObject *__pyx_pf_9fastoptim_5torch_5views_5Views_8has_rows___get__(stru
   return __pyx_r;
 }
 
-/* "fastoptim/torch/views.pyx":105
+/* "fastoptim/torch/views.pxd":30
  *     cdef readonly dict params, grads
  *     cdef readonly bint has_rows
  *     cdef readonly list keys, tensors             # <<<<<<<<<<<<<<
@@ -23969,9 +24185,7 @@ static PyObject *__pyx_getprop_9fastoptim_5torch_5views_5Views_tensors(PyObject 
 }
 
 static PyMethodDef __pyx_methods_9fastoptim_5torch_5views_Views[] = {
-  {"look", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9fastoptim_5torch_5views_5Views_3look, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9fastoptim_5torch_5views_5Views_2look},
   {"arrays", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9fastoptim_5torch_5views_5Views_5arrays, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9fastoptim_5torch_5views_5Views_4arrays},
-  {"let_go", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9fastoptim_5torch_5views_5Views_7let_go, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9fastoptim_5torch_5views_5Views_6let_go},
   {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9fastoptim_5torch_5views_5Views_9__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9fastoptim_5torch_5views_5Views_11__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {0, 0, 0, 0}
@@ -25251,16 +25465,18 @@ static int __Pyx_modinit_Exttype___pyx_obj_9fastoptim_5torch_5views_Views(__pyx_
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_9fastoptim_5torch_5views_Views", 0);
   /*--- Exttype __pyx_obj_9fastoptim_5torch_5views_Views ---*/
   __pyx_vtabptr_9fastoptim_5torch_5views_Views = &__pyx_vtable_9fastoptim_5torch_5views_Views;
+  __pyx_vtable_9fastoptim_5torch_5views_Views.look = (PyObject *(*)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, PyObject *, PyObject *, int __pyx_skip_dispatch))__pyx_f_9fastoptim_5torch_5views_5Views_look;
+  __pyx_vtable_9fastoptim_5torch_5views_Views.let_go = (PyObject *(*)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, int __pyx_skip_dispatch))__pyx_f_9fastoptim_5torch_5views_5Views_let_go;
   __pyx_vtable_9fastoptim_5torch_5views_Views.array_of = (PyObject *(*)(struct __pyx_obj_9fastoptim_5torch_5views_Views *, PyObject *, PyObject *, PyObject *, PyObject *))__pyx_f_9fastoptim_5torch_5views_5Views_array_of;
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9fastoptim_5torch_5views_Views_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views)) __PYX_ERR(0, 77, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9fastoptim_5torch_5views_Views_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views)) __PYX_ERR(0, 55, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views = &__pyx_type_9fastoptim_5torch_5views_Views;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 77, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 55, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views);
@@ -25270,9 +25486,9 @@ static int __Pyx_modinit_Exttype___pyx_obj_9fastoptim_5torch_5views_Views(__pyx_
     __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_vtabptr_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 77, __pyx_L1_error)
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Views, (PyObject *) __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 77, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 77, __pyx_L1_error)
+  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_vtabptr_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 55, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Views, (PyObject *) __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 55, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9fastoptim_5torch_5views_Views) < (0)) __PYX_ERR(0, 55, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -25473,7 +25689,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   CYTHON_UNUSED_VAR(__pyx_mstate);
   __Pyx_RefNannySetupContext("__Pyx_modinit_Type_import_code", 0);
   /*--- Type import code ---*/
-  __pyx_t_1 = PyImport_ImportModule(__Pyx_BUILTIN_MODULE_NAME); if (unlikely(!__pyx_t_1)) __PYX_ERR(3, 9, __pyx_L1_error)
+  __pyx_t_1 = PyImport_ImportModule(__Pyx_BUILTIN_MODULE_NAME); if (unlikely(!__pyx_t_1)) __PYX_ERR(4, 9, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   __pyx_mstate->__pyx_ptype_7cpython_4type_type = __Pyx_ImportType_3_3_1(__pyx_t_1, __Pyx_BUILTIN_MODULE_NAME, "type",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
@@ -25483,7 +25699,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(PyHeapTypeObject), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(PyHeapTypeObject),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7cpython_4type_type) __PYX_ERR(3, 9, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_7cpython_4type_type) __PYX_ERR(4, 9, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_1 = PyImport_ImportModule("numpy"); if (unlikely(!__pyx_t_1)) __PYX_ERR(2, 229, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
@@ -25623,7 +25839,7 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #endif
   __Pyx_ImportType_CheckSize_Ignore_3_3_1); if (!__pyx_mstate->__pyx_ptype_5numpy_ufunc) __PYX_ERR(2, 908, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __pyx_t_1 = PyImport_ImportModule("fastoptim.kernels.table"); if (unlikely(!__pyx_t_1)) __PYX_ERR(4, 147, __pyx_L1_error)
+  __pyx_t_1 = PyImport_ImportModule("fastoptim.kernels.table"); if (unlikely(!__pyx_t_1)) __PYX_ERR(5, 147, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   __pyx_mstate->__pyx_ptype_9fastoptim_7kernels_5table_Table = __Pyx_ImportType_3_3_1(__pyx_t_1, "fastoptim.kernels.table", "Table",
   #if defined(PYPY_VERSION_NUM) && PYPY_VERSION_NUM < 0x050B0000
@@ -25633,8 +25849,8 @@ static int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate) {
   #else
   sizeof(struct __pyx_obj_9fastoptim_7kernels_5table_Table), __PYX_GET_STRUCT_ALIGNMENT_3_3_1(struct __pyx_obj_9fastoptim_7kernels_5table_Table),
   #endif
-  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_9fastoptim_7kernels_5table_Table) __PYX_ERR(4, 147, __pyx_L1_error)
-  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_9fastoptim_7kernels_5table_Table, (void**)&__pyx_vtabptr_9fastoptim_7kernels_5table_Table) != 1)) __PYX_ERR(4, 147, __pyx_L1_error)
+  __Pyx_ImportType_CheckSize_Warn_3_3_1); if (!__pyx_mstate->__pyx_ptype_9fastoptim_7kernels_5table_Table) __PYX_ERR(5, 147, __pyx_L1_error)
+  if (unlikely(__Pyx_GetVtable(__pyx_mstate->__pyx_ptype_9fastoptim_7kernels_5table_Table, (void**)&__pyx_vtabptr_9fastoptim_7kernels_5table_Table) != 1)) __PYX_ERR(5, 147, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __Pyx_RefNannyFinishContext();
   return 0;
@@ -26456,49 +26672,49 @@ __Pyx_RefNannySetupContext("PyInit_views", 0);
   __pyx_t_9 = __pyx_f_5numpy_import_array(); if (unlikely(__pyx_t_9 == ((int)-1))) __PYX_ERR(0, 15, __pyx_L1_error)
 
 
-  /* "fastoptim/torch/views.pyx":122
+  /* "fastoptim/torch/views.pyx":91
  *                 self.table = NULL
  * 
- *     def look(self, groups, list alone):             # <<<<<<<<<<<<<<
+ *     cpdef list look(self, groups, list alone):             # <<<<<<<<<<<<<<
  *         """Look where all lie now; return the parameters that have a gradient.
  * 
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_3look, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_look, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 122, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_3look, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_look, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 91, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_look, __pyx_t_4) < (0)) __PYX_ERR(0, 122, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_look, __pyx_t_4) < (0)) __PYX_ERR(0, 91, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":153
+  /* "fastoptim/torch/views.pyx":122
  *         return written if k == n else None
  * 
  *     def arrays(self):             # <<<<<<<<<<<<<<
  *         """Return the arrays of all parameters, where they lie now."""
  *         return {
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_5arrays, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_arrays, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 153, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_5arrays, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_arrays, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 122, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_arrays, __pyx_t_4) < (0)) __PYX_ERR(0, 153, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_arrays, __pyx_t_4) < (0)) __PYX_ERR(0, 122, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "fastoptim/torch/views.pyx":160
+  /* "fastoptim/torch/views.pyx":129
  *         }
  * 
- *     def let_go(self):             # <<<<<<<<<<<<<<
+ *     cpdef let_go(self):             # <<<<<<<<<<<<<<
  *         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
  *         self.known.update(self.grads)
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_7let_go, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_let_go, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 160, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_9fastoptim_5torch_5views_5Views_7let_go, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Views_let_go, NULL, __pyx_mstate_global->__pyx_n_u_fastoptim_torch_views, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 129, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_let_go, __pyx_t_4) < (0)) __PYX_ERR(0, 160, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9fastoptim_5torch_5views_Views, __pyx_mstate_global->__pyx_n_u_let_go, __pyx_t_4) < (0)) __PYX_ERR(0, 129, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
   /* "(tree fragment)":1
@@ -26578,7 +26794,7 @@ static int __Pyx_InitCachedBuiltins(__pyx_mstatetype *__pyx_mstate) {
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
-  __pyx_builtin_zip = __Pyx_GetBuiltinName(__pyx_mstate->__pyx_n_u_zip); if (!__pyx_builtin_zip) __PYX_ERR(0, 157, __pyx_L1_error)
+  __pyx_builtin_zip = __Pyx_GetBuiltinName(__pyx_mstate->__pyx_n_u_zip); if (!__pyx_builtin_zip) __PYX_ERR(0, 126, __pyx_L1_error)
   __pyx_builtin___import__ = __Pyx_GetBuiltinName(__pyx_mstate->__pyx_n_u_import); if (!__pyx_builtin___import__) __PYX_ERR(1, 119, __pyx_L1_error)
   __pyx_builtin_enumerate = __Pyx_GetBuiltinName(__pyx_mstate->__pyx_n_u_enumerate); if (!__pyx_builtin_enumerate) __PYX_ERR(1, 175, __pyx_L1_error)
   __pyx_builtin_Ellipsis = __Pyx_GetBuiltinName(__pyx_mstate->__pyx_n_u_Ellipsis); if (!__pyx_builtin_Ellipsis) __PYX_ERR(1, 436, __pyx_L1_error)
@@ -26705,38 +26921,38 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{6},{8},{15},{1},{2},{15},{23},{25},{32},{20},{22},{1},{1},{37},{45},{22},{179},{8},{15},{7},{6},{2},{9},{50},{39},{34},{62},{29},{30},{37},{5},{8},{8},{15},{5},{23},{25},{12},{12},{10},{20},{12},{9},{17},{8},{8},{12},{10},{8},{10},{8},{7},{14},{11},{10},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{3},{15},{5},{5},{6},{18},{4},{1},{7},{18},{5},{15},{6},{9},{5},{21},{5},{6},{7},{8},{1},{3},{4},{5},{5},{6},{2},{5},{6},{5},{8},{1},{3},{4},{6},{4},{7},{4},{1},{4},{4},{3},{3},{1},{4},{6},{5},{3},{8},{4},{10},{5},{4},{5},{4},{4},{6},{7},{6},{6},{6},{7},{1},{3}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{6},{8},{15},{1},{2},{15},{23},{25},{32},{20},{22},{1},{1},{37},{45},{22},{179},{8},{15},{7},{6},{2},{9},{50},{39},{34},{62},{29},{30},{37},{5},{8},{8},{15},{5},{23},{25},{12},{12},{10},{20},{12},{9},{17},{8},{8},{12},{10},{8},{10},{8},{7},{14},{11},{10},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{3},{15},{5},{6},{18},{4},{1},{7},{18},{5},{15},{6},{9},{5},{21},{5},{6},{7},{8},{3},{4},{5},{6},{2},{5},{6},{5},{8},{3},{4},{6},{4},{7},{4},{4},{4},{3},{3},{1},{4},{6},{5},{3},{8},{4},{10},{5},{4},{5},{4},{4},{6},{7},{6},{6},{6},{1},{3}};
     const struct { const unsigned int length: 9; } bytes_length_index[] = {{1},{9},{22},{49},{267}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1151 bytes) */
-static const char cstring[] = "x\332}TAo\3444\024\246P`A\225\266\025S\266\010\220\\\026\030\020\333\224\262#\026\320j\321\250\264\245\007\226\226BW\234\"\217\375\2221\223\330\251\355\2643\205\303\036{\314\321\307\034\3478\3079\366\310O\310\221\237\300O\3409\231i\313\0261R\022\217\337{\237\277\367\336\347G\250%\237\017\211\352\375\006\314>\371\304j\000\022i\032\247 \355\247\3017\344\361\017\220*=:\026pFTD\0363%\255\210s\225\033B%\047\\h\037\367\342\266\220s\203\261Zp\3407\234\211\322\377k\377\367\336\225\347\223o\267\251\224\312\022j\214\210%\261\212h\240|C\311dD\322\232\344)\222\334\227\2474\021\234\244\212\303\003\002\303\014c\021\252\315\332\376\334v\244\264\325T\266\037\220\030\241\346\316\246O3\300\243\010\035\nC\236*\013\304\366\2610\333#\333W\222\340\036\207D\364@S\013x\232\347\207\250\332;Ir\260s\260\321\371\252S\263\325\340\313h\210\311{,A\242`|\321z\271H,\242\333Q\006& \373\021\031\251\234H@^\230E\206~7\003l\037$1`\375\202\264\353\234\251\025J\206\030.d\334\236\225I\234\202\217\336\245\211\201\200r\036\242\0370\225$\336\246\244\th\217qah/\001\220\376\0353a\232\025\227\n\023\212h\236X\022\206\032x\316 \014\t\317kD\251\344\006&x*h\202V&\244\260a(\3634\033\005!S\032\202\024\343\004\325\232\216HDE\322d!\322\014K{\323-O\251\355\337\3620\220D\201\365,\010k\372\331\303\225\222\247\240m\343G\311AS\366F\223\004[F2\301\006\t&o4\333\214\250\261*\263\"\335\264J\263\376\246\357\272\t\262\3210\257\223\253!\222D1\354\025iXrji\360\037\326\246\355\276o\215\342L\320=\332\336\337\337I\022\221\031a\216\340$\007\311\300k?\270\276\006\3761\365+\270*\036\253\031\207\341|\033\333g\260k/\032j:\263\330\004l\030\253\331Z\251A\030\036\214\206\370|\207\322\n\237\302\320\376\004Q\030\316\332\217\355\301Vx\201\\/b\260\302B\3527\270\217\301_\224K\346\277\361\374x\3745e\367\253\224\nY\177\025\317\223\332&i\332|\341\314\177\260\206!\353\003\033\230<m\376\315P\374\322\213\267Y\345\262n\007\204;r\356wZw\324c\234\3444\231\303\316\225u\253LW\0330\364\177\260ZWT\314\r\352\267\252\030\206\026\214\317E\030\2571\225\343\255\002""\324\371\274\243a/\217\"\274\245\211\302m_\353\246\340\324\214$\023*\270\n1=j\2001\232\031,\004CaA\210\245\301\301\300\240G\331\200\251\\Z^\047\214\00752D!\340D\001\314\270\236\002\240\265\322WJ\014j%\006\265\022\243\204\306\0065\213\352\237\r\233H\253t\000#\023c[bM\271\177L\214T\262\372e\004\307!\0078y\260\017\261o\251i^\3470\3000\037\331h\305\253\004\007\235?\305O7\351K\206\3231E\202\212\363,C\346\031\32545Y\202\235\316T\246\021\316\340\234\362w\016k9\273\362\265\352=:\326\026\357\243\205\314g\2017 g\026\3234J\033\3540\202\345\031^\034\300\t\231\2039\323\302\033\207\347\"\373\361\371B\265\370\346\305g\305\341\363\356_w\226.v\213\266[q\037:Z\341\237\357\213\256\337\275{qR-\255\024\255\342WG]^n\227v\374h\262>\371r\272R--\027\257\026\277\270\373\356\320\361\262=n\215\021\346\357\245\227\336x\337\355\225\017K\212\236[\325\235\367\\\r\275Wt\212?\312Ny\342\241\367\213\303y\360\272\333\252\226\337*\276(\216\334\313\210\364s\2716^\031\337\037?\233t\253\326\273\336\366v\301\335G\356\244\\\250\226W1\014}\277v]wT\276RnU\255w\334\275r\241\\\251\226[E\2671z\240\205\252\265\346^C\272g%\255Z\253\336\272s\355\270\347\266\220_\247\034M\026&\253\0236mM\237]v/\217\377\304\263\326\334\242\333/\017K\030?\034\363\311\307\323\305iwz|Y\023\354\024\047\356uw>^\361\330Ke\327#\355\"\373G\345z\265|\2578\303\3230\265\273\027\277\273\017\334\266?\370\037{\330\364\005";
-    PyObject *data = __Pyx_DecompressString(cstring, 1151, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1141 bytes) */
+static const char cstring[] = "x\332}TAo\3444\024\246P`A\225\266\025S\266\010\220\\\026\030\020\333\224\262#\026\320j\321\250\264\245\007\226\226BW\234\"\217\375\2221M\354\324v\332\231\302a\217=\346\350c\216s\234\343\034{\344\047\344\310O\340\047\360\234\314L\313\0261R&\216\337{\237\277\367\336\347G\250%\237\017\210\352\375\006\314>\371\304j\000\022i\032\247 \355\247\3017\344\361\017\220*=<\026pNTD\0363%\255\210s\225\033B%\047\\h\037\367\342\266\2203\203\261Zp\3407\234\211\322\377k\377\367\336\334\363\311\267\333TJe\t5F\304\222XE4P\276\241d2$iM\362\014I\356\3133\232\010NR\305\341\001\201A\206\261\010\325fm\177n;R\332j*\333\017H\214P3g\323\247\031\340Q\204\016\204!O\225\005b\373X\230\355\241\355+Ip\217C\"z\240\251\005<\315\363CT\355\235$9\3309\330\350|\325\251\331j\360e4\304\344=\226 Q0\276h\275\\$\026\321\3550\003\023\220\375\210\014UN$ /\314\"C\277\233\001\266\017\222\030\260~A\332u\316\324\n%C\014\0272nO\313$\316\300G\357\322\304@@9\017\321\017\230J\022oS\322\004\264\307\2700\264\227\000H\377\0373a\232\025\227\n\023\212h\236X\022\206\032x\316 \014\t\317kD\251\344\006&x&h\202V&\244\260a(\3634\033\006!S\032\202\024\343\004\325\232\016IDE\322d!\322\014K{\323-O\251\355\337\3620\220D\201\365,\010k\372\331\303\225\222g\240m\343G\311AS\366F\223\004[F2\301N\022L\336h\266\031QcUfE\272i\225f\375M\337u\023d\303A^\047WC$\211b\330+\322\260\344\324\322\340?\254M\333}\337\032\305\231\240{\264\275\277\277\223$\"3\302\034\301i\016\222\201\327~p}\r\374c\352\277`^<V3\016\303\3316\266\317`\327^4\324t\246\261\t\3300V\323\265R\047ax0\034\340\363\035J+|\n\003\373\023Da8m?\266\007[\341\005r\275\210\301\n\013\251\337\340>\006\177Q.\231\177\307\263\343\361\327\224\335\257R*d\375V<Oj\233\244i\363\206s\377\302\032\206\254\017\354\304\344i\3635E\361K/\336f\225\313\272\035\020\356\310\231\337Y\335Q\217q\232\323d\006;S\326\2552\3157`\340?\260Zs*\346\006\365[U\014C\013\306\347\"\214\327\230\312\361V\001\352|\326\321\260\227G\021\336\322D\341v]kj\206\222\t\025\314\275M\217\032`\214f\006k\300PS\020bUp&0\350Qv\302T.-\257s\3053""\032\005\242\006p\230\000&[\017\000\320Z\351\271\010\203Z\204A-\302(\241\261A\271\242\360\247s&\322*=\201\241\301\206\304\232r\377\230\030\231\240\2748N6\300q\203\305\217}\037M\363w\001\350\357C\032}xe\340p\363\360~\242\371*\341@L\221\230\342<\313\220qF5MM\226`s3\225i\00438\232\3745\303\362Moy-t\217\215\345\304+h!\363\354Q\3649\263\230\236Q\332`S\021,\317\360\256\000\016\305\034\314\340Bd?>_\250\026\337\274\374\2548|\336\375\353\316\322\345n\321v+\356CG+\374\370\276\350\372\335\273\227\247\325\322J\321*~u\324\345\345viG\217\306\353\343/\047+\325\322r\361j\361\213\273\357\016\035/\333\243\326\010a\376^z\351\215\367\335^\371\260\244\350\271U\335y\317\325\320{E\247\370\243\354\224\247\036z\2778\234\005\257\273\255j\371\255\342\213\342\310\275\214H?\227k\243\225\321\375\321\263q\267j\275\353mo\027\334}\344N\313\205jy\025\303\320\367k\327uG\345+\345V\325z\307\335+\027\312\225j\271Ut\033\243\007Z\250Zk\3565\244{^\322\252\265\352\255;\327\216{n\013\371u\312\341xa\274:f\223\326\344\331U\367\352\370O<k\315-\272\375\362\260\204\321\303\021\037\177<Y\234t\047\307W5\301Nq\352^w\027\243\025\217\275Tv=\322.\262\177T\256W\313\367\212s<\rS\273{\371\273\373\300m\373\203\377\001\275\237\353l";
+    PyObject *data = __Pyx_DecompressString(cstring, 1141, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1515 bytes) */
-static const char cstring[] = "\377 at 0x o\377bject>(t\377ree frag\377ment).: \377<MemoryV\377iew of <\377contiguo\377us and d\263ir4\001\007\rin\021\005s\277trided\"\010 7or \004\031><(\tA\006\377>?Cannot\377 assign \377to read-\277only m\240\002v\376\242\000Invalid\377 mode, esxp\324\000|\000\047c\047t\001\377\047fortran\317\047, gH\000%\005sh\367ape\222\000 axi\377s Note t\375h\226 Cython\375 \021\000delibe\317ratek\000\320\001ct\373er!\001n PEPo-484\212\"re\303!\177s subcl\246\000\373es\261!built\375i\260\000ypes. \377If you n\311e\224 \303\000p\316\000%\tth\277en set\200\000e\373 \047\357\002ation\377_typing\047\366\355$iv\242\000o Fa\377lse.add_>\231 ecoll\305@+\000\377s.abcdis\277ableen\002\001g\367cis\004\003dno \377default \377__reduce\337__ duM\002no{n-\262@vial\033\000\377cinit__n\377umpy._co\357re.m5\000iar\377ray fail\316\300\003imp\330 \033\tum\367ath\021\016self\333.t\222\001 c\312Cbe\275 \322`vert\212#a\323 P\361#\216\204\003 \260@ p\357ickl\372\000src\377/fastopt\377im/torch\375/\362As.pyxu|\342\002\225aalloc\251@} \240\003data.\013\020\370\361C\303\204\001\240\204\003s.ASC\377IIEllips\377isSequenKce\370\204\001.\375\204\007\207\205\001s\000\0025.\264&c\244b__\017\005\274@\213st\252`_\013\013\260\"5\004l\337et_goB\003lo\177ok__Pyx\001\000\377Dict_Nex?tRef__\370D\234@\333__\315b__\001\005ge_titem\r\001d0\001\036\027\000func\035\001\030\000y\003x+\000\223C3\001main\003\002\357odulM\002nam\346\002\003ewT\001\301 _ch\037ecksuT\000\n\001?\004\260\025\001\373`\242`\037\001un\212Be\227_En \005v\315B\230\001q\207ualO\005\322e\226.\354fe\005x\314\001s\210 \203\005\261&\346\000\265.\277__test\321\001s\376\207\204\001outinea\373bc\350E_buff\037eralo\024\000\235\204\001\353#\377asyncio.\367cor-\003sbas\277eccaps\206 c\366\326`e_\230 trac\377ebackcouwntd\354\002is_\225\211\003\376\206`odeenum\276\201\207\002error\201\204\006.\372\205\204\002.\205\204\002flags\277format\346\207\004f\377romkeysg\336\257@grad\000\001sg\372\210\000p\000\002sidinwdexh\000neg\317A=s\000\002izek4\0006\001\234\246c""\242amem\342\210\001\332\210\001n\376\272Andimobj\337oddpp\267\000pa\277ramspl\347@p\367oprL\000sterN\360\205\001set\354\206\004\350\210\002s[\000_start\035\000p\314\205\001\377structte\237nsors\337@\204 u\377pdateval\277ueswri\031\001x\377zipO\200\001\330\004\377\n\210+\220Q\200A\340\377\010\014\210F\220\047\230\021\337\230$\230a\330\n\000H\220\375A\022\001\017\210q\330\014\021\377\220\024\220Y\230a\230u\377\240C\240t\2507\260!\377\2606\270\021\330\014\020\220\377\005\220U\230#\230Q\230\277d\240\047\250\024\250D\000\360\377\014\000\t\035\230G\2403\373\240a\047\0001\330\010\034\230\376V\002G\2204\220|\2404\273\240qW\001I\220Q5\005!\377\2301\330\020\023\2202\220\367S\230\002G\000T\240\030\250\377\021\250#\250W\260A\330\373\024\033\030\001\026\220d\230%\177\230q\240\001\330\020\0254\000\376)\0009\230A\230S\240\003\377\2401\330\024\031\230\027\240\377\001\240\021\330\020\024\220A\374\027\003E\001\001\330\024\030\230\006~\254\000w\240a\330\024\025\032\001\335E\037\007G\2301\235\0004\240\377y\260\001\260\025\260c\270\377\024\270W\300A\300V\310\376\205\000\030\230\004\230I\240Q\377\240e\2503\250d\260&\177\270\004\270A\270V\300\234\002\3774\220q\230\007\230z\250\335\021X\001\014\240Ao\001F\230\377!\2307\240!\330\020\027\363\220w\232 \330\000\017\210{\230\017\"\230C\230v\000";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1515, 1934);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1501 bytes) */
+static const char cstring[] = "\377 at 0x o\377bject>(t\377ree frag\377ment).: \377<MemoryV\377iew of <\377contiguo\377us and d\263ir4\001\007\rin\021\005s\277trided\"\010 7or \004\031><(\tA\006\377>?Cannot\377 assign \377to read-\277only m\240\002v\376\242\000Invalid\377 mode, esxp\324\000|\000\047c\047t\001\377\047fortran\317\047, gH\000%\005sh\367ape\222\000 axi\377s Note t\375h\226 Cython\375 \021\000delibe\317ratek\000\320\001ct\373er!\001n PEPo-484\212\"re\303!\177s subcl\246\000\373es\261!built\375i\260\000ypes. \377If you n\311e\224 \303\000p\316\000%\tth\277en set\200\000e\373 \047\357\002ation\377_typing\047\366\355$iv\242\000o Fa\377lse.add_>\231 ecoll\305@+\000\377s.abcdis\277ableen\002\001g\367cis\004\003dno \377default \377__reduce\337__ duM\002no{n-\262@vial\033\000\377cinit__n\377umpy._co\357re.m5\000iar\377ray fail\316\300\003imp\330 \033\tum\367ath\021\016self\333.t\222\001 c\312Cbe\275 \322`vert\212#a\323 P\361#\216\204\003 \260@ p\357ickl\372\000src\377/fastopt\377im/torch\375/\362As.pyxu|\342\002\225aalloc\251@} \240\003data.\013\020\370\361C\303\204\001\240\204\003s.ASC\377IIEllips\377isSequenKce\370\204\001.\375\204\007\207\205\001s\000\0025.\264&c\244b__\017\005\274@\213st\252`_\013\013\260\"5\004l\337et_goB\003lo\177ok__Pyx\001\000\377Dict_Nex?tRef__\370D\234@\333__\315b__\001\005ge_titem\r\001d0\001\036\027\000func\035\001\030\000y\003x+\000\223C3\001main\003\002\357odulM\002nam\346\002\003ewT\001\301 _ch\037ecksuT\000\n\001?\004\260\025\001\373`\242`\037\001un\212Be\227_En \005v\315B\230\001q\207ualO\005\322e\226.\354fe\005x\314\001s\210 \203\005\261&\346\000\265.\277__test\321\001s\376\207\204\001outinea\373bc\350E_buff\237eralo\024\000\235\204\001s\377asyncio.\367cor(\003sbas\277eccaps\201 c\366\321`e_\223 trac\377ebackcouwntd\347\002is_\220\211\003\376\201`odeenum\276\374\206\002error\374f.\372\200\204\002.\200\204\002flags\277format\341\207\004f\177romkeys\251@ograd\000\001sg\207\000~\334`dindexb\000\327neg\304As\000\002iz\341e-\000/\001\232c\226amem\370\326\210""\001\316\210\001\255Andimo\177bjoddpp\257\000\377paramspl\336\332@poprJ\000st;er\343\205\001set\337\206\004\333\210\002}sY\000start\035\000\375p\277\205\001struct\177tensors\322@\376\374\000updatev\377aluesxzi\377pO\200\001\330\004\n\210\377+\220Q\200A\340\010\014\377\210F\220\047\230\021\230$w\230a\330\n\000H\220A\022\001\377\017\210q\330\014\021\220\024\377\220Y\230a\230u\240C\377\240t\2507\260!\2606\377\270\021\330\014\020\220\005\220\377U\230#\230Q\230d\240\357\047\250\024\250D\000\360\014\000\377\t\035\230G\2403\240a\276\047\0001\330\010\034\230V\002G\377\2204\220|\2404\240q\356W\001I\220Q5\005!\2301\377\330\020\023\2202\220S\230\375\002G\000T\240\030\250\021\250\377#\250W\260A\330\024\033\376\030\001\026\220d\230%\230q\237\240\001\330\020\0254\000)\0009\377\230A\230S\240\003\2401\377\330\024\031\230\027\240\001\240?\021\330\020\024\220A\027\003E\001\277\001\330\024\030\230\006\254\000w_\240a\330\024\025\032\001E\037\007\367G\2301\235\0004\240y\260\377\001\260\025\260c\270\024\270\277W\300A\300V\310\205\000\030\377\230\004\230I\240Q\240e\377\2503\250d\260&\270\004\337\270A\270V\300\234\0024\220\177q\230\007\230z\250\021X\001\367\014\240Ao\001F\230!\230\3777\240!\330\020\027\220w\374\232 \330\000\017\210{\230\"\230\003C\230v\000";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1501, 1914);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (1934 bytes) */
-static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.table cannot be converted to a Python object for picklingsrc/fastoptim/torch/views.pyxunable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryViewViewsViews.__reduce_cython__Views.__setstate_cython__Views.arraysViews.let_goViews.look__Pyx_PyDict_NextRef__annotate____class____class_getitem____dict____func____getstate____import____main____module____name____new____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutineabcallocate_bufferalonearrayarraysasyncio.coroutinesbaseccapsulecline_in_tracebackcountdtype_is_objectencodeenumerateerrorfastoptim.torch.viewsflagsformatfortranfromkeysggetgradgradsgroupgroupsidindexis_negitemsitemsizekkeykeyslet_golookmemviewmodennamendimobjoddppackparamsplainpopregisterselfsetdefaultshapesizestartstepstopstructtensorsunpackupdatevalueswrittenxzipO\200\001\330\004\n\210+\220Q\200A\340\010\014\210F\220\047\230\021\230$\230a\330\010\014\210H\220A\200A\340\010\017\210q\330\014\021\220\024\220Y\230a\230u\240C\240t\2507\260!\2606\270\021\330\014\020\220\005\220U\230#\230Q\230d\240\047\250\024\250Q\200A\360\014\000\t\035\230G\2403\240a\240t\2501\330\010\034\230A\340\010\014\210G\2204\220|\2404\240q\330\010\014\210I\220Q\330\014\020\220\005""\220U\230!\2301\330\020\023\2202\220S\230\002\230#\230T\240\030\250\021\250#\250W\260A\330\024\033\2301\330\020\026\220d\230%\230q\240\001\330\020\025\220Q\330\020\023\2209\230A\230S\240\003\2401\330\024\031\230\027\240\001\240\021\330\020\024\220A\220Q\330\020\023\2202\220S\230\001\330\024\030\230\006\230a\230w\240a\330\024\025\330\020\024\220E\230\027\240\001\240\021\330\020\024\220G\2301\230G\2404\240y\260\001\260\025\260c\270\024\270W\300A\300V\3101\330\020\030\230\004\230I\240Q\240e\2503\250d\260&\270\004\270A\270V\3001\330\020\023\2204\220q\230\007\230z\250\021\330\024\030\230\014\240A\330\020\024\220F\230!\2307\240!\330\020\027\220w\230a\230q\330\010\017\210{\230\"\230C\230w\240a";
+    #else /* compression: none (1914 bytes) */
+static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.table cannot be converted to a Python object for picklingsrc/fastoptim/torch/views.pyxunable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryViewViewsViews.__reduce_cython__Views.__setstate_cython__Views.arraysViews.let_goViews.look__Pyx_PyDict_NextRef__annotate____class____class_getitem____dict____func____getstate____import____main____module____name____new____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutineabcallocate_bufferalonearraysasyncio.coroutinesbaseccapsulecline_in_tracebackcountdtype_is_objectencodeenumerateerrorfastoptim.torch.viewsflagsformatfortranfromkeysgetgradgradsgroupsidindexis_negitemsitemsizekeykeyslet_golookmemviewmodenamendimobjoddppackparamsplainpopregisterselfsetdefaultshapesizestartstepstopstructtensorsunpackupdatevaluesxzipO\200\001\330\004\n\210+\220Q\200A\340\010\014\210F\220\047\230\021\230$\230a\330\010\014\210H\220A\200A\340\010\017\210q\330\014\021\220\024\220Y\230a\230u\240C\240t\2507\260!\2606\270\021\330\014\020\220\005\220U\230#\230Q\230d\240\047\250\024\250Q\200A\360\014\000\t\035\230G\2403\240a\240t\2501\330\010\034\230A\340\010\014\210G\2204\220|\2404\240q\330\010\014\210I\220Q\330\014\020\220\005\220U\230!\2301\330""\020\023\2202\220S\230\002\230#\230T\240\030\250\021\250#\250W\260A\330\024\033\2301\330\020\026\220d\230%\230q\240\001\330\020\025\220Q\330\020\023\2209\230A\230S\240\003\2401\330\024\031\230\027\240\001\240\021\330\020\024\220A\220Q\330\020\023\2202\220S\230\001\330\024\030\230\006\230a\230w\240a\330\024\025\330\020\024\220E\230\027\240\001\240\021\330\020\024\220G\2301\230G\2404\240y\260\001\260\025\260c\270\024\270W\300A\300V\3101\330\020\030\230\004\230I\240Q\240e\2503\250d\260&\270\004\270A\270V\3001\330\020\023\2204\220q\230\007\230z\250\021\330\024\030\230\014\240A\330\020\024\220F\230!\2307\240!\330\020\027\220w\230a\230q\330\010\017\210{\230\"\230C\230w\240a";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
     #endif
     PyObject **stringtab = __pyx_mstate->__pyx_string_tab;
     Py_ssize_t pos = 0;
-    for (int i = 0; i < 130; i++) {
+    for (int i = 0; i < 124; i++) {
       Py_ssize_t bytes_length = str_length_index[i].length;
       PyObject *string = PyUnicode_DecodeUTF8(bytes + pos, bytes_length, NULL);
       if (likely(string) && i >= 30) PyUnicode_InternInPlace(&string);
@@ -26747,8 +26963,8 @@ static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <con
       stringtab[i] = string;
       pos += bytes_length;
     }
-    for (int i = 130; i < 135; i++) {
-      Py_ssize_t bytes_length = bytes_length_index[i-130].length;
+    for (int i = 124; i < 129; i++) {
+      Py_ssize_t bytes_length = bytes_length_index[i-124].length;
       PyObject *string = PyBytes_FromStringAndSize(bytes + pos, bytes_length);
       stringtab[i] = string;
       pos += bytes_length;
@@ -26758,14 +26974,14 @@ static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <con
       }
     }
     Py_XDECREF(data);
-    for (Py_ssize_t i = 0; i < 135; i++) {
+    for (Py_ssize_t i = 0; i < 129; i++) {
       if (unlikely(PyObject_Hash(stringtab[i]) == -1)) {
         __PYX_ERR(0, 1, __pyx_L1_error)
       }
     }
     #if CYTHON_IMMORTAL_CONSTANTS
     {
-      PyObject **table = stringtab + 130;
+      PyObject **table = stringtab + 124;
       for (Py_ssize_t i=0; i<5; ++i) {
         #if PY_VERSION_HEX >= 0x030F0000
         PyUnstable_SetImmortal(table[i]);
@@ -26831,7 +27047,7 @@ typedef struct {
     unsigned int argcount : 2;
     unsigned int num_posonly_args : 1;
     unsigned int num_kwonly_args : 1;
-    unsigned int nlocals : 4;
+    unsigned int nlocals : 2;
     unsigned int flags : 10;
     unsigned int first_line : 8;
 } __Pyx_PyCode_New_function_description;
@@ -26853,17 +27069,17 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
   PyObject* tuple_dedup_map = PyDict_New();
   if (unlikely(!tuple_dedup_map)) return -1;
   {
-    const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 11, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 122};
-    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_groups, __pyx_mstate->__pyx_n_u_alone, __pyx_mstate->__pyx_n_u_k, __pyx_mstate->__pyx_n_u_n, __pyx_mstate->__pyx_n_u_written, __pyx_mstate->__pyx_n_u_key, __pyx_mstate->__pyx_n_u_p, __pyx_mstate->__pyx_n_u_g, __pyx_mstate->__pyx_n_u_group, __pyx_mstate->__pyx_n_u_array};
+    const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 3, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 91};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_groups, __pyx_mstate->__pyx_n_u_alone};
     __pyx_mstate_global->__pyx_codeobj_tab[0] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_src_fastoptim_torch_views_pyx, __pyx_mstate->__pyx_n_u_look, __pyx_mstate->__pyx_kp_b_iso88591_A_G3at1_A_G4_4q_IQ_U_1_2S_T_WA_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[0])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 3, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 153};
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 3, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 122};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_key, __pyx_mstate->__pyx_n_u_p};
     __pyx_mstate_global->__pyx_codeobj_tab[1] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_src_fastoptim_torch_views_pyx, __pyx_mstate->__pyx_n_u_arrays, __pyx_mstate->__pyx_kp_b_iso88591_A_q_YauCt7_6_U_Qd_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[1])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 160};
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 129};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self};
     __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_src_fastoptim_torch_views_pyx, __pyx_mstate->__pyx_n_u_let_go, __pyx_mstate->__pyx_kp_b_iso88591_A_F_a_HA, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
   }

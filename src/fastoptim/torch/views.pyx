@@ -8,7 +8,7 @@ from the step before is used again if its tensor still lies there.
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 
 from fastoptim.kernels.table cimport MOST_DIMS
 
@@ -16,28 +16,6 @@ cnp.import_array()
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
-
-cdef extern from "dltensor.h":
-    enum:
-        DEVICE_CPU
-        CODE_FLOAT
-
-    struct element_type:
-        uint8_t code
-        uint8_t bits
-
-    struct tensor_in_memory:
-        void *data
-        int32_t device_type
-        int32_t ndim
-        element_type dtype
-        int64_t *shape
-        int64_t *strides
-        uint64_t byte_offset
-
-    struct exchange_table:
-        uint32_t major
-        int (*describe)(void *, tensor_in_memory *) except -1
 
 
 cdef inline bint is_there(cnp.ndarray a, const tensor_in_memory *t, int type_num, char *data) noexcept:
@@ -100,15 +78,6 @@ cdef class Views:
         Whether a gradient is sparse.
     """
 
-    cdef readonly dict params, grads
-    cdef readonly bint has_rows
-    cdef readonly list keys, tensors
-    cdef tuple plain
-    cdef object odd
-    cdef const exchange_table *table
-    cdef list held                  # the gradients, for as long as a step lasts
-    cdef dict known                 # their arrays at the step before
-
     def __init__(self, list keys, list tensors, tuple plain, capsule, odd):
         self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
         self.params = dict.fromkeys(keys)
@@ -119,7 +88,7 @@ cdef class Views:
             if self.table.major != 1 or self.table.describe == NULL:
                 self.table = NULL
 
-    def look(self, groups, list alone):
+    cpdef list look(self, groups, list alone):
         """Look where all lie now; return the parameters that have a gradient.
 
         None: the tensors of the groups are others by now. To `alone` go the keys of parameters that
@@ -157,7 +126,7 @@ cdef class Views:
             for key, p in zip(self.keys, self.tensors)
         }
 
-    def let_go(self):
+    cpdef let_go(self):
         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
         self.known.update(self.grads)
         self.held = None
