@@ -71,7 +71,7 @@ class Training:
         before = perf_counter()
         self.optimizer.step()
         end = perf_counter()
-        self.losses.append(loss)
+        self.losses.append(loss.detach())
         return end - start, end - before
 
     def turn(self, seconds):

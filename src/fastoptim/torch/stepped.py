@@ -54,8 +54,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     step = quick.step
 
-    @torch.optim.Optimizer.profile_hook_step
     @torch._disable_dynamo
+    @torch.optim.Optimizer.profile_hook_step
     def _whole_step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make a step, whatever is out of the ordinary."""
         loss = None
