@@ -18,6 +18,8 @@ SHAPES = {
     "scale": (), "bias": (11,), "weight": (7, 5), "turned": (4, 6), "image": (2, 3, 4, 5),
     "empty": (0, 3), "often": (3, 4), "plain": (5,), "frozen": (2, 2),
 }
+# PyTorch's Adafactor divides by the number of elements.
+FILLED = {name: shape for name, shape in SHAPES.items() if name != "empty"}
 
 
 def made(shape, name, rng):
@@ -128,8 +130,8 @@ def same(a, b):
 
 
 @pytest.fixture
-def _float64():
-    """Let PyTorch keep its counts and products in float64, too."""
+def counts_in_float64():
+    """Let PyTorch keep step counts and products of momenta in float64, too."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield

@@ -45,6 +45,9 @@ class SGD(Stepped, torch.optim.SGD):
             weight_decay="weight_decay", maximize="maximize",
         )
 
+    def counts_anew(self, rule: Any, changed: Group) -> bool:
+        return bool(changed.get("mu")) and not rule.mu  # the first update is not dampened
+
 
 class Adam(Stepped, torch.optim.Adam):
     form = Form(MOMENTS)
@@ -107,16 +110,27 @@ class Adamax(Stepped, torch.optim.Adamax):
 
 class Adagrad(Stepped, torch.optim.Adagrad):
     form = Form({"h": "sum"})
-    followed = ("lr", "lr_decay", "initial_accumulator_value", "eps", *DECAY)
+    followed = ("lr", "lr_decay", "eps", *DECAY)
     sparse = "taken"
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            start = self.defaults["initial_accumulator_value"]
+            own = param_group.get("initial_accumulator_value", start)
+            if own != start:
+                raise ValueError(
+                    f"initial_accumulator_value={own!r} in a group: PyTorch's Adagrad starts all "
+                    f"parameters with the constructor's, {start!r}; give it there"
+                )
+        super().add_param_group(param_group)
 
     def new_rule(self) -> Optimizer:
         return rules.AdaGrad()
 
     def translated(self, group: Group) -> dict[str, Any]:
-        return numbers(
-            group, lr="lr", lr_decay="lr_decay", initial="initial_accumulator_value", eps="eps",
-            weight_decay="weight_decay", maximize="maximize",
+        return {"initial": self.defaults["initial_accumulator_value"]} | numbers(
+            group, lr="lr", lr_decay="lr_decay", eps="eps", weight_decay="weight_decay",
+            maximize="maximize",
         )
 
     def share_memory(self) -> None:

@@ -83,7 +83,8 @@ class Shown:
 
     def counting(self, count: Any) -> torch.Tensor:
         """Return a tensor that follows a number."""
-        a = np.array(count(), dtype=str(torch.get_default_dtype()).removeprefix("torch."))
+        is_double = torch.get_default_dtype() is torch.float64  # as PyTorch chooses
+        a = np.array(count(), np.float64 if is_double else np.float32)
         self.counts.append((a, count))
         return torch.from_numpy(a)
 

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from fastoptim.checkpoint import file as checkpoint
+from fastoptim.optimizer.assigning import assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.torch import states
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work
+from fastoptim.torch.work import Work, about
 
 # What PyTorch says of how a step is made, and why it cannot be so here.
 REFUSED = {
@@ -50,6 +51,22 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         """Return the rule's hyperparameters for one of `param_groups`."""
         raise NotImplementedError
 
+    def counts_anew(self, rule: Any, changed: Mapping[str, Any]) -> bool:
+        """Whether updates are counted from 1 again where there is no state, after such a change.
+
+        `rule` (or a group of it) has the hyperparameters of before.
+        """
+        return False
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether a `GradScaler` leaves it to `step` to divide by its scale: it shall do so itself."""
+        return False
+
+    @_step_supports_amp_scaling.setter
+    def _step_supports_amp_scaling(self, value: bool) -> None:
+        """Take what PyTorch's constructors say of their own `step` if they get fused=True."""
+
     # -------------------------------------------------------------- a step
 
     @torch._disable_dynamo
@@ -81,6 +98,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         if work is None or (self._lent and not states.is_left_alone(work, self._state, self._shown)):
             work = self._renewed()
         work.follow()
+        if work.is_over:
+            work = self._renewed()
         if not work.step():
             self._renewed().step()
         if self._lent:
@@ -136,6 +155,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             self._show()
         super().add_param_group(param_group)
         try:
+            self._check_numbers(len(self.param_groups) - 1)
             for k, p in enumerate(self.param_groups[-1]["params"]):
                 if p.device.type != "meta":  # it may get memory before the first step
                     check_is_here(f"parameter {k} of param_groups[{len(self.param_groups) - 1}]", p)
@@ -143,6 +163,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             del self.param_groups[-1]
             raise
         self._work, self._lent = None, False
+
+    def _check_numbers(self, k: int) -> None:
+        """Refuse hyperparameters of a group that the rule does not take."""
+        try:
+            assign(self.new_rule(), 0, self.translated(self.param_groups[k]))
+        except (TypeError, ValueError) as problem:
+            problem.add_note(about(k, self.followed, self.param_groups[k]))
+            raise
 
     # -------------------------------------------------------------- state
 

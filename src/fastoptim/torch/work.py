@@ -1,6 +1,6 @@
 """What updates the parameters of one of PyTorch's optimizers: a rule, which follows `param_groups`."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class Work:
         self.values_of = itemgetter(*owner.followed)
         self.seen: list[Any] = [None] * len(self.places)
         self.has_tensors = True
+        self.is_over = False  # whether another `Work` has to go on, with the state of this one
         self.follow()
         self.views = Views(keys, tensors, TENSORS, EXCHANGE, array_of)
         self.held: set[Hashable] = {*keys}  # keys whose parameters somebody else has
@@ -94,12 +95,13 @@ class Work:
         target = self.rule if place == 0 else self.rule.groups[place - 1]
         try:
             new = self.owner.translated(values)
-            assign(self.rule, place, {
-                name: value for name, value in new.items() if getattr(target, name) != value
-            })
+            changed = {name: value for name, value in new.items() if getattr(target, name) != value}
+            is_over = self.owner.counts_anew(target, changed)
+            assign(self.rule, place, changed)
         except (TypeError, ValueError) as problem:
-            problem.add_note(f"these are the hyperparameters of param_groups[{k}]")
+            problem.add_note(about(k, self.owner.followed, values))
             raise
+        self.is_over |= is_over
 
     def step(self) -> bool:
         """Update every parameter that has a gradient; return False if the tensors are others now."""
@@ -165,6 +167,12 @@ def named(group: Mapping[str, Any], first: int) -> Iterator[tuple[torch.Tensor, 
     names = group.get("param_names")
     keys = range(first, first + len(group["params"])) if names is None else names
     yield from zip(group["params"], keys, strict=True)
+
+
+def about(k: int, names: Iterable[str], values: Mapping[str, Any]) -> str:
+    """Return what a message says of the group whose hyperparameters are refused."""
+    has = ", ".join(f"{name}={values.get(name)!r}" for name in names)
+    return f"these are the hyperparameters of param_groups[{k}]: {has}"
 
 
 def holds_tensor(values: object) -> bool:
