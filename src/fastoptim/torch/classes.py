@@ -34,7 +34,7 @@ def betas(group: Group) -> dict[str, Any]:
 class SGD(Stepped, torch.optim.SGD):
     form = Form({"v": "momentum_buffer"}, step=None)
     followed = ("lr", "momentum", "dampening", "nesterov", *DECAY)
-    sparse = "taken"
+    sparse = "rows"
 
     def new_rule(self) -> Optimizer:
         return SGDRule()
@@ -111,7 +111,7 @@ class Adamax(Stepped, torch.optim.Adamax):
 class Adagrad(Stepped, torch.optim.Adagrad):
     form = Form({"h": "sum"})
     followed = ("lr", "lr_decay", "eps", *DECAY)
-    sparse = "taken"
+    sparse = "rows"
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         if isinstance(param_group, dict):

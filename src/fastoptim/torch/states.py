@@ -242,6 +242,8 @@ def array_of(where: str, form: Form, slot: str, tensor: Any, dtype: str) -> Arra
         raise TypeError(f"{where} should be a tensor, got {type(tensor).__name__}")
     check_is_here(where, tensor)
     tensor = tensor.detach()
+    if tensor.is_sparse:  # a momentum of PyTorch's SGD, if its gradients are sparse
+        tensor = tensor.to_dense()
     if tensor.is_floating_point() and not slot.endswith(".largest"):  # codes stay as they are
         tensor = tensor.to(getattr(torch, dtype))
     axis = form.axes.get(slot)

@@ -1,7 +1,7 @@
 """What all classes of `fastoptim.torch` share: an optimizer of PyTorch whose step is fastoptim's."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     form: ClassVar[Form]
     followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
-    sparse: ClassVar[str] = "refused"  # or "taken", "only"
+    sparse: ClassVar[str] = "refused"  # or "taken", "only", "rows": with no option for all rows
     zeroes = False  # whether a step sets the gradients to zero
     _work: Work | None = None
     _state: dict[Any, Any]
@@ -135,15 +135,26 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 f"SparseAdam, or fastoptim.torch.Optimizer(params, rule), which updates the rows of "
                 f"the gradient alone"
             )
-        elif views.has_rows and type(self).__module__ == __package__ + ".classes":
-            for k, group in enumerate(self.param_groups):
-                for option in ("weight_decay", "momentum"):
-                    if group.get(option):
-                        raise RuntimeError(
-                            f"a gradient is sparse, and {option} of param_groups[{k}] concerns all "
-                            f"rows; set it to 0, or use fastoptim.torch.Optimizer(params, rule), "
-                            f"which updates the rows of the gradient alone"
-                        )
+        elif views.has_rows and self.sparse == "rows":
+            for k, key, p in self._sparse(views):
+                group = self.param_groups[k]
+                if group.get("weight_decay"):
+                    raise RuntimeError(
+                        f"the gradient of parameter {key!r} is sparse, and weight_decay of "
+                        f"param_groups[{k}] concerns all rows; set it to 0, or use "
+                        f"fastoptim.torch.Optimizer(params, rule), which updates the rows of the "
+                        f"gradient alone"
+                    )
+                if group.get("momentum"):  # all rows move, those of before as well
+                    views.grads[key] = array_of(key, p.grad.to_dense(), "grads")
+
+    def _sparse(self, views: Views) -> Iterator[tuple[int, Hashable, torch.Tensor]]:
+        """Yield the parameters with a sparse gradient, each with its group's number and its key."""
+        keys = iter(views.keys)
+        for k, group in enumerate(self.param_groups):
+            for p, key in zip(group["params"], keys, strict=False):
+                if p.grad is not None and p.grad.is_sparse:
+                    yield k, key, p
 
     # -------------------------------------------------------------- parameters
 

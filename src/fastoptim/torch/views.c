@@ -1547,8 +1547,8 @@ static const char * const __pyx_cfilenm = __FILE__;
 static const char* const __pyx_f[] = {
   "src/fastoptim/torch/views.pyx",
   "View.MemoryView",
-  ".venv/lib/python3.11/site-packages/numpy/__init__.cython-30.pxd",
-  ".venv/lib/python3.11/site-packages/Cython/Includes/cpython/type.pxd",
+  "numpy/__init__.cython-30.pxd",
+  "cpython/type.pxd",
   "src/fastoptim/kernels/table.pxd",
 };
 /* #### Code section: utility_code_proto_before_types ### */
@@ -4386,7 +4386,7 @@ namespace {
     PyObject *__pyx_slice[1];
     PyObject *__pyx_tuple[2];
     PyObject *__pyx_codeobj_tab[5];
-    PyObject *__pyx_string_tab[135];
+    PyObject *__pyx_string_tab[136];
     PyObject *__pyx_number_tab[3];
 /* #### Code section: module_state_contents ### */
 /* PyFrozenDict.module_state_decls */
@@ -4531,46 +4531,47 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_u_id __pyx_string_tab[92]
 #define __pyx_n_u_index __pyx_string_tab[93]
 #define __pyx_n_u_is_neg __pyx_string_tab[94]
-#define __pyx_n_u_items __pyx_string_tab[95]
-#define __pyx_n_u_itemsize __pyx_string_tab[96]
-#define __pyx_n_u_k __pyx_string_tab[97]
-#define __pyx_n_u_key __pyx_string_tab[98]
-#define __pyx_n_u_keys __pyx_string_tab[99]
-#define __pyx_n_u_let_go __pyx_string_tab[100]
-#define __pyx_n_u_look __pyx_string_tab[101]
-#define __pyx_n_u_memview __pyx_string_tab[102]
-#define __pyx_n_u_mode __pyx_string_tab[103]
-#define __pyx_n_u_n __pyx_string_tab[104]
-#define __pyx_n_u_name __pyx_string_tab[105]
-#define __pyx_n_u_ndim __pyx_string_tab[106]
-#define __pyx_n_u_obj __pyx_string_tab[107]
-#define __pyx_n_u_odd __pyx_string_tab[108]
-#define __pyx_n_u_p __pyx_string_tab[109]
-#define __pyx_n_u_pack __pyx_string_tab[110]
-#define __pyx_n_u_params __pyx_string_tab[111]
-#define __pyx_n_u_plain __pyx_string_tab[112]
-#define __pyx_n_u_pop __pyx_string_tab[113]
-#define __pyx_n_u_register __pyx_string_tab[114]
-#define __pyx_n_u_self __pyx_string_tab[115]
-#define __pyx_n_u_setdefault __pyx_string_tab[116]
-#define __pyx_n_u_shape __pyx_string_tab[117]
-#define __pyx_n_u_size __pyx_string_tab[118]
-#define __pyx_n_u_start __pyx_string_tab[119]
-#define __pyx_n_u_step __pyx_string_tab[120]
-#define __pyx_n_u_stop __pyx_string_tab[121]
-#define __pyx_n_u_struct __pyx_string_tab[122]
-#define __pyx_n_u_tensors __pyx_string_tab[123]
-#define __pyx_n_u_unpack __pyx_string_tab[124]
-#define __pyx_n_u_update __pyx_string_tab[125]
-#define __pyx_n_u_values __pyx_string_tab[126]
-#define __pyx_n_u_written __pyx_string_tab[127]
-#define __pyx_n_u_x __pyx_string_tab[128]
-#define __pyx_n_u_zip __pyx_string_tab[129]
-#define __pyx_n_b_O __pyx_string_tab[130]
-#define __pyx_kp_b_iso88591_Q __pyx_string_tab[131]
-#define __pyx_kp_b_iso88591_A_F_a_HA __pyx_string_tab[132]
-#define __pyx_kp_b_iso88591_A_q_YauCt7_6_U_Qd_Q __pyx_string_tab[133]
-#define __pyx_kp_b_iso88591_A_G3at1_A_G4_4q_IQ_U_1_2S_T_WA_1 __pyx_string_tab[134]
+#define __pyx_n_u_is_sparse __pyx_string_tab[95]
+#define __pyx_n_u_items __pyx_string_tab[96]
+#define __pyx_n_u_itemsize __pyx_string_tab[97]
+#define __pyx_n_u_k __pyx_string_tab[98]
+#define __pyx_n_u_key __pyx_string_tab[99]
+#define __pyx_n_u_keys __pyx_string_tab[100]
+#define __pyx_n_u_let_go __pyx_string_tab[101]
+#define __pyx_n_u_look __pyx_string_tab[102]
+#define __pyx_n_u_memview __pyx_string_tab[103]
+#define __pyx_n_u_mode __pyx_string_tab[104]
+#define __pyx_n_u_n __pyx_string_tab[105]
+#define __pyx_n_u_name __pyx_string_tab[106]
+#define __pyx_n_u_ndim __pyx_string_tab[107]
+#define __pyx_n_u_obj __pyx_string_tab[108]
+#define __pyx_n_u_odd __pyx_string_tab[109]
+#define __pyx_n_u_p __pyx_string_tab[110]
+#define __pyx_n_u_pack __pyx_string_tab[111]
+#define __pyx_n_u_params __pyx_string_tab[112]
+#define __pyx_n_u_plain __pyx_string_tab[113]
+#define __pyx_n_u_pop __pyx_string_tab[114]
+#define __pyx_n_u_register __pyx_string_tab[115]
+#define __pyx_n_u_self __pyx_string_tab[116]
+#define __pyx_n_u_setdefault __pyx_string_tab[117]
+#define __pyx_n_u_shape __pyx_string_tab[118]
+#define __pyx_n_u_size __pyx_string_tab[119]
+#define __pyx_n_u_start __pyx_string_tab[120]
+#define __pyx_n_u_step __pyx_string_tab[121]
+#define __pyx_n_u_stop __pyx_string_tab[122]
+#define __pyx_n_u_struct __pyx_string_tab[123]
+#define __pyx_n_u_tensors __pyx_string_tab[124]
+#define __pyx_n_u_unpack __pyx_string_tab[125]
+#define __pyx_n_u_update __pyx_string_tab[126]
+#define __pyx_n_u_values __pyx_string_tab[127]
+#define __pyx_n_u_written __pyx_string_tab[128]
+#define __pyx_n_u_x __pyx_string_tab[129]
+#define __pyx_n_u_zip __pyx_string_tab[130]
+#define __pyx_n_b_O __pyx_string_tab[131]
+#define __pyx_kp_b_iso88591_Q __pyx_string_tab[132]
+#define __pyx_kp_b_iso88591_A_F_a_HA __pyx_string_tab[133]
+#define __pyx_kp_b_iso88591_A_q_YauCt7_6_U_Qd_Q __pyx_string_tab[134]
+#define __pyx_kp_b_iso88591_A_G3at1_A_G4_4q_IQ_U_1_2S_T_WA_1 __pyx_string_tab[135]
 #define __pyx_int_0 __pyx_number_tab[0]
 #define __pyx_int_neg_1 __pyx_number_tab[1]
 #define __pyx_int_136983863 __pyx_number_tab[2]
@@ -4622,7 +4623,7 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_slice[i]); }
   for (int i=0; i<2; ++i) { Py_CLEAR(clear_module_state->__pyx_tuple[i]); }
   for (int i=0; i<5; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<135; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<136; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { Py_CLEAR(clear_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_clear_contents ### */
 /* CommonTypesMetaclass.module_state_clear */
@@ -4680,7 +4681,7 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_slice[i]); }
   for (int i=0; i<2; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_tuple[i]); }
   for (int i=0; i<5; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<135; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<136; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_traverse_contents ### */
 /* CommonTypesMetaclass.module_state_traverse */
@@ -22619,7 +22620,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:             # <<<<<<<<<<<<<<
  *             return self.odd(key, tensor, what)
- *         try:
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
 */
   __pyx_t_2 = (__pyx_v_self->table == NULL);
 
@@ -22643,8 +22644,8 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
- *         try:
- *             self.table.describe(<void *> <PyObject *> tensor, &t)
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
 */
     __pyx_t_4 = NULL;
     __Pyx_INCREF(__pyx_v_self->odd);
@@ -22685,13 +22686,100 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
  *         cdef char *data
  *         if self.table == NULL or type(tensor) not in self.plain:             # <<<<<<<<<<<<<<
  *             return self.odd(key, tensor, what)
- *         try:
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
 */
   }
 
   /* "fastoptim/torch/views.pyx":173
  *         if self.table == NULL or type(tensor) not in self.plain:
  *             return self.odd(key, tensor, what)
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:             # <<<<<<<<<<<<<<
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
+ *         try:
+*/
+  __pyx_t_2 = (((PyObject *)Py_TYPE(__pyx_v_known)) != ((PyObject *)__pyx_mstate_global->__pyx_ptype_5numpy_ndarray));
+  if (!__pyx_t_2) {
+
+  } else {
+
+    goto __pyx_L8_next_and;
+  }
+  if (!(likely(((__pyx_v_known) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_known, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 173, __pyx_L1_error)
+  __pyx_t_2 = (PyArray_BASE(((PyArrayObject *)__pyx_v_known)) != NULL);
+
+  if (__pyx_t_2) {
+
+  } else {
+
+    __pyx_t_1 = __pyx_t_2;
+
+    goto __pyx_L7_bool_binop_done;
+  }
+  __pyx_L8_next_and:;
+  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_tensor, __pyx_mstate_global->__pyx_n_u_is_sparse); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 173, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_3);
+  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_3); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 173, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
+
+  __pyx_t_1 = __pyx_t_2;
+
+  __pyx_L7_bool_binop_done:;
+  if (__pyx_t_1) {
+
+
+    /* "fastoptim/torch/views.pyx":174
+ *             return self.odd(key, tensor, what)
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms             # <<<<<<<<<<<<<<
+ *         try:
+ *             self.table.describe(<void *> <PyObject *> tensor, &t)
+*/
+    __pyx_t_5 = NULL;
+    __Pyx_INCREF(__pyx_v_self->odd);
+    __pyx_t_4 = __pyx_v_self->odd; 
+    __pyx_t_6 = 1;
+    #if CYTHON_UNPACK_METHODS
+    if (likely(PyMethod_Check(__pyx_t_4))) {
+      __pyx_t_5 = PyMethod_GET_SELF(__pyx_t_4);
+      assert(__pyx_t_5);
+      PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_4);
+      __Pyx_INCREF(__pyx_t_5);
+      __Pyx_INCREF(__pyx__function);
+      __Pyx_DECREF_SET(__pyx_t_4, __pyx__function);
+      __pyx_t_6 = 0;
+    }
+    #endif
+    {
+      PyObject *__pyx_callargs[4] = {__pyx_t_5, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
+      __pyx_t_3 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_4, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
+      __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+      if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 174, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_3);
+    }
+    {
+      PyObject *__pyx_temp;
+      {
+        __pyx_temp = __pyx_r;
+        __pyx_r = __pyx_t_3;
+      }
+      __Pyx_XDECREF(__pyx_temp);
+    }
+    __pyx_t_3 = 0;
+    goto __pyx_L0;
+
+    /* "fastoptim/torch/views.pyx":173
+ *         if self.table == NULL or type(tensor) not in self.plain:
+ *             return self.odd(key, tensor, what)
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:             # <<<<<<<<<<<<<<
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
+ *         try:
+*/
+  }
+
+  /* "fastoptim/torch/views.pyx":175
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
  *         try:             # <<<<<<<<<<<<<<
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:
@@ -22705,19 +22793,19 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __Pyx_XGOTREF(__pyx_t_9);
     /*try:*/ {
 
-      /* "fastoptim/torch/views.pyx":174
- *             return self.odd(key, tensor, what)
+      /* "fastoptim/torch/views.pyx":176
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
  *         try:
  *             self.table.describe(<void *> <PyObject *> tensor, &t)             # <<<<<<<<<<<<<<
  *         except Exception:
  *             return self.odd(key, tensor, what)
 */
-      __pyx_t_10 = __pyx_v_self->table->describe(((void *)((PyObject *)__pyx_v_tensor)), (&__pyx_v_t)); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 174, __pyx_L6_error)
+      __pyx_t_10 = __pyx_v_self->table->describe(((void *)((PyObject *)__pyx_v_tensor)), (&__pyx_v_t)); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 176, __pyx_L10_error)
 
 
-      /* "fastoptim/torch/views.pyx":173
- *         if self.table == NULL or type(tensor) not in self.plain:
- *             return self.odd(key, tensor, what)
+      /* "fastoptim/torch/views.pyx":175
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
  *         try:             # <<<<<<<<<<<<<<
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:
@@ -22726,13 +22814,13 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __Pyx_XDECREF(__pyx_t_7); __pyx_t_7 = 0;
     __Pyx_XDECREF(__pyx_t_8); __pyx_t_8 = 0;
     __Pyx_XDECREF(__pyx_t_9); __pyx_t_9 = 0;
-    goto __pyx_L11_try_end;
-    __pyx_L6_error:;
+    goto __pyx_L15_try_end;
+    __pyx_L10_error:;
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
 
-    /* "fastoptim/torch/views.pyx":175
+    /* "fastoptim/torch/views.pyx":177
  *         try:
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:             # <<<<<<<<<<<<<<
@@ -22742,12 +22830,12 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     __pyx_t_10 = __Pyx_PyErr_ExceptionMatches(((PyObject *)(((PyTypeObject*)PyExc_Exception))));
     if (__pyx_t_10) {
       __Pyx_AddTraceback("fastoptim.torch.views.Views.array_of", __pyx_clineno, __pyx_lineno, __pyx_filename);
-      if (__Pyx_GetException(&__pyx_t_3, &__pyx_t_5, &__pyx_t_4) < 0) __PYX_ERR(0, 175, __pyx_L8_except_error)
+      if (__Pyx_GetException(&__pyx_t_3, &__pyx_t_4, &__pyx_t_5) < 0) __PYX_ERR(0, 177, __pyx_L12_except_error)
       __Pyx_XGOTREF(__pyx_t_3);
-      __Pyx_XGOTREF(__pyx_t_5);
       __Pyx_XGOTREF(__pyx_t_4);
+      __Pyx_XGOTREF(__pyx_t_5);
 
-      /* "fastoptim/torch/views.pyx":176
+      /* "fastoptim/torch/views.pyx":178
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22774,7 +22862,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
         __pyx_t_11 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_13, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
         __Pyx_XDECREF(__pyx_t_12); __pyx_t_12 = 0;
         __Pyx_DECREF(__pyx_t_13); __pyx_t_13 = 0;
-        if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 176, __pyx_L8_except_error)
+        if (unlikely(!__pyx_t_11)) __PYX_ERR(0, 178, __pyx_L12_except_error)
         __Pyx_GOTREF(__pyx_t_11);
       }
       {
@@ -22789,33 +22877,33 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
       __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
       __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      goto __pyx_L9_except_return;
+      goto __pyx_L13_except_return;
     }
-    goto __pyx_L8_except_error;
+    goto __pyx_L12_except_error;
 
-    /* "fastoptim/torch/views.pyx":173
- *         if self.table == NULL or type(tensor) not in self.plain:
- *             return self.odd(key, tensor, what)
+    /* "fastoptim/torch/views.pyx":175
+ *         if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+ *             return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
  *         try:             # <<<<<<<<<<<<<<
  *             self.table.describe(<void *> <PyObject *> tensor, &t)
  *         except Exception:
 */
-    __pyx_L8_except_error:;
+    __pyx_L12_except_error:;
     __Pyx_XGIVEREF(__pyx_t_7);
     __Pyx_XGIVEREF(__pyx_t_8);
     __Pyx_XGIVEREF(__pyx_t_9);
     __Pyx_ExceptionReset(__pyx_t_7, __pyx_t_8, __pyx_t_9);
     goto __pyx_L1_error;
-    __pyx_L9_except_return:;
+    __pyx_L13_except_return:;
     __Pyx_XGIVEREF(__pyx_t_7);
     __Pyx_XGIVEREF(__pyx_t_8);
     __Pyx_XGIVEREF(__pyx_t_9);
     __Pyx_ExceptionReset(__pyx_t_7, __pyx_t_8, __pyx_t_9);
     goto __pyx_L0;
-    __pyx_L11_try_end:;
+    __pyx_L15_try_end:;
   }
 
-  /* "fastoptim/torch/views.pyx":177
+  /* "fastoptim/torch/views.pyx":179
  *         except Exception:
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:             # <<<<<<<<<<<<<<
@@ -22830,7 +22918,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L15_bool_binop_done;
+    goto __pyx_L19_bool_binop_done;
   }
   __pyx_t_2 = (__pyx_v_t.dtype.code != CODE_FLOAT);
 
@@ -22840,59 +22928,59 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L15_bool_binop_done;
+    goto __pyx_L19_bool_binop_done;
   }
   __pyx_t_2 = (__pyx_v_t.ndim > __pyx_e_9fastoptim_7kernels_5table_MOST_DIMS);
 
 
   __pyx_t_1 = __pyx_t_2;
 
-  __pyx_L15_bool_binop_done:;
+  __pyx_L19_bool_binop_done:;
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":178
+    /* "fastoptim/torch/views.pyx":180
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)
 */
-    __pyx_t_5 = NULL;
+    __pyx_t_4 = NULL;
     __Pyx_INCREF(__pyx_v_self->odd);
     __pyx_t_3 = __pyx_v_self->odd; 
     __pyx_t_6 = 1;
     #if CYTHON_UNPACK_METHODS
     if (likely(PyMethod_Check(__pyx_t_3))) {
-      __pyx_t_5 = PyMethod_GET_SELF(__pyx_t_3);
-      assert(__pyx_t_5);
+      __pyx_t_4 = PyMethod_GET_SELF(__pyx_t_3);
+      assert(__pyx_t_4);
       PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_3);
-      __Pyx_INCREF(__pyx_t_5);
+      __Pyx_INCREF(__pyx_t_4);
       __Pyx_INCREF(__pyx__function);
       __Pyx_DECREF_SET(__pyx_t_3, __pyx__function);
       __pyx_t_6 = 0;
     }
     #endif
     {
-      PyObject *__pyx_callargs[4] = {__pyx_t_5, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
-      __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-      __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
+      PyObject *__pyx_callargs[4] = {__pyx_t_4, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
+      __pyx_t_5 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 178, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_4);
+      if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 180, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_5);
     }
     {
       PyObject *__pyx_temp;
       {
         __pyx_temp = __pyx_r;
-        __pyx_r = __pyx_t_4;
+        __pyx_r = __pyx_t_5;
       }
       __Pyx_XDECREF(__pyx_temp);
     }
-    __pyx_t_4 = 0;
+    __pyx_t_5 = 0;
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":177
+    /* "fastoptim/torch/views.pyx":179
  *         except Exception:
  *             return self.odd(key, tensor, what)
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:             # <<<<<<<<<<<<<<
@@ -22901,7 +22989,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":179
+  /* "fastoptim/torch/views.pyx":181
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():             # <<<<<<<<<<<<<<
@@ -22916,7 +23004,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L19_bool_binop_done;
+    goto __pyx_L23_bool_binop_done;
   }
   __pyx_t_2 = (__pyx_v_t.data == NULL);
 
@@ -22926,7 +23014,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L19_bool_binop_done;
+    goto __pyx_L23_bool_binop_done;
   }
   __pyx_t_2 = __pyx_f_9fastoptim_5torch_5views_may_be_negated((&__pyx_v_t));
 
@@ -22936,28 +23024,28 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L19_bool_binop_done;
+    goto __pyx_L23_bool_binop_done;
   }
   __pyx_t_3 = __pyx_v_tensor;
   __Pyx_INCREF(__pyx_t_3);
   __pyx_t_6 = 0;
   {
     PyObject *__pyx_callargs[2] = {__pyx_t_3, NULL};
-    __pyx_t_4 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_is_neg, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+    __pyx_t_5 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_is_neg, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 179, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_4);
+    if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 181, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_5);
   }
-  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_4); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 179, __pyx_L1_error)
-  __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_5); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 181, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
 
   __pyx_t_1 = __pyx_t_2;
 
-  __pyx_L19_bool_binop_done:;
+  __pyx_L23_bool_binop_done:;
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":180
+    /* "fastoptim/torch/views.pyx":182
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
@@ -22966,39 +23054,39 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     __pyx_t_3 = NULL;
     __Pyx_INCREF(__pyx_v_self->odd);
-    __pyx_t_5 = __pyx_v_self->odd; 
+    __pyx_t_4 = __pyx_v_self->odd; 
     __pyx_t_6 = 1;
     #if CYTHON_UNPACK_METHODS
-    if (likely(PyMethod_Check(__pyx_t_5))) {
-      __pyx_t_3 = PyMethod_GET_SELF(__pyx_t_5);
+    if (likely(PyMethod_Check(__pyx_t_4))) {
+      __pyx_t_3 = PyMethod_GET_SELF(__pyx_t_4);
       assert(__pyx_t_3);
-      PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_5);
+      PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_4);
       __Pyx_INCREF(__pyx_t_3);
       __Pyx_INCREF(__pyx__function);
-      __Pyx_DECREF_SET(__pyx_t_5, __pyx__function);
+      __Pyx_DECREF_SET(__pyx_t_4, __pyx__function);
       __pyx_t_6 = 0;
     }
     #endif
     {
       PyObject *__pyx_callargs[4] = {__pyx_t_3, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
-      __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __pyx_t_5 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_4, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-      __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 180, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_4);
+      __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
+      if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 182, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_5);
     }
     {
       PyObject *__pyx_temp;
       {
         __pyx_temp = __pyx_r;
-        __pyx_r = __pyx_t_4;
+        __pyx_r = __pyx_t_5;
       }
       __Pyx_XDECREF(__pyx_temp);
     }
-    __pyx_t_4 = 0;
+    __pyx_t_5 = 0;
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":179
+    /* "fastoptim/torch/views.pyx":181
  *         if t.device_type != DEVICE_CPU or t.dtype.code != CODE_FLOAT or t.ndim > MOST_DIMS:
  *             return self.odd(key, tensor, what)
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():             # <<<<<<<<<<<<<<
@@ -23007,7 +23095,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":181
+  /* "fastoptim/torch/views.pyx":183
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:             # <<<<<<<<<<<<<<
@@ -23017,7 +23105,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   switch (__pyx_v_t.dtype.bits) {
     case 32:
 
-    /* "fastoptim/torch/views.pyx":182
+    /* "fastoptim/torch/views.pyx":184
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:
  *             type_num = cnp.NPY_FLOAT             # <<<<<<<<<<<<<<
@@ -23026,7 +23114,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     __pyx_v_type_num = NPY_FLOAT;
 
-    /* "fastoptim/torch/views.pyx":181
+    /* "fastoptim/torch/views.pyx":183
  *         if t.strides == NULL or t.data == NULL or may_be_negated(&t) and tensor.is_neg():
  *             return self.odd(key, tensor, what)
  *         if t.dtype.bits == 32:             # <<<<<<<<<<<<<<
@@ -23036,7 +23124,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     break;
     case 64:
 
-    /* "fastoptim/torch/views.pyx":184
+    /* "fastoptim/torch/views.pyx":186
  *             type_num = cnp.NPY_FLOAT
  *         elif t.dtype.bits == 64:
  *             type_num = cnp.NPY_DOUBLE             # <<<<<<<<<<<<<<
@@ -23045,7 +23133,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     __pyx_v_type_num = NPY_DOUBLE;
 
-    /* "fastoptim/torch/views.pyx":183
+    /* "fastoptim/torch/views.pyx":185
  *         if t.dtype.bits == 32:
  *             type_num = cnp.NPY_FLOAT
  *         elif t.dtype.bits == 64:             # <<<<<<<<<<<<<<
@@ -23055,50 +23143,50 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     break;
     default:
 
-    /* "fastoptim/torch/views.pyx":186
+    /* "fastoptim/torch/views.pyx":188
  *             type_num = cnp.NPY_DOUBLE
  *         else:
  *             return self.odd(key, tensor, what)             # <<<<<<<<<<<<<<
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
 */
-    __pyx_t_5 = NULL;
+    __pyx_t_4 = NULL;
     __Pyx_INCREF(__pyx_v_self->odd);
     __pyx_t_3 = __pyx_v_self->odd; 
     __pyx_t_6 = 1;
     #if CYTHON_UNPACK_METHODS
     if (likely(PyMethod_Check(__pyx_t_3))) {
-      __pyx_t_5 = PyMethod_GET_SELF(__pyx_t_3);
-      assert(__pyx_t_5);
+      __pyx_t_4 = PyMethod_GET_SELF(__pyx_t_3);
+      assert(__pyx_t_4);
       PyObject* __pyx__function = PyMethod_GET_FUNCTION(__pyx_t_3);
-      __Pyx_INCREF(__pyx_t_5);
+      __Pyx_INCREF(__pyx_t_4);
       __Pyx_INCREF(__pyx__function);
       __Pyx_DECREF_SET(__pyx_t_3, __pyx__function);
       __pyx_t_6 = 0;
     }
     #endif
     {
-      PyObject *__pyx_callargs[4] = {__pyx_t_5, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
-      __pyx_t_4 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-      __Pyx_XDECREF(__pyx_t_5); __pyx_t_5 = 0;
+      PyObject *__pyx_callargs[4] = {__pyx_t_4, __pyx_v_key, __pyx_v_tensor, __pyx_v_what};
+      __pyx_t_5 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_3, __pyx_callargs+__pyx_t_6, (4-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
+      __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
       __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 186, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_4);
+      if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 188, __pyx_L1_error)
+      __Pyx_GOTREF(__pyx_t_5);
     }
     {
       PyObject *__pyx_temp;
       {
         __pyx_temp = __pyx_r;
-        __pyx_r = __pyx_t_4;
+        __pyx_r = __pyx_t_5;
       }
       __Pyx_XDECREF(__pyx_temp);
     }
-    __pyx_t_4 = 0;
+    __pyx_t_5 = 0;
     goto __pyx_L0;
     break;
   }
 
-  /* "fastoptim/torch/views.pyx":187
+  /* "fastoptim/torch/views.pyx":189
  *         else:
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset             # <<<<<<<<<<<<<<
@@ -23107,7 +23195,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   __pyx_v_data = (((char *)__pyx_v_t.data) + __pyx_v_t.byte_offset);
 
-  /* "fastoptim/torch/views.pyx":188
+  /* "fastoptim/torch/views.pyx":190
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):             # <<<<<<<<<<<<<<
@@ -23121,19 +23209,19 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 
     __pyx_t_1 = __pyx_t_2;
 
-    goto __pyx_L24_bool_binop_done;
+    goto __pyx_L28_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_known) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_known, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 188, __pyx_L1_error)
+  if (!(likely(((__pyx_v_known) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_known, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 190, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_9fastoptim_5torch_5views_is_there(((PyArrayObject *)__pyx_v_known), (&__pyx_v_t), __pyx_v_type_num, __pyx_v_data);
 
 
   __pyx_t_1 = __pyx_t_2;
 
-  __pyx_L24_bool_binop_done:;
+  __pyx_L28_bool_binop_done:;
   if (__pyx_t_1) {
 
 
-    /* "fastoptim/torch/views.pyx":189
+    /* "fastoptim/torch/views.pyx":191
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
  *             return known             # <<<<<<<<<<<<<<
@@ -23151,7 +23239,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
     }
     goto __pyx_L0;
 
-    /* "fastoptim/torch/views.pyx":188
+    /* "fastoptim/torch/views.pyx":190
  *             return self.odd(key, tensor, what)
  *         data = <char *> t.data + t.byte_offset
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):             # <<<<<<<<<<<<<<
@@ -23160,7 +23248,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
   }
 
-  /* "fastoptim/torch/views.pyx":190
+  /* "fastoptim/torch/views.pyx":192
  *         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
  *             return known
  *         for i in range(t.ndim):             # <<<<<<<<<<<<<<
@@ -23174,7 +23262,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   for (__pyx_t_10 = 0; __pyx_t_10 < __pyx_t_15; __pyx_t_10+=1) {
     __pyx_v_i = __pyx_t_10;
 
-    /* "fastoptim/torch/views.pyx":191
+    /* "fastoptim/torch/views.pyx":193
  *             return known
  *         for i in range(t.ndim):
  *             dims[i] = t.shape[i]             # <<<<<<<<<<<<<<
@@ -23183,7 +23271,7 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
 */
     (__pyx_v_dims[__pyx_v_i]) = (__pyx_v_t.shape[__pyx_v_i]);
 
-    /* "fastoptim/torch/views.pyx":192
+    /* "fastoptim/torch/views.pyx":194
  *         for i in range(t.ndim):
  *             dims[i] = t.shape[i]
  *             strides[i] = t.strides[i] * (t.dtype.bits // 8)             # <<<<<<<<<<<<<<
@@ -23194,24 +23282,24 @@ static PyObject *__pyx_f_9fastoptim_5torch_5views_5Views_array_of(struct __pyx_o
   }
 
 
-  /* "fastoptim/torch/views.pyx":193
+  /* "fastoptim/torch/views.pyx":195
  *             dims[i] = t.shape[i]
  *             strides[i] = t.strides[i] * (t.dtype.bits // 8)
  *         return cnp.PyArray_New(             # <<<<<<<<<<<<<<
  *             cnp.ndarray, t.ndim, dims, type_num, strides, data, 0,
  *             cnp.NPY_ARRAY_WRITEABLE, None,
 */
-  __pyx_t_4 = PyArray_New(__pyx_mstate_global->__pyx_ptype_5numpy_ndarray, __pyx_v_t.ndim, __pyx_v_dims, __pyx_v_type_num, __pyx_v_strides, __pyx_v_data, 0, NPY_ARRAY_WRITEABLE, Py_None); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 193, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_4);
+  __pyx_t_5 = PyArray_New(__pyx_mstate_global->__pyx_ptype_5numpy_ndarray, __pyx_v_t.ndim, __pyx_v_dims, __pyx_v_type_num, __pyx_v_strides, __pyx_v_data, 0, NPY_ARRAY_WRITEABLE, Py_None); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 195, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_5);
   {
     PyObject *__pyx_temp;
     {
       __pyx_temp = __pyx_r;
-      __pyx_r = __pyx_t_4;
+      __pyx_r = __pyx_t_5;
     }
     __Pyx_XDECREF(__pyx_temp);
   }
-  __pyx_t_4 = 0;
+  __pyx_t_5 = 0;
   goto __pyx_L0;
 
   /* "fastoptim/torch/views.pyx":165
@@ -26705,38 +26793,38 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{6},{8},{15},{1},{2},{15},{23},{25},{32},{20},{22},{1},{1},{37},{45},{22},{179},{8},{15},{7},{6},{2},{9},{50},{39},{34},{62},{29},{30},{37},{5},{8},{8},{15},{5},{23},{25},{12},{12},{10},{20},{12},{9},{17},{8},{8},{12},{10},{8},{10},{8},{7},{14},{11},{10},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{3},{15},{5},{5},{6},{18},{4},{1},{7},{18},{5},{15},{6},{9},{5},{21},{5},{6},{7},{8},{1},{3},{4},{5},{5},{6},{2},{5},{6},{5},{8},{1},{3},{4},{6},{4},{7},{4},{1},{4},{4},{3},{3},{1},{4},{6},{5},{3},{8},{4},{10},{5},{4},{5},{4},{4},{6},{7},{6},{6},{6},{7},{1},{3}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{6},{8},{15},{1},{2},{15},{23},{25},{32},{20},{22},{1},{1},{37},{45},{22},{179},{8},{15},{7},{6},{2},{9},{50},{39},{34},{62},{29},{30},{37},{5},{8},{8},{15},{5},{23},{25},{12},{12},{10},{20},{12},{9},{17},{8},{8},{12},{10},{8},{10},{8},{7},{14},{11},{10},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{13},{3},{15},{5},{5},{6},{18},{4},{1},{7},{18},{5},{15},{6},{9},{5},{21},{5},{6},{7},{8},{1},{3},{4},{5},{5},{6},{2},{5},{6},{9},{5},{8},{1},{3},{4},{6},{4},{7},{4},{1},{4},{4},{3},{3},{1},{4},{6},{5},{3},{8},{4},{10},{5},{4},{5},{4},{4},{6},{7},{6},{6},{6},{7},{1},{3}};
     const struct { const unsigned int length: 9; } bytes_length_index[] = {{1},{9},{22},{49},{267}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1151 bytes) */
-static const char cstring[] = "x\332}TAo\3444\024\246P`A\225\266\025S\266\010\220\\\026\030\020\333\224\262#\026\320j\321\250\264\245\007\226\226BW\234\"\217\375\2221\223\330\251\355\2643\205\303\036{\314\321\307\034\3478\3079\366\310O\310\221\237\300O\3409\231i\313\0261R\022\217\337{\237\277\367\336\347G\250%\237\017\211\352\375\006\314>\371\304j\000\022i\032\247 \355\247\3017\344\361\017\220*=:\026pFTD\0363%\255\210s\225\033B%\047\\h\037\367\342\266\220s\203\261Zp\3407\234\211\322\377k\377\367\336\225\347\223o\267\251\224\312\022j\214\210%\261\212h\240|C\311dD\322\232\344)\222\334\227\2474\021\234\244\212\303\003\002\303\014c\021\252\315\332\376\334v\244\264\325T\266\037\220\030\241\346\316\246O3\300\243\010\035\nC\236*\013\304\366\2610\333#\333W\222\340\036\207D\364@S\013x\232\347\207\250\332;Ir\260s\260\321\371\252S\263\325\340\313h\210\311{,A\242`|\321z\271H,\242\333Q\006& \373\021\031\251\234H@^\230E\206~7\003l\037$1`\375\202\264\353\234\251\025J\206\030.d\334\236\225I\234\202\217\336\245\211\201\200r\036\242\0370\225$\336\246\244\th\217qah/\001\220\376\0353a\232\025\227\n\023\212h\236X\022\206\032x\316 \014\t\317kD\251\344\006&x*h\202V&\244\260a(\3634\033\005!S\032\202\024\343\004\325\232\216HDE\322d!\322\014K{\323-O\251\355\337\3620\220D\201\365,\010k\372\331\303\225\222\247\240m\343G\311AS\366F\223\004[F2\301\006\t&o4\333\214\250\261*\263\"\335\264J\263\376\246\357\272\t\262\3210\257\223\253!\222D1\354\025iXrji\360\037\326\246\355\276o\215\342L\320=\332\336\337\337I\022\221\031a\216\340$\007\311\300k?\270\276\006\3761\365+\270*\036\253\031\207\341|\033\333g\260k/\032j:\263\330\004l\030\253\331Z\251A\030\036\214\206\370|\207\322\n\237\302\320\376\004Q\030\316\332\217\355\301Vx\201\\/b\260\302B\3527\270\217\301_\224K\346\277\361\374x\3745e\367\253\224\nY\177\025\317\223\332&i\332|\341\314\177\260\206!\353\003\033\230<m\376\315P\374\322\213\267Y\345\262n\007\204;r\356wZw\324c\234\3444\231\303\316\225u\253LW\0330\364\177\260ZWT\314\r\352\267\252\030\206\026\214\317E\030\2571\225\343\255\002""\324\371\274\243a/\217\"\274\245\211\302m_\353\246\340\324\214$\023*\270\n1=j\2001\232\031,\004CaA\210\245\301\301\300\240G\331\200\251\\Z^\047\214\00752D!\340D\001\314\270\236\002\240\265\322WJ\014j%\006\265\022\243\204\306\0065\213\352\237\r\233H\253t\000#\023c[bM\271\177L\214T\262\372e\004\307!\0078y\260\017\261o\251i^\3470\3000\037\331h\305\253\004\007\235?\305O7\351K\206\3231E\202\212\363,C\346\031\32545Y\202\235\316T\246\021\316\340\234\362w\016k9\273\362\265\352=:\326\026\357\243\205\314g\2017 g\026\3234J\033\3540\202\345\031^\034\300\t\231\2039\323\302\033\207\347\"\373\361\371B\265\370\346\305g\305\341\363\356_w\226.v\213\266[q\037:Z\341\237\357\213\256\337\275{qR-\255\024\255\342WG]^n\227v\374h\262>\371r\272R--\027\257\026\277\270\373\356\320\361\262=n\215\021\346\357\245\227\336x\337\355\225\017K\212\236[\325\235\367\\\r\275Wt\212?\312Ny\342\241\367\213\303y\360\272\333\252\226\337*\276(\216\334\313\210\364s\2716^\031\337\037?\233t\253\326\273\336\366v\301\335G\356\244\\\250\226W1\014}\277v]wT\276RnU\255w\334\275r\241\\\251\226[E\2671z\240\205\252\265\346^C\272g%\255Z\253\336\272s\355\270\347\266\220_\247\034M\026&\253\0236mM\237]v/\217\377\304\263\326\334\242\333/\017K\030?\034\363\311\307\323\305iwz|Y\023\354\024\047\356uw>^\361\330Ke\327#\355\"\373G\345z\265|\2578\303\3230\265\273\027\277\273\017\334\266?\370\037{\330\364\005";
-    PyObject *data = __Pyx_DecompressString(cstring, 1151, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1154 bytes) */
+static const char cstring[] = "x\332}TOo\3444\024\247P`A\225\266\025S\266\010\220\\\026\030\020\333\224\262#\026\320j\321\250\264\245\007\226\226BW\234\"\217\375\2221\223\330\251\355\2643\205\303\036{\314\321\307\034\3478\3079\366\310G\310\221\217\300G\3409\231i\313\026\021)\216\343\367\336\357\375\373\371\021j\311\347C\242z\277\001\263O>\261\032\200D\232\306)H\373i\360\ry\374\003\244J\217\216\005\234\021\025\221\307LI+\342\\\345\206P\311\t\027\332\333\275x,\344\\`\254\026\034\370\re\242\364\377\312\377}v\245\371\344\333m*\245\262\204\032#bI\254\"\032(\337P2\031\221\264\016\362\024\203\334\227\2474\021\234\244\212\303\003\002\303\014m\021\252\315\332\336o;R\332j*\333\017H\214Pse\323\247\031\240+B\207\302\220\247\312\002\261},\314\366\310\366\225$x\306!\021=\320\324\002z\363\361!\252\366J\222\034\354\034lt\276\352\324\321j\360e4\304\344=\226`\240`|\321z\271H,\242\333Q\006& \373\021\031\251\234H\300\2700\213\014\365n\032\330>Hb\300\372\ri\3279S+\224\014\321\\\310\270=+\2238\005o\275K\023\003\001\345<D=`*I\274LI\023\320\036\343\302\320^\002 \375\0323a\232\035\227\n\023\212h\236X\022\206\032x\316 \014\t\317kD\251\344\006&x*h\202R&\244\260a(\3634\033\005!S\032\202\024\355\004\325\232\216HDE\322d!\322\014K{S-O\251\355\337\3220\220D\201\365Q\020\326\364\263\207;%OA\333F\217\222\203\246\354\r\047\t\266\214d\202\r\022L\336h\266\031QcUfE\272i\225f\375M\337u\023d\243a^\047WC$\211b\330+\322D\311\251\245\301\177H\233\266\373\2765\2143A\367h{\177\177\047IDf\2049\202\223\034$\003\317\375\340\372\032\370\327\324KpU<VG\034\206\363cl\237\301\256\275(\250\303\231\331&`\303X\315\366J\r\302\360`4\304\367;\244V\370\024\206\366\047\210\302p\326~l\017\266\302\023\344z\023\203\025\026R\177\300\275\r>Q.\231\377\306s\367\3704e\367\273\224\nY\177\025\317\223Z&i\332|\341\314\177\260\206!\353\003\033\230<m\376f(~\353\311\333\354rY\267\003\302\0359\327;\255;\3521Nr\232\314a\347\314\272U\246\253\003\030\372\037\254\326U(\346F\350\267\252\030\206\026\214\317E\030\3171\225\343\255\002\344\371\274\243a/\217\"\274\245\211\302c_""\353\246\340\324\214$\023*\27021=j\2001\232\031,\004CbA\210\245\301\301\300\240G\331\200\251\\Z^\047\214\216\032\032\"\021p\242\000f\\O\001\320Z\351+&\0065\023\203\232\211QBc\203\234E\366\317\206M\244U:\200\221\211\261-\261\246\334\277&\306P\262z1\202\343\220\003\234<\330\207\030W\223Qm\300\367\3264\3139\014\320\336C4\244\361t\301\211\347\335\3711\047}\355pL\246\030\251\342<\3130\005\204\240\251\311\022ly\2462\355qq`\371\313\207E\235\335\375\232\376\036\035\213\214\027\323B\346\323\301\253\2203\213\371\032\245\r\266\032\301\362\014o\020\340\250\314\301\234i\341\205\303s\221\375\370|\241Z|\363\342\263\342\360y\367\257;K\027\273E\333\255\270\017\035\255\360\347\373\242\353O\357^\234TK+E\253\370\325Q\227\227\333\245\035?\232\254O\276\234\256TK\313\305\253\305/\356\276;t\274l\217[c\204\371{\351\2457\336w{\345\303\222\242\346Vu\347=WC\357\025\235\342\217\262S\236x\350\375\342pn\274\356\266\252\345\267\212/\212#\3672\"\375\\\256\215W\306\367\307\317&\335\252\365\256\227\275]p\367\221;)\027\252\345U4C\335\257]\327\035\225\257\224[U\353\035w\257\\(W\252\345V\321m\204\036h\241j\255\271\3270\334\263\222V\255U/\335\271V\334s[\030_\247\034M\026&\253\0236mM\237]v/\217\377D_kn\321\355\227\207%\214\037\216\371\344\343\351\342\264;=\276\254\003\354\024\047\356uw>^\361\330Ke\327#\355b\364\217\312\365j\371^q\206\3360\265\273\027\277\273\017\334\266w\374\017l\370\367\316";
+    PyObject *data = __Pyx_DecompressString(cstring, 1154, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1515 bytes) */
-static const char cstring[] = "\377 at 0x o\377bject>(t\377ree frag\377ment).: \377<MemoryV\377iew of <\377contiguo\377us and d\263ir4\001\007\rin\021\005s\277trided\"\010 7or \004\031><(\tA\006\377>?Cannot\377 assign \377to read-\277only m\240\002v\376\242\000Invalid\377 mode, esxp\324\000|\000\047c\047t\001\377\047fortran\317\047, gH\000%\005sh\367ape\222\000 axi\377s Note t\375h\226 Cython\375 \021\000delibe\317ratek\000\320\001ct\373er!\001n PEPo-484\212\"re\303!\177s subcl\246\000\373es\261!built\375i\260\000ypes. \377If you n\311e\224 \303\000p\316\000%\tth\277en set\200\000e\373 \047\357\002ation\377_typing\047\366\355$iv\242\000o Fa\377lse.add_>\231 ecoll\305@+\000\377s.abcdis\277ableen\002\001g\367cis\004\003dno \377default \377__reduce\337__ duM\002no{n-\262@vial\033\000\377cinit__n\377umpy._co\357re.m5\000iar\377ray fail\316\300\003imp\330 \033\tum\367ath\021\016self\333.t\222\001 c\312Cbe\275 \322`vert\212#a\323 P\361#\216\204\003 \260@ p\357ickl\372\000src\377/fastopt\377im/torch\375/\362As.pyxu|\342\002\225aalloc\251@} \240\003data.\013\020\370\361C\303\204\001\240\204\003s.ASC\377IIEllips\377isSequenKce\370\204\001.\375\204\007\207\205\001s\000\0025.\264&c\244b__\017\005\274@\213st\252`_\013\013\260\"5\004l\337et_goB\003lo\177ok__Pyx\001\000\377Dict_Nex?tRef__\370D\234@\333__\315b__\001\005ge_titem\r\001d0\001\036\027\000func\035\001\030\000y\003x+\000\223C3\001main\003\002\357odulM\002nam\346\002\003ewT\001\301 _ch\037ecksuT\000\n\001?\004\260\025\001\373`\242`\037\001un\212Be\227_En \005v\315B\230\001q\207ualO\005\322e\226.\354fe\005x\314\001s\210 \203\005\261&\346\000\265.\277__test\321\001s\376\207\204\001outinea\373bc\350E_buff\037eralo\024\000\235\204\001\353#\377asyncio.\367cor-\003sbas\277eccaps\206 c\366\326`e_\230 trac\377ebackcouwntd\354\002is_\225\211\003\376\206`odeenum\276\201\207\002error\201\204\006.\372\205\204\002.\205\204\002flags\277format\346\207\004f\377romkeysg\336\257@grad\000\001sg\372\210\000p\000\002sidinwdexh\000neg\317A=s\000\002izek4\0006\001\234\246c""\242amem\342\210\001\332\210\001n\376\272Andimobj\337oddpp\267\000pa\277ramspl\347@p\367oprL\000sterN\360\205\001set\354\206\004\350\210\002s[\000_start\035\000p\314\205\001\377structte\237nsors\337@\204 u\377pdateval\277ueswri\031\001x\377zipO\200\001\330\004\377\n\210+\220Q\200A\340\377\010\014\210F\220\047\230\021\337\230$\230a\330\n\000H\220\375A\022\001\017\210q\330\014\021\377\220\024\220Y\230a\230u\377\240C\240t\2507\260!\377\2606\270\021\330\014\020\220\377\005\220U\230#\230Q\230\277d\240\047\250\024\250D\000\360\377\014\000\t\035\230G\2403\373\240a\047\0001\330\010\034\230\376V\002G\2204\220|\2404\273\240qW\001I\220Q5\005!\377\2301\330\020\023\2202\220\367S\230\002G\000T\240\030\250\377\021\250#\250W\260A\330\373\024\033\030\001\026\220d\230%\177\230q\240\001\330\020\0254\000\376)\0009\230A\230S\240\003\377\2401\330\024\031\230\027\240\377\001\240\021\330\020\024\220A\374\027\003E\001\001\330\024\030\230\006~\254\000w\240a\330\024\025\032\001\335E\037\007G\2301\235\0004\240\377y\260\001\260\025\260c\270\377\024\270W\300A\300V\310\376\205\000\030\230\004\230I\240Q\377\240e\2503\250d\260&\177\270\004\270A\270V\300\234\002\3774\220q\230\007\230z\250\335\021X\001\014\240Ao\001F\230\377!\2307\240!\330\020\027\363\220w\232 \330\000\017\210{\230\017\"\230C\230v\000";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1515, 1934);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1523 bytes) */
+static const char cstring[] = "\377 at 0x o\377bject>(t\377ree frag\377ment).: \377<MemoryV\377iew of <\377contiguo\377us and d\263ir4\001\007\rin\021\005s\277trided\"\010 7or \004\031><(\tA\006\377>?Cannot\377 assign \377to read-\277only m\240\002v\376\242\000Invalid\377 mode, esxp\324\000|\000\047c\047t\001\377\047fortran\317\047, gH\000%\005sh\367ape\222\000 axi\377s Note t\375h\226 Cython\375 \021\000delibe\317ratek\000\320\001ct\373er!\001n PEPo-484\212\"re\303!\177s subcl\246\000\373es\261!built\375i\260\000ypes. \377If you n\311e\224 \303\000p\316\000%\tth\277en set\200\000e\373 \047\357\002ation\377_typing\047\366\355$iv\242\000o Fa\377lse.add_>\231 ecoll\305@+\000\377s.abcdis\277ableen\002\001g\367cis\004\003dno \377default \377__reduce\337__ duM\002no{n-\262@vial\033\000\377cinit__n\377umpy._co\357re.m5\000iar\377ray fail\316\300\003imp\330 \033\tum\367ath\021\016self\333.t\222\001 c\312Cbe\275 \322`vert\212#a\323 P\361#\216\204\003 \260@ p\357ickl\372\000src\377/fastopt\377im/torch\375/\362As.pyxu|\342\002\225aalloc\251@} \240\003data.\013\020\370\361C\303\204\001\240\204\003s.ASC\377IIEllips\377isSequenKce\370\204\001.\375\204\007\207\205\001s\000\0025.\264&c\244b__\017\005\274@\213st\252`_\013\013\260\"5\004l\337et_goB\003lo\177ok__Pyx\001\000\377Dict_Nex?tRef__\370D\234@\333__\315b__\001\005ge_titem\r\001d0\001\036\027\000func\035\001\030\000y\003x+\000\223C3\001main\003\002\357odulM\002nam\346\002\003ewT\001\301 _ch\037ecksuT\000\n\001?\004\260\025\001\373`\242`\037\001un\212Be\227_En \005v\315B\230\001q\207ualO\005\322e\226.\354fe\005x\314\001s\210 \203\005\261&\346\000\265.\277__test\321\001s\376\207\204\001outinea\373bc\350E_buff\037eralo\024\000\235\204\001\353#\377asyncio.\367cor-\003sbas\277eccaps\206 c\366\326`e_\230 trac\377ebackcouwntd\354\002is_\225\211\003\376\206`odeenum\276\201\207\002error\201\204\006.\372\205\204\002.\205\204\002flags\277format\346\207\004f\377romkeysg\336\257@grad\000\001sg\372\210\000p\000\002sidinwdexh\000negn\000\277sparse\330As\036\000\002izek=""\000?\001\257cN\253amem\353\210\001\343\210\001n\303A\377ndimobjo\317ddpp\300\000@\000am\367spl\360@popr\366T\001teS\000lfse\351t\365\206\004\361\210\002s[\000sta\277rtstep\325\205\001s\377tructten\317sors\350@\215 up\377datevalu\337eswri\031\001xz\377ipO\200\001\330\004\n\377\210+\220Q\200A\340\010\377\014\210F\220\047\230\021\230\357$\230a\330\n\000H\220A\376\022\001\017\210q\330\014\021\220\377\024\220Y\230a\230u\240\377C\240t\2507\260!\260\3776\270\021\330\014\020\220\005\377\220U\230#\230Q\230d\337\240\047\250\024\250D\000\360\014\377\000\t\035\230G\2403\240}a\047\0001\330\010\034\230V\002\377G\2204\220|\2404\240\335qW\001I\220Q5\005!\230\3771\330\020\023\2202\220S\373\230\002G\000T\240\030\250\021\377\250#\250W\260A\330\024\375\033\030\001\026\220d\230%\230?q\240\001\330\020\0254\000)\000\3779\230A\230S\240\003\240\3771\330\024\031\230\027\240\001\177\240\021\330\020\024\220A\027\003~E\001\001\330\024\030\230\006\254\000\277w\240a\330\024\025\032\001E\356\037\007G\2301\235\0004\240y\377\260\001\260\025\260c\270\024\177\270W\300A\300V\310\205\000\377\030\230\004\230I\240Q\240\377e\2503\250d\260&\270\277\004\270A\270V\300\234\0024\377\220q\230\007\230z\250\021\356X\001\014\240Ao\001F\230!\377\2307\240!\330\020\027\220\371w\232 \330\000\017\210{\230\"\007\230C\230v\000";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1523, 1943);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (1934 bytes) */
-static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.table cannot be converted to a Python object for picklingsrc/fastoptim/torch/views.pyxunable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryViewViewsViews.__reduce_cython__Views.__setstate_cython__Views.arraysViews.let_goViews.look__Pyx_PyDict_NextRef__annotate____class____class_getitem____dict____func____getstate____import____main____module____name____new____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutineabcallocate_bufferalonearrayarraysasyncio.coroutinesbaseccapsulecline_in_tracebackcountdtype_is_objectencodeenumerateerrorfastoptim.torch.viewsflagsformatfortranfromkeysggetgradgradsgroupgroupsidindexis_negitemsitemsizekkeykeyslet_golookmemviewmodennamendimobjoddppackparamsplainpopregisterselfsetdefaultshapesizestartstepstopstructtensorsunpackupdatevalueswrittenxzipO\200\001\330\004\n\210+\220Q\200A\340\010\014\210F\220\047\230\021\230$\230a\330\010\014\210H\220A\200A\340\010\017\210q\330\014\021\220\024\220Y\230a\230u\240C\240t\2507\260!\2606\270\021\330\014\020\220\005\220U\230#\230Q\230d\240\047\250\024\250Q\200A\360\014\000\t\035\230G\2403\240a\240t\2501\330\010\034\230A\340\010\014\210G\2204\220|\2404\240q\330\010\014\210I\220Q\330\014\020\220\005""\220U\230!\2301\330\020\023\2202\220S\230\002\230#\230T\240\030\250\021\250#\250W\260A\330\024\033\2301\330\020\026\220d\230%\230q\240\001\330\020\025\220Q\330\020\023\2209\230A\230S\240\003\2401\330\024\031\230\027\240\001\240\021\330\020\024\220A\220Q\330\020\023\2202\220S\230\001\330\024\030\230\006\230a\230w\240a\330\024\025\330\020\024\220E\230\027\240\001\240\021\330\020\024\220G\2301\230G\2404\240y\260\001\260\025\260c\270\024\270W\300A\300V\3101\330\020\030\230\004\230I\240Q\240e\2503\250d\260&\270\004\270A\270V\3001\330\020\023\2204\220q\230\007\230z\250\021\330\024\030\230\014\240A\330\020\024\220F\230!\2307\240!\330\020\027\220w\230a\230q\330\010\017\210{\230\"\230C\230w\240a";
+    #else /* compression: none (1943 bytes) */
+static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <contiguous and direct><contiguous and indirect><strided and direct or indirect><strided and direct><strided and indirect>>?Cannot assign to read-only memoryviewInvalid mode, expected \047c\047 or \047fortran\047, got Invalid shape in axis Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecollections.abcdisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__numpy._core.multiarray failed to importnumpy._core.umath failed to importself.table cannot be converted to a Python object for picklingsrc/fastoptim/torch/views.pyxunable to allocate array data.unable to allocate shape and strides.ASCIIEllipsisSequenceView.MemoryViewViewsViews.__reduce_cython__Views.__setstate_cython__Views.arraysViews.let_goViews.look__Pyx_PyDict_NextRef__annotate____class____class_getitem____dict____func____getstate____import____main____module____name____new____pyx_checksum__pyx_state__pyx_type__pyx_unpickle_Enum__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___is_coroutineabcallocate_bufferalonearrayarraysasyncio.coroutinesbaseccapsulecline_in_tracebackcountdtype_is_objectencodeenumerateerrorfastoptim.torch.viewsflagsformatfortranfromkeysggetgradgradsgroupgroupsidindexis_negis_sparseitemsitemsizekkeykeyslet_golookmemviewmodennamendimobjoddppackparamsplainpopregisterselfsetdefaultshapesizestartstepstopstructtensorsunpackupdatevalueswrittenxzipO\200\001\330\004\n\210+\220Q\200A\340\010\014\210F\220\047\230\021\230$\230a\330\010\014\210H\220A\200A\340\010\017\210q\330\014\021\220\024\220Y\230a\230u\240C\240t\2507\260!\2606\270\021\330\014\020\220\005\220U\230#\230Q\230d\240\047\250\024\250Q\200A\360\014\000\t\035\230G\2403\240a\240t\2501\330\010\034\230A\340\010\014\210G\2204\220|\2404\240q\330\010\014\210I\220Q\330\014\020""\220\005\220U\230!\2301\330\020\023\2202\220S\230\002\230#\230T\240\030\250\021\250#\250W\260A\330\024\033\2301\330\020\026\220d\230%\230q\240\001\330\020\025\220Q\330\020\023\2209\230A\230S\240\003\2401\330\024\031\230\027\240\001\240\021\330\020\024\220A\220Q\330\020\023\2202\220S\230\001\330\024\030\230\006\230a\230w\240a\330\024\025\330\020\024\220E\230\027\240\001\240\021\330\020\024\220G\2301\230G\2404\240y\260\001\260\025\260c\270\024\270W\300A\300V\3101\330\020\030\230\004\230I\240Q\240e\2503\250d\260&\270\004\270A\270V\3001\330\020\023\2204\220q\230\007\230z\250\021\330\024\030\230\014\240A\330\020\024\220F\230!\2307\240!\330\020\027\220w\230a\230q\330\010\017\210{\230\"\230C\230w\240a";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
     #endif
     PyObject **stringtab = __pyx_mstate->__pyx_string_tab;
     Py_ssize_t pos = 0;
-    for (int i = 0; i < 130; i++) {
+    for (int i = 0; i < 131; i++) {
       Py_ssize_t bytes_length = str_length_index[i].length;
       PyObject *string = PyUnicode_DecodeUTF8(bytes + pos, bytes_length, NULL);
       if (likely(string) && i >= 30) PyUnicode_InternInPlace(&string);
@@ -26747,8 +26835,8 @@ static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <con
       stringtab[i] = string;
       pos += bytes_length;
     }
-    for (int i = 130; i < 135; i++) {
-      Py_ssize_t bytes_length = bytes_length_index[i-130].length;
+    for (int i = 131; i < 136; i++) {
+      Py_ssize_t bytes_length = bytes_length_index[i-131].length;
       PyObject *string = PyBytes_FromStringAndSize(bytes + pos, bytes_length);
       stringtab[i] = string;
       pos += bytes_length;
@@ -26758,14 +26846,14 @@ static const char bytes[] = " at 0x object>(tree fragment).: <MemoryView of <con
       }
     }
     Py_XDECREF(data);
-    for (Py_ssize_t i = 0; i < 135; i++) {
+    for (Py_ssize_t i = 0; i < 136; i++) {
       if (unlikely(PyObject_Hash(stringtab[i]) == -1)) {
         __PYX_ERR(0, 1, __pyx_L1_error)
       }
     }
     #if CYTHON_IMMORTAL_CONSTANTS
     {
-      PyObject **table = stringtab + 130;
+      PyObject **table = stringtab + 131;
       for (Py_ssize_t i=0; i<5; ++i) {
         #if PY_VERSION_HEX >= 0x030F0000
         PyUnstable_SetImmortal(table[i]);
