@@ -15,13 +15,7 @@ from fastoptim.torch import states
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work, about
-
-# What PyTorch says of how a step is made, and why it cannot be so here.
-REFUSED = {
-    "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
-    "differentiable": "autograd cannot go through an update that is made outside of it",
-}
+from fastoptim.torch.work import Work, about, refuse
 
 
 class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
@@ -287,13 +281,6 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 f"{saved.get('torch') or saved.get('rule')}"
             )
         self.load_state_dict(as_tensors({name: saved[name] for name in ("state", "param_groups")}))
-
-
-def refuse(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse what PyTorch's classes take and a step here cannot do."""
-    for name, reason in REFUSED.items():
-        if group.get(name, defaults.get(name)):
-            raise ValueError(f"{name}=True is not possible: {reason}; leave it out")
 
 
 def by_parameter(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[Any, Any]:

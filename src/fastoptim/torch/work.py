@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 EXCHANGE = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
 
+# What PyTorch says of how a step is made, and why it cannot be so here.
+REFUSED = {
+    "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
+    "differentiable": "autograd cannot go through an update that is made outside of it",
+}
+
 
 class Work:
     """A rule with the parameters of an optimizer, for as long as these stay the same tensors.
@@ -62,7 +68,8 @@ class Work:
             raise ValueError(f"two parameters have the name {twice!r}; names are keys of the state")
         if groups:
             rule.groups = groups
-        self.values_of = itemgetter(*owner.followed)
+        refusable = [name for name in REFUSED if name in owner.defaults]
+        self.values_of = itemgetter(*owner.followed, *refusable)
         self.seen: list[Any] = [None] * len(self.places)
         self.has_tensors = True
         self.is_over = False  # whether another `Work` has to go on, with the state of this one
@@ -84,7 +91,11 @@ class Work:
         """Let the rule have the numbers that `param_groups` have now."""
         for k, (values, place) in enumerate(zip(self.owner.param_groups, self.places, strict=True)):
             now = self.values_of(values)
-            if place < 0 or (now == self.seen[k] and not self.has_tensors):
+            try:
+                is_known = now == self.seen[k] and not self.has_tensors
+            except RuntimeError:  # a tensor of several elements, which is refused below
+                is_known = False
+            if place < 0 or is_known:
                 continue
             self.change(k, place, values)
             self.seen[k] = now
@@ -94,6 +105,7 @@ class Work:
         """Assign what is not as it was in one group."""
         target = self.rule if place == 0 else self.rule.groups[place - 1]
         try:
+            refuse(values)
             new = self.owner.translated(values)
             changed = {name: value for name, value in new.items() if getattr(target, name) != value}
             is_over = self.owner.counts_anew(target, changed)
@@ -184,4 +196,17 @@ def holds_tensor(values: object) -> bool:
 
 def number(value: Any) -> Any:
     """Return a hyperparameter; of a tensor of one element, its number."""
-    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.numel() != 1:
+        raise ValueError(
+            f"a tensor as a hyperparameter must have one element, got one of shape {tuple(value.shape)}"
+        )
+    return value.item()
+
+
+def refuse(group: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+    """Refuse what PyTorch's classes take and a step here cannot do."""
+    for name, reason in REFUSED.items():
+        if group.get(name, (defaults or {}).get(name)):
+            raise ValueError(f"{name}=True is not possible: {reason}; leave it out")
