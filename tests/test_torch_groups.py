@@ -90,7 +90,10 @@ CHANGES = [
     ("SGD", {"lr": 0.1, "dampening": 0.4, "momentum": 0.9}, [(5, "momentum", 0.0)]),
     (
         "SGD", {"lr": 0.1, "momentum": 0.9},
-        [(5, "nesterov", True), (8, "dampening", 0.2), (12, "momentum", 0.5), (15, "nesterov", False)],
+        [
+            (5, "nesterov", True), (8, "dampening", 0.2), (12, "momentum", 0.5),
+            (15, "nesterov", False),
+        ],
     ),
     ("SGD", {"lr": 0.1}, [(5, "nesterov", True), (8, "momentum", 0.9)]),
     ("Adam", {}, [*DECAY, *BETAS, *DECOUPLED]),
@@ -109,9 +112,15 @@ CHANGES = [
     ("RMSprop", {}, [*DECAY, (8, "alpha", 0.5), (14, "eps", 1e-2)]),
     (
         "RMSprop", {"momentum": 0.5, "centered": True},
-        [(5, "momentum", 0.0), (6, "centered", False), (9, "momentum", 0.6), (11, "centered", True)],
+        [
+            (5, "momentum", 0.0), (6, "centered", False), (9, "momentum", 0.6),
+            (11, "centered", True),
+        ],
     ),
-    ("Rprop", {}, [*DECAY[1:3], (6, "step_sizes", (1e-3, 1.0)), (9, "etas", (0.4, 1.5)), (12, "lr", 1)]),
+    (
+        "Rprop", {},
+        [*DECAY[1:3], (6, "step_sizes", (1e-3, 1.0)), (9, "etas", (0.4, 1.5)), (12, "lr", 1)],
+    ),
     ("Adafactor", {}, [*DECAY, (8, "d", 3.0), (9, "beta2_decay", -0.5), (14, "eps", (None, 0.1))]),
 ]
 
@@ -143,8 +152,8 @@ LATE = [
 def test_what_begins_late_begins_at_zero(name, field, value, slot):
     late = twins_of(name)
     late.run(3)
+    late.theirs.param_groups[0][field] = value
     with pytest.raises(KeyError):
-        late.theirs.param_groups[0][field] = value
         late.theirs.step()
     twins = twins_of(name)
     twins.run(3)
@@ -239,7 +248,7 @@ def test_closures(name):
         for opt, params in zip(twins.both, twins.params, strict=True):
             used = [p for key, p in params.items() if key not in ("frozen", "plain")]
 
-            def closure(used=used, opt=opt):
+            def closure(used=used, opt=opt, t=t):
                 assert torch.is_grad_enabled()
                 opt.zero_grad()
                 loss = sum(((p - 1) ** 2).sum() * t for p in used)

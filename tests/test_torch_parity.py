@@ -6,7 +6,15 @@ Parameters, every state tensor, `param_groups`, `defaults` and `repr` are PyTorc
 from itertools import product
 
 import pytest
-from torch_twins import FILLED, SHAPES, Twins, counts_in_float64  # noqa: F401
+from torch_twins import (  # noqa: F401
+    FILLED,
+    SHAPES,
+    Twins,
+    counts_in_float64,
+    fastoptim,
+    give_gradients,
+    torch,
+)
 
 pytestmark = pytest.mark.usefixtures("counts_in_float64")
 
@@ -102,3 +110,27 @@ def test_the_same_numbers(name, given):
     twins = Twins(name, FILLED if name == "Adafactor" else SHAPES, **given)
     twins.run(STEPS)
     twins.check()
+
+
+ZEROS = {"all": (slice(None), slice(None)), "a row": 1, "a column": (slice(None), 2)}
+
+
+@pytest.mark.parametrize("where", ZEROS)
+def test_adafactor_with_gradients_that_are_zero(where):
+    twins = Twins("Adafactor", {"weight": (7, 5), "bias": (11,)})
+    for _ in range(STEPS):
+        give_gradients(twins.params, twins.rng)
+        for params in twins.params:
+            params["weight"].grad[ZEROS[where]] = 0
+            params["bias"].grad[3] = 0
+        for opt in twins.both:
+            opt.step()
+    twins.check()
+
+
+def test_adafactor_without_elements():
+    """PyTorch's step raises ZeroDivisionError."""
+    p = torch.nn.Parameter(torch.ones(0, 3))
+    p.grad = torch.ones(0, 3)
+    fastoptim.torch.Adafactor([p]).step()
+    assert p.shape == (0, 3)

@@ -1,4 +1,4 @@
-"""What constructors and steps of fastoptim.torch refuse, and what they say; nothing changes then."""
+"""What constructors and steps of fastoptim.torch refuse, and what they say; nothing changes."""
 
 import copy
 
@@ -98,7 +98,7 @@ LIVE = [
     ("lr", NAN, ValueError, r"lr must be in \[0, inf\), got nan"),
     ("lr", INF, ValueError, r"lr must be in \[0, inf\), got inf"),
     ("lr", None, TypeError, r"lr must be a number in \[0, inf\), got None"),
-    ("lr", torch.ones(2), ValueError, r"must have one element, got one of shape \(2,\)"),
+    ("lr", torch.ones(2), ValueError, r"must have one element, got the shape \(2,\)"),
     ("lr", torch.tensor(-1.0), ValueError, r"lr must be in \[0, inf\), got -1.0"),
     ("weight_decay", -1, ValueError, r"weight_decay must be in \[0, inf\), got -1"),
     ("maximize", "no", TypeError, "maximize must be True or False, got 'no'"),

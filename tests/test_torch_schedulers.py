@@ -6,9 +6,9 @@ A warning is an error in these tests: none comes that PyTorch's own classes woul
 import copy
 
 import pytest
-from torch_twins import Twins, counts_in_float64, fastoptim, torch  # noqa: F401
 from torch.optim import lr_scheduler as ls
 from torch.optim.swa_utils import SWALR, AveragedModel
+from torch_twins import Twins, counts_in_float64, fastoptim, torch  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("counts_in_float64")
 

@@ -110,8 +110,8 @@ def test_momentum_moves_all_rows_that_ever_had_a_gradient(given):
         if t == 20:
             ours.load_state_dict(theirs.state_dict())
     close(*params)
-    buffers = [opt.state[p]["momentum_buffer"] for p, opt in zip(params, (ours, theirs), strict=True)]
-    close(buffers[0], buffers[1].to_dense())
+    buffer = ours.state[params[0]]["momentum_buffer"]
+    close(buffer, theirs.state[params[1]]["momentum_buffer"].to_dense())
     theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
     for p, opt in zip(params, (ours, theirs), strict=True):
         p.grad = torch.ones_like(p)
@@ -188,7 +188,7 @@ def test_weight_decay_concerns_all_rows(cls):
     p = torch.nn.Parameter(torch.ones(ROWS, WIDTH))
     opt = cls([p], weight_decay=0.1)
     p.grad = rows_of_two(p)
-    unchanged(opt, p, RuntimeError, "weight_decay of param_groups.0. concerns all rows; set it to 0")
+    unchanged(opt, p, RuntimeError, r"weight_decay of param_groups\[0\] concerns all rows")
     opt.param_groups[0]["weight_decay"] = 0.0
     opt.step()
 

@@ -1,4 +1,4 @@
-"""How people train with PyTorch: scalers, clipping, hooks; and what fastoptim.torch's classes are."""
+"""How people train with PyTorch: scalers, clipping, hooks. What fastoptim.torch's classes are."""
 
 import copy
 import inspect
@@ -215,6 +215,21 @@ def test_they_are_pytorchs(name):
     assert inspect.signature(ours) == inspect.signature(theirs)
     assert ours.__doc__ != theirs.__doc__
     assert inspect.getdoc(ours.step).startswith("Update every parameter")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_counts_have_the_dtype_that_pytorch_gives_them(dtype):
+    torch.set_default_dtype(dtype)
+    counts = []
+    for module in (ft, torch.optim):
+        p = torch.nn.Parameter(torch.ones(3, dtype=torch.float32))
+        p.grad = torch.ones_like(p)
+        opt = module.NAdam([p])
+        for _ in range(3):
+            opt.step()
+        counts.append((opt.state[p]["step"], opt.state[p]["mu_product"]))
+    for ours, theirs in zip(*counts, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
 
 
 def test_adamw_is_an_adam():

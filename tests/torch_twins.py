@@ -113,7 +113,9 @@ def check_states(ours, theirs):
 
 def close(ours, theirs, name):
     """Compare a tensor or a number to 1e-12, its shape exactly."""
-    a, b = (np.asarray(one.detach() if isinstance(one, torch.Tensor) else one) for one in (ours, theirs))
+    a, b = (
+        np.asarray(one.detach() if isinstance(one, torch.Tensor) else one) for one in (ours, theirs)
+    )
     assert a.shape == b.shape, name
     np.testing.assert_allclose(a, b, rtol=RTOL, atol=1e-13, err_msg=str(name))
 

@@ -200,7 +200,8 @@ def number(value: Any) -> Any:
         return value
     if value.numel() != 1:
         raise ValueError(
-            f"a tensor as a hyperparameter must have one element, got one of shape {tuple(value.shape)}"
+            f"a tensor as a hyperparameter must have one element, got the shape "
+            f"{tuple(value.shape)}"
         )
     return value.item()
 
