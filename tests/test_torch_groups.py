@@ -139,6 +139,15 @@ def test_changed_between_steps(name, given, changes, looks):
     twins.check()
 
 
+def test_a_list_is_looked_into():
+    twins = twins_of("NAdam", betas=[0.9, 0.999])
+    twins.run(3)
+    for opt in twins.both:
+        opt.param_groups[0]["betas"][0] = 0.5
+    twins.run(3)
+    twins.check()
+
+
 # PyTorch has no memory for these then, and its step raises KeyError.
 LATE = [
     ("Adam", "amsgrad", True, "max_exp_avg_sq"),

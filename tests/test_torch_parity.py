@@ -128,6 +128,13 @@ def test_adafactor_with_gradients_that_are_zero(where):
     twins.check()
 
 
+def test_adafactor_factors_every_matrix():
+    twins = Twins("Adafactor", {"column": (5, 1), "row": (1, 4), "both": (1, 1), "deep": (2, 1, 3)})
+    twins.run(STEPS)
+    twins.check()
+    assert {"row_var", "col_var", "step"} == twins.ours.state[twins.params[0]["both"]].keys()
+
+
 def test_adafactor_without_elements():
     """PyTorch's step raises ZeroDivisionError."""
     p = torch.nn.Parameter(torch.ones(0, 3))

@@ -98,7 +98,7 @@ class Work:
             if place < 0 or is_known:
                 continue
             self.change(k, place, values)
-            self.seen[k] = now
+            self.seen[k] = tuple(list(one) if isinstance(one, list) else one for one in now)
         self.has_tensors = any(holds_tensor(now) for now in self.seen if now is not None)
 
     def change(self, k: int, place: int, values: Mapping[str, Any]) -> None:
@@ -189,7 +189,7 @@ def about(k: int, names: Iterable[str], values: Mapping[str, Any]) -> str:
 
 def holds_tensor(values: object) -> bool:
     """Whether there is a tensor among hyperparameters, which may change without being assigned."""
-    if isinstance(values, tuple):
+    if isinstance(values, (tuple, list)):
         return any(holds_tensor(one) for one in values)
     return isinstance(values, torch.Tensor)
 
