@@ -181,6 +181,21 @@ def test_hooks_of_all_optimizers(name):
     lesson.check()
 
 
+@pytest.mark.parametrize("name", DENSE)
+def test_states_are_exchanged_in_the_middle(name):
+    lesson = Lesson(name)
+    for t in range(STEPS):
+        for model, opt in lesson.both:
+            opt.zero_grad()
+            lesson.loss(model).backward()
+            opt.step()
+        if t % 6 == 5:
+            saved = [copy.deepcopy(opt.state_dict()) for opt in lesson.opts]
+            for opt, one in zip(lesson.opts, reversed(saved), strict=True):
+                opt.load_state_dict(one)
+    lesson.check()
+
+
 def test_hooks_of_state_dicts():
     lesson = Lesson("Adam")
     saved = []

@@ -68,7 +68,7 @@ class Work:
             raise ValueError(f"two parameters have the name {twice!r}; names are keys of the state")
         if groups:
             rule.groups = groups
-        refusable = [name for name in REFUSED if name in owner.defaults]
+        refusable = [n for n in REFUSED if all(n in group for group in owner.param_groups)]
         self.values_of = itemgetter(*owner.followed, *refusable)
         self.seen: list[Any] = [None] * len(self.places)
         self.has_tensors = True
