@@ -1,7 +1,9 @@
 """How people train with PyTorch: scalers, clipping, hooks. What fastoptim.torch's classes are."""
 
 import copy
+import doctest
 import inspect
+import re
 
 import pytest
 from torch.optim.optimizer import (
@@ -9,6 +11,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch_twins import check_states, fastoptim, same, torch
+
+from fastoptim.torch import classes
 
 ft = fastoptim.torch
 NAMES = [name for name in ft.__all__ if name != "Optimizer"]
@@ -264,3 +268,26 @@ def test_groups_are_pytorchs_lists():
         ours.add_param_group({"params": [p]})
     with pytest.raises(ValueError, match="an empty parameter list"):
         ft.Adam([])
+
+
+# ---------------------------------------------------------------- docstrings
+
+
+def test_examples_print_what_they_say():
+    tried = doctest.testmod(classes)
+    assert tried.failed == 0
+    assert tried.attempted > 5 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstrings_name_every_argument_and_show_an_objective_falling(name):
+    cls = getattr(ft, name)
+    parts = re.split(r"^(\w+)\n-+\n", inspect.getdoc(cls), flags=re.MULTILINE)
+    assert parts[1::2] == ["Parameters", "Raises", "Notes", "References", "Examples"]
+    named = ", ".join(re.findall(r"^(\w.*?) : ", parts[2], re.MULTILINE)).split(", ")
+    assert named == [*dict.fromkeys(named)]
+    assert {*named} == {*inspect.signature(cls).parameters}
+    assert ".. math::" in cls.__doc__
+    printed = [float(x) for x in re.findall(r"^ *(\d+\.\d\d)$", cls.__doc__, re.MULTILINE)]
+    assert len(printed) == 3
+    assert printed == sorted(printed, reverse=True)
