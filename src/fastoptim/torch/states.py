@@ -83,7 +83,8 @@ class Shown:
 
     def counting(self, count: Any) -> torch.Tensor:
         """Return a tensor that follows a number."""
-        a = np.array(count(), dtype=str(torch.get_default_dtype()).removeprefix("torch."))
+        is_double = torch.get_default_dtype() is torch.float64  # as PyTorch chooses
+        a = np.array(count(), np.float64 if is_double else np.float32)
         self.counts.append((a, count))
         return torch.from_numpy(a)
 
@@ -241,6 +242,8 @@ def array_of(where: str, form: Form, slot: str, tensor: Any, dtype: str) -> Arra
         raise TypeError(f"{where} should be a tensor, got {type(tensor).__name__}")
     check_is_here(where, tensor)
     tensor = tensor.detach()
+    if tensor.is_sparse:  # a momentum of PyTorch's SGD, if its gradients are sparse
+        tensor = tensor.to_dense()
     if tensor.is_floating_point() and not slot.endswith(".largest"):  # codes stay as they are
         tensor = tensor.to(getattr(torch, dtype))
     axis = form.axes.get(slot)

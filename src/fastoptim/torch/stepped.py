@@ -1,7 +1,7 @@
 """What all classes of `fastoptim.torch` share: an optimizer of PyTorch whose step is fastoptim's."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -9,18 +9,13 @@ import numpy as np
 import torch
 
 from fastoptim.checkpoint import file as checkpoint
+from fastoptim.optimizer.assigning import assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.torch import quick, states
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work
-
-# What PyTorch says of how a step is made, and why it cannot be so here.
-REFUSED = {
-    "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
-    "differentiable": "autograd cannot go through an update that is made outside of it",
-}
+from fastoptim.torch.work import Work, about, refuse
 
 
 class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
@@ -32,7 +27,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     form: ClassVar[Form]
     followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
-    sparse: ClassVar[str] = "refused"  # or "taken", "only"
+    sparse: ClassVar[str] = "refused"  # or "taken", "only", "rows": with no option for all rows
     zeroes = False  # whether a step sets the gradients to zero
     _work: Work | None = None
     _state: dict[Any, Any]
@@ -49,6 +44,22 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
     def translated(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the rule's hyperparameters for one of `param_groups`."""
         raise NotImplementedError
+
+    def counts_anew(self, rule: Any, changed: Mapping[str, Any]) -> bool:
+        """Whether updates are counted from 1 again where there is no state, after such a change.
+
+        `rule` (or a group of it) has the hyperparameters of before.
+        """
+        return False
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether a `GradScaler` leaves it to `step` to divide by its scale: it shall do so itself."""
+        return False
+
+    @_step_supports_amp_scaling.setter
+    def _step_supports_amp_scaling(self, value: bool) -> None:
+        """Take what PyTorch's constructors say of their own `step` if they get fused=True."""
 
     # -------------------------------------------------------------- a step
 
@@ -69,6 +80,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         ):
             work = self._renewed()
         work.follow()
+        if work.is_over:
+            work = self._renewed()
         if not work.step():
             self._renewed().step()
         if self._lent:
@@ -104,15 +117,26 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 f"SparseAdam, or fastoptim.torch.Optimizer(params, rule), which updates the rows of "
                 f"the gradient alone"
             )
-        elif views.has_rows and type(self).__module__ == __package__ + ".classes":
-            for k, group in enumerate(self.param_groups):
-                for option in ("weight_decay", "momentum"):
-                    if group.get(option):
-                        raise RuntimeError(
-                            f"a gradient is sparse, and {option} of param_groups[{k}] concerns all "
-                            f"rows; set it to 0, or use fastoptim.torch.Optimizer(params, rule), "
-                            f"which updates the rows of the gradient alone"
-                        )
+        elif views.has_rows and self.sparse == "rows":
+            for k, key, p in self._sparse(views):
+                group = self.param_groups[k]
+                if group.get("weight_decay"):
+                    raise RuntimeError(
+                        f"the gradient of parameter {key!r} is sparse, and weight_decay of "
+                        f"param_groups[{k}] concerns all rows; set it to 0, or use "
+                        f"fastoptim.torch.Optimizer(params, rule), which updates the rows of the "
+                        f"gradient alone"
+                    )
+                if group.get("momentum"):  # all rows move, those of before as well
+                    views.grads[key] = array_of(key, p.grad.to_dense(), "grads")
+
+    def _sparse(self, views: Views) -> Iterator[tuple[int, Hashable, torch.Tensor]]:
+        """Yield the parameters with a sparse gradient, each with its group's number and its key."""
+        keys = iter(views.keys)
+        for k, group in enumerate(self.param_groups):
+            for p, key in zip(group["params"], keys, strict=False):
+                if p.grad is not None and p.grad.is_sparse:
+                    yield k, key, p
 
     # -------------------------------------------------------------- parameters
 
@@ -124,6 +148,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             self._show()
         super().add_param_group(param_group)
         try:
+            self._check_numbers(len(self.param_groups) - 1)
             for k, p in enumerate(self.param_groups[-1]["params"]):
                 if p.device.type != "meta":  # it may get memory before the first step
                     check_is_here(f"parameter {k} of param_groups[{len(self.param_groups) - 1}]", p)
@@ -131,6 +156,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             del self.param_groups[-1]
             raise
         self._work, self._lent = None, False
+
+    def _check_numbers(self, k: int) -> None:
+        """Refuse hyperparameters of a group that the rule does not take."""
+        try:
+            assign(self.new_rule(), 0, self.translated(self.param_groups[k]))
+        except (TypeError, ValueError) as problem:
+            problem.add_note(about(k, self.followed, self.param_groups[k]))
+            raise
 
     # -------------------------------------------------------------- state
 
@@ -236,13 +269,6 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 f"{saved.get('torch') or saved.get('rule')}"
             )
         self.load_state_dict(as_tensors({name: saved[name] for name in ("state", "param_groups")}))
-
-
-def refuse(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse what PyTorch's classes take and a step here cannot do."""
-    for name, reason in REFUSED.items():
-        if group.get(name, defaults.get(name)):
-            raise ValueError(f"{name}=True is not possible: {reason}; leave it out")
 
 
 def by_parameter(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict[Any, Any]:

@@ -139,6 +139,8 @@ cdef class Views:
         cdef char *data
         if self.table == NULL or type(tensor) not in self.plain:
             return self.odd(key, tensor, what)
+        if (type(known) is not cnp.ndarray or cnp.PyArray_BASE(known) != NULL) and tensor.is_sparse:
+            return self.odd(key, tensor, what)      # `describe` would raise, which takes 1 ms
         try:
             self.table.describe(<void *> <PyObject *> tensor, &t)
         except Exception:

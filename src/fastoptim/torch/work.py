@@ -1,6 +1,6 @@
 """What updates the parameters of one of PyTorch's optimizers: a rule, which follows `param_groups`."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from fastoptim.torch.stepped import Stepped
 
 EXCHANGE = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+
+# What PyTorch says of how a step is made, and why it cannot be so here.
+REFUSED = {
+    "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
+    "differentiable": "autograd cannot go through an update that is made outside of it",
+}
 
 
 class Work:
@@ -62,9 +68,11 @@ class Work:
             raise ValueError(f"two parameters have the name {twice!r}; names are keys of the state")
         if groups:
             rule.groups = groups
-        self.values_of = itemgetter(*owner.followed)
+        refusable = [n for n in REFUSED if all(n in group for group in owner.param_groups)]
+        self.values_of = itemgetter(*owner.followed, *refusable)
         self.seen: list[Any] = [None] * len(self.places)
         self.has_tensors = True
+        self.is_over = False  # whether another `Work` has to go on, with the state of this one
         self.follow()
         self.views = Views(keys, tensors, TENSORS, EXCHANGE, array_of)
         self.held: set[Hashable] = {*keys}  # keys whose parameters somebody else has
@@ -84,24 +92,30 @@ class Work:
         values_of, seen = self.values_of, self.seen
         for k, values in enumerate(self.owner.param_groups):
             now = values_of(values)
-            if now == seen[k] and not self.has_tensors:
+            try:
+                is_known = now == seen[k] and not self.has_tensors
+            except RuntimeError:  # a tensor of several elements, which is refused below
+                is_known = False
+            if is_known:
                 continue
             if self.places[k] >= 0:
                 self.change(k, self.places[k], values)
-            seen[k] = now
+            seen[k] = tuple(list(one) if isinstance(one, list) else one for one in now)
             self.has_tensors = any(map(holds_tensor, seen))
 
     def change(self, k: int, place: int, values: Mapping[str, Any]) -> None:
         """Assign what is not as it was in one group."""
         target = self.rule if place == 0 else self.rule.groups[place - 1]
         try:
+            refuse(values)
             new = self.owner.translated(values)
-            assign(self.rule, place, {
-                name: value for name, value in new.items() if getattr(target, name) != value
-            })
+            changed = {name: value for name, value in new.items() if getattr(target, name) != value}
+            is_over = self.owner.counts_anew(target, changed)
+            assign(self.rule, place, changed)
         except (TypeError, ValueError) as problem:
-            problem.add_note(f"these are the hyperparameters of param_groups[{k}]")
+            problem.add_note(about(k, self.owner.followed, values))
             raise
+        self.is_over |= is_over
 
     def step(self) -> bool:
         """Update every parameter that has a gradient; return False if the tensors are others now."""
@@ -169,13 +183,33 @@ def named(group: Mapping[str, Any], first: int) -> Iterator[tuple[torch.Tensor, 
     yield from zip(group["params"], keys, strict=True)
 
 
+def about(k: int, names: Iterable[str], values: Mapping[str, Any]) -> str:
+    """Return what a message says of the group whose hyperparameters are refused."""
+    has = ", ".join(f"{name}={values.get(name)!r}" for name in names)
+    return f"these are the hyperparameters of param_groups[{k}]: {has}"
+
+
 def holds_tensor(values: object) -> bool:
     """Whether there is a tensor among hyperparameters, which may change without being assigned."""
-    if isinstance(values, tuple):
+    if isinstance(values, (tuple, list)):
         return any(holds_tensor(one) for one in values)
     return isinstance(values, torch.Tensor)
 
 
 def number(value: Any) -> Any:
     """Return a hyperparameter; of a tensor of one element, its number."""
-    return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.numel() != 1:
+        raise ValueError(
+            f"a tensor as a hyperparameter must have one element, got the shape "
+            f"{tuple(value.shape)}"
+        )
+    return value.item()
+
+
+def refuse(group: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+    """Refuse what PyTorch's classes take and a step here cannot do."""
+    for name, reason in REFUSED.items():
+        if group.get(name, (defaults or {}).get(name)):
+            raise ValueError(f"{name}=True is not possible: {reason}; leave it out")
