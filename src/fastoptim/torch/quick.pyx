@@ -6,6 +6,8 @@ a step that was Python took 57 µs more than its update, where the same step of 
 PyTorch's own hook around each step is most of that; it is gone round where nobody listens.
 """
 
+from inspect import Parameter, Signature
+
 import torch
 from torch.optim import optimizer as _optimizer
 
@@ -19,7 +21,7 @@ cdef object before_all = _optimizer._global_optimizer_pre_hooks
 cdef object after_all = _optimizer._global_optimizer_post_hooks
 
 
-def step(self, closure=None):
+def step(self, *args, **kwargs):
     """Update every parameter that has a gradient, in place.
 
     Parameters
@@ -39,15 +41,28 @@ def step(self, closure=None):
         Parameters that have gradients are nobody's but this optimizer's any more: others have taken
         their place in the model.
     """
-    if closure is None and not (
+    if not args and not kwargs and not (
         self._lent or before_all or after_all or self._optimizer_step_pre_hooks
         or self._optimizer_step_post_hooks or profiles()
     ) and inside_transform() is None and made(self):
         return None
-    return self._whole_step(closure)
+    return self._whole_step(*args, **kwargs)
 
 
 step.hooked = True      # PyTorch puts no hook around it: `_whole_step` has that
+# Hooks see the arguments as they were given, so they are not named above.
+step.__signature__ = Signature([
+    Parameter("self", Parameter.POSITIONAL_OR_KEYWORD),
+    Parameter("closure", Parameter.POSITIONAL_OR_KEYWORD, default=None),
+])
+
+
+cdef bint same(object now, object before) except -1:
+    """Whether numbers are what they were; a tensor among them has not only one answer."""
+    try:
+        return now == before
+    except RuntimeError:
+        return False
 
 
 cdef bint made(object owner) except -1:
@@ -62,9 +77,12 @@ cdef bint made(object owner) except -1:
     if len(groups) != len(places) or work.has_tensors or work.alone is None:
         return False
     for k in range(len(groups)):
-        if values_of(groups[k]) != seen[k]:
+        now = values_of(groups[k])
+        if not same(now, seen[k]):
             work.follow()
             break
+    if work.is_over:
+        return False
     rule, views = work.rule, work.views
     plan = rule.fixed_plan
     if plan is None:
