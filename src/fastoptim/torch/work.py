@@ -39,7 +39,7 @@ class Work:
     """
 
     def __init__(self, owner: "Stepped", rule: Optimizer) -> None:
-        self.owner, self.rule = owner, rule
+        self.owner, self.rule, self.engine = owner, rule, rule.engine
         tensors, keys = [], []
         self.key_of: dict[int, Hashable] = {}
         self.place_of: dict[Hashable, int] = {}
@@ -120,7 +120,7 @@ class Work:
     def apply(self, written: list[torch.Tensor]) -> None:
         """Make one update, and tell autograd which tensors it has written."""
         rule = self.rule
-        if not rule.engine.update(
+        if not self.engine.update(
             self.views.params, self.views.grads, rule.fixed_plan or rule.plan()
         ):
             return
