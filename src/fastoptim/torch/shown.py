@@ -71,6 +71,7 @@ class Shown:
             of_key.update(items)  # whatever else is there is somebody's own
             self.shown.append(record)
             record_of[id(of_key)] = record
+        self.awaited = [*self.readers_of_later(work)]
         self.optional = self.present()
         if form.counters:
             whole = state.setdefault(WHOLE, {})
@@ -122,12 +123,16 @@ class Shown:
             items |= {name: 0 for name in OPTIONAL if READERS[name](record) is not None}
         return items
 
+    def readers_of_later(self, work: "Work") -> Iterator[Callable[[Any], Any]]:
+        """Yield how to read those numbers that records may have later, without other arrays."""
+        if self.form.counters and any(view.carries for view in work.rule.views()):
+            yield READERS["carried"]
+        if self.form.counters and any(one.average is not None for one in self.shown):
+            yield READERS["mean"]
+
     def present(self) -> list[bool]:
-        """Return which of what some records have is there."""
-        if not self.form.counters:
-            return []
-        readers = [READERS[name] for name in OPTIONAL]
-        return [read(record) is not None for record in self.shown for read in readers]
+        """Return which of the numbers that may come later are there."""
+        return [read(record) is not None for read in self.awaited for record in self.shown]
 
     def fits(self, work: "Work") -> bool:
         """Whether the rule's arrays are those that are shown."""

@@ -35,6 +35,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
     form: ClassVar[Form]
     followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
     sparse: ClassVar[str] = "refused"  # or "taken", "only"
+    settable: ClassVar[tuple[str, ...]] = ()  # what may be set of `rule` itself
     zeroes = False  # whether a step sets the gradients to zero
     _work: Work | None = None
     _state: dict[Any, Any]
@@ -244,11 +245,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     @property
     def rule(self) -> Optimizer:
-        """The rule at work, with its state by key; its hyperparameters are set in `param_groups`."""
-        if self._work is None:
-            self._renewed()
-        assert self._work is not None
-        return self._work.rule
+        """The rule at work, to be read: its state by key, `grad_norm`, `clipped`, `current` ….
+
+        It follows `param_groups`, where its hyperparameters are set, and it is updated, saved and
+        loaded here. Other tensors, or another state, have another rule.
+        """
+        work = self._renewed() if self._work is None else self._work
+        work.lead()
+        return work.rule
 
     def save(self, path: "str | PathLike[str]") -> None:
         """Write what `state_dict` gives to a file without pickle, with a digest of its content.
