@@ -185,6 +185,8 @@ class Shown:
 def on_memory(a: Array, known: torch.Tensor | None) -> torch.Tensor:
     """Return a tensor on an array's memory: the one that somebody may hold already, if there is one."""
     tensor = torch.from_numpy(a)
+    if a.dtype == np.uint16:  # a bfloat16's bits
+        tensor = tensor.view(torch.bfloat16)
     if known is None or known.dtype != tensor.dtype or known.shape != tensor.shape:
         return tensor
     known.data = tensor

@@ -14,7 +14,7 @@ from fastoptim.optimizer.base import Optimizer
 from fastoptim.torch import states
 from fastoptim.torch.shown import Shown
 from fastoptim.torch.states import Form
-from fastoptim.torch.tensors import array_of, check_is_here
+from fastoptim.torch.tensors import check_is_here
 from fastoptim.torch.views import Views
 from fastoptim.torch.work import Work
 
@@ -23,6 +23,8 @@ REFUSED = {
     "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
     "differentiable": "autograd cannot go through an update that is made outside of it",
 }
+
+BFLOAT16 = "bfloat16"  # the one key of a dict that stands for a tensor's bits in a file
 
 
 class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
@@ -309,9 +311,12 @@ def copied(of_key: Any) -> Any:
 
 
 def as_arrays(tree: Any) -> Any:
-    """Return a state with arrays for tensors, as a file has it."""
+    """Return a state with arrays for tensors, as a file has it; those of bfloat16 are named so."""
     if isinstance(tree, torch.Tensor):
-        return array_of("state", tree, "grads")
+        tree = tree.detach()
+        if tree.dtype is torch.bfloat16:
+            return {BFLOAT16: tree.view(torch.uint16).numpy()}
+        return tree.numpy()
     if isinstance(tree, dict):
         return {key: as_arrays(one) for key, one in tree.items()}
     return [as_arrays(one) for one in tree] if isinstance(tree, list) else tree
@@ -322,5 +327,7 @@ def as_tensors(tree: Any) -> Any:
     if isinstance(tree, np.ndarray):
         return torch.from_numpy(tree)
     if isinstance(tree, dict):
+        if tree.keys() == {BFLOAT16}:
+            return torch.from_numpy(tree[BFLOAT16]).view(torch.bfloat16)
         return {key: as_tensors(one) for key, one in tree.items()}
     return [as_tensors(one) for one in tree] if isinstance(tree, list) else tree
