@@ -276,7 +276,8 @@ def test_groups_by_name_and_by_predicate():
 def test_groups_of_pytorch():
     both = Both(fo.Adam)
     W, b, s = both.tensors.values()
-    opt = ft.Optimizer([{"params": [W, s]}, {"params": [b], "lr": 0.5, "clip_value": 0.1}], fo.Adam())
+    groups = [{"params": [W, s]}, {"params": [b], "lr": 0.5, "clip_value": 0.1}]
+    opt = ft.Optimizer(groups, fo.Adam())
     plain = fo.Adam(groups=[fo.Group("b", lr=0.5, clip_value=0.1)])
     for _ in range(3):
         both.give_grads()
@@ -382,7 +383,7 @@ def test_a_state_of_another_rule_or_other_slots_is_refused(tmp_path):
     both.step(2).assert_same()
 
 
-# ---------------------------------------------------------------- what is refused, and what is shown
+# ---------------------------------------------------------------- what is refused, what is shown
 
 USED = fo.SGD()
 USED.update([np.zeros(1)], [np.ones(1)])
@@ -390,10 +391,11 @@ USED.update([np.zeros(1)], [np.ones(1)])
 REFUSED = {
     "a class": (lambda: fo.Adam, TypeError, "such as fastoptim.Adam()"),
     "a name": (lambda: "Adam", TypeError, "rule must be an optimizer of fastoptim, got 'Adam'"),
-    "a soft batch": (lambda: fo.SoftBatch(fo.SGD(), 4), TypeError, "PyTorch sums gradients by itself"),
+    "a soft batch": (lambda: fo.SoftBatch(fo.SGD(), 4), TypeError, "PyTorch sums gradients"),
     "SAM": (lambda: fo.SAM(fo.SGD()), TypeError, "at a second point"),
     "one of PyTorch's": (
-        lambda: torch.optim.SGD([torch.zeros(1)], lr=0.1), TypeError, "must be an optimizer of fastoptim",
+        lambda: torch.optim.SGD([torch.zeros(1)], lr=0.1), TypeError,
+        "rule must be an optimizer of fastoptim",
     ),
     "a used one": (lambda: USED, ValueError, "rule has been used"),
     "a rest": (lambda: fo.Muon(rest=fo.SGD()).rest, ValueError, "the rest of another one"),

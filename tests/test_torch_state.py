@@ -12,6 +12,8 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 
+import fastoptim as fo
+
 torch = pytest.importorskip("torch")
 ft = pytest.importorskip("fastoptim.torch")
 
@@ -385,9 +387,6 @@ def test_a_file_of_another_class_or_damaged_changes_nothing(tmp_path):
     before = snapshot(training)
     with pytest.raises(ValueError, match=r"not saved by fastoptim\.torch\.AdamW, but by Adam"):
         training.opt.load(tmp_path / "opt")
-    other = training.opt.rule.__class__
-    import fastoptim as fo
-
     plain = fo.SGD()
     plain.update([np.zeros(2)], [np.ones(2)])
     plain.save(tmp_path / "plain")
@@ -398,10 +397,9 @@ def test_a_file_of_another_class_or_damaged_changes_nothing(tmp_path):
     (tmp_path / "opt").write_bytes(content)
     with pytest.raises(ValueError, match="damaged|digest"):
         training.opt.load(tmp_path / "opt")
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         training.opt.load(tmp_path / "nothing")
     assert_same(snapshot(training), before)
-    assert other is training.opt.rule.__class__
 
 
 def test_named_parameters_keep_their_names(tmp_path):
@@ -514,15 +512,16 @@ DAMAGES = {
         lambda s: change(s, exp_avg_sq=torch.zeros((), dtype=torch.float64)), ValueError, "(7, 5)",
     ),
     "an array for a tensor": (
-        lambda s: change(s, exp_avg=np.zeros((7, 5))), TypeError, "a tensor as its 'exp_avg', got ndarray",
+        lambda s: change(s, exp_avg=np.zeros((7, 5))), TypeError,
+        "should have a tensor as its 'exp_avg', got ndarray",
     ),
     "integers": (
         lambda s: change(s, exp_avg=torch.zeros(7, 5, dtype=torch.int64)), ValueError,
         "float64 (7, 5)",
     ),
     "on no device": (
-        lambda s: change(s, exp_avg=torch.zeros(7, 5, device="meta")), (TypeError, NotImplementedError),
-        "meta",
+        lambda s: change(s, exp_avg=torch.zeros(7, 5, device="meta")), TypeError,
+        "the device 'meta'",
     ),
     "step of NaN": (lambda s: change(s, step=torch.tensor(float("nan"))), ValueError, "got nan"),
     "infinite step": (lambda s: change(s, step=float("inf")), ValueError, "got inf"),

@@ -1,4 +1,4 @@
-"""A rule's state from PyTorch's, a dict of tensors for each parameter; shown.py has the way there."""
+"""A rule's state from PyTorch's, a dict of tensors for each parameter; the way back: shown.py."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,8 @@ def check(owner: "Stepped", saved: Mapping[Any, Any]) -> None:
                 raise TypeError(
                     f"{where} should have a tensor as its {name!r}, got {type(tensor).__name__}"
                 )
+            if tensor.device.type == "meta":
+                raise TypeError(f"{where}: {name!r} is on the device 'meta', and has no numbers")
         has = "step" in of_key or any(isinstance(one, torch.Tensor) for one in of_key.values())
         if form.slots and has and not there:
             raise ValueError(
@@ -124,7 +126,7 @@ def take(work: "Work", form: Form, state: State) -> None:
 
 
 def strip(work: "Work", form: Form, state: State) -> None:
-    """Take out of a state what the rule has taken over: nobody has it, and memory would be doubled."""
+    """Take out of a state what the rule has taken over: it would be in memory twice."""
     for p, key in zip(work.views.tensors, work.views.keys, strict=True):
         of_key = state.pop(p, None)
         names = form.names_of(work.rule.views()[group_of(work, p, key)]) if of_key else set()
@@ -136,7 +138,7 @@ def strip(work: "Work", form: Form, state: State) -> None:
 def record_of(
     work: "Work", form: Form, p: torch.Tensor, key: Any, number: int, of_key: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return what a checkpoint keeps of a parameter, from PyTorch's state; None: there is nothing."""
+    """Return what a checkpoint keeps of a parameter, from PyTorch's state; None: nothing."""
     where, half = f"the state of parameter {key!r}", HALVES.get(p.dtype)
     dtype = "float32" if half else str(p.dtype).removeprefix("torch.")
     group = group_of(work, p, key)
@@ -173,14 +175,14 @@ def record_of(
 
 
 def group_of(work: "Work", p: torch.Tensor, key: Any) -> int:
-    """Return which of the rule's views a parameter has: of its group, or of the rest of a `Muon`."""
+    """Return which of the rule's views a parameter has: its group's, or one of a `Muon`'s rest."""
     dtype = "float32" if p.dtype in HALVES else str(p.dtype).removeprefix("torch.")
     return work.rule.group_of(key, ParamInfo(tuple(p.shape), np.dtype(dtype)))
 
 
 def is_fortran(p: torch.Tensor) -> bool:
     """Whether a parameter lies in Fortran order."""
-    return p.permute(*reversed(range(p.ndim))).is_contiguous()
+    return bool(p.permute(*reversed(range(p.ndim))).is_contiguous())
 
 
 def array_of(
@@ -192,7 +194,8 @@ def array_of(
     check_is_here(where, tensor)
     tensor = tensor.detach()
     if coding == "bfloat16" and tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.uint16).numpy()
+        codes: Array = tensor.view(torch.uint16).numpy()
+        return codes
     if tensor.is_floating_point() and not slot.endswith(".largest"):  # codes stay as they are
         tensor = tensor.to(getattr(torch, dtype))
     axis = form.axes.get(slot)
