@@ -159,6 +159,17 @@ def test_averages(name):
     both.step(2).assert_same()
 
 
+def test_an_average_that_becomes_a_mean_is_counted_in_the_state():
+    both = Both(lambda: fo.Adam(average=0.5)).step(2)
+    both.assert_same()
+    for values in (vars(both.plain), both.opt.param_groups[0]):
+        assert values["average"] == 0.5
+    both.plain.average_from, both.plain.average = 2, "mean"
+    both.opt.param_groups[0].update(average="mean", average_from=2)
+    both.step(2).assert_same()
+    assert both.opt.state[both.tensors["W"]]["mean"] is not None
+
+
 def test_averages_that_nobody_keeps():
     both = Both(fo.Adam).step()
     with pytest.raises(ValueError, match="average"), both.opt.averaged():

@@ -16,7 +16,7 @@ NOT_ALONE = {*CLIPPING, "state_dtype", "master", "groups", "state_dir"}
 
 
 class Led(NamedTuple):
-    """Why nobody but what leads an optimizer sets its hyperparameters, and which ones anybody may."""
+    """Why hyperparameters are set by what leads an optimizer alone, and which ones by anybody."""
 
     words: str
     settable: tuple[str, ...]

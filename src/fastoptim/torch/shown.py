@@ -62,18 +62,15 @@ class Shown:
         self.counts = np.zeros((rows, len(pairs)), np.float64 if is_double else np.float32)
         record_of: dict[int, Any] = {}  # by the id of the dict that shows it
         for k, (p, record) in enumerate(pairs):
-            there = known.get(p, {})
-            items = self.items_of(record, self.counts[:, k], there)
+            items = self.items_of(record, self.counts[:, k], known.get(p, {}))
             if not items:  # such as of plain SGD
                 continue
             of_key = state.setdefault(p, {})
-            for name in there.keys() - items.keys():
-                del of_key[name]
             of_key.update(items)  # whatever else is there is somebody's own
             self.shown.append(record)
             record_of[id(of_key)] = record
-        self.awaited = [*self.readers_of_later(work)]
-        self.optional = self.present()
+        self.averaged = [one for one in self.shown if form.counters and one.average is not None]
+        self.means = self.present()
         if form.counters:
             whole = state.setdefault(WHOLE, {})
             whole.update(dict.fromkeys(COUNTERS, 0))
@@ -124,22 +121,15 @@ class Shown:
             items |= {name: 0 for name in OPTIONAL if READERS[name](record) is not None}
         return items
 
-    def readers_of_later(self, work: "Work") -> Iterator[Callable[[Any], Any]]:
-        """Yield how to read those numbers that records may have later, without other arrays."""
-        if self.form.counters and any(view.carries for view in work.rule.views()):
-            yield READERS["carried"]
-        if self.form.counters and any(one.average is not None for one in self.shown):
-            yield READERS["mean"]
-
     def present(self) -> list[bool]:
-        """Return which of the numbers that may come later are there."""
-        return [read(record) is not None for read in self.awaited for record in self.shown]
+        """Return which averages are means by now: the same arrays may become some."""
+        return [record.mean is not None for record in self.averaged]
 
     def fits(self, work: "Work") -> bool:
         """Whether the rule's arrays are those that are shown."""
         return (
             work.engine.store is self.store and self.store.records is self.records
-            and self.present() == self.optional
+            and self.present() == self.means
         )
 
     def follow(self) -> None:

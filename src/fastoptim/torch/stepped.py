@@ -310,7 +310,7 @@ def by_parameter(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict
 
 
 def copied(of_key: Any) -> Any:
-    """Return a dict of its own: PyTorch may put other tensors there; what is elsewhere is fetched."""
+    """Return a dict of its own, since PyTorch may put others there, with tensors on the CPU."""
     if not isinstance(of_key, dict):
         return of_key
     return {
