@@ -1,5 +1,6 @@
 """The classes of torch.optim: their arguments, in fastoptim's rules; their state's names."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -563,6 +564,11 @@ class Adagrad(Stepped, torch.optim.Adagrad):
                     f"parameters with the constructor's, {start!r}; give it there"
                 )
         super().add_param_group(param_group)
+
+    @functools.wraps(torch.optim.Adagrad.__init__)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._lent = False  # it has looked at the state to fill it
 
     def new_rule(self) -> Optimizer:
         return rules.AdaGrad()

@@ -97,7 +97,7 @@ cdef bint made(object owner) except -1:
         if not written:
             return True
         try:
-            applied = (<Engine> rule.engine).update(views.params, views.grads, plan)
+            applied = (<Engine> work.engine).update(views.params, views.grads, plan)
         except Exception:       # nothing has changed; the usual way says what is wrong
             return False
         if applied:

@@ -1,12 +1,14 @@
 """What updates the parameters of one of PyTorch's optimizers: a rule, which follows `param_groups`."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastoptim.optimizer.assigning import assign
+from fastoptim.kernels.update.engine import Engine
+from fastoptim.optimizer.assigning import Led, assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
 from fastoptim.torch.tensors import TENSORS, array_of
@@ -37,7 +39,9 @@ class Work:
     Attributes
     ----------
     rule : Optimizer
-        With a group for each of `param_groups` behind the first.
+        With a group for each of `param_groups` behind the first. After `lead` others may read it.
+    engine : Engine
+        The rule's, which makes the updates.
     key_of : dict
         id of each parameter → its key, which is its name, or its number without names.
     place_of : dict
@@ -45,7 +49,7 @@ class Work:
     """
 
     def __init__(self, owner: "Stepped", rule: Optimizer) -> None:
-        self.owner, self.rule = owner, rule
+        self.owner, self.rule, self.engine = owner, rule, rule.engine
         tensors, keys = [], []
         self.key_of: dict[int, Hashable] = {}
         self.place_of: dict[Hashable, int] = {}
@@ -86,6 +90,33 @@ class Work:
 
         in_group.__name__ = f"param_groups[{self.places.index(place)}]"
         return in_group
+
+    def lead(self) -> None:
+        """Refuse that anybody else updates the rule, replaces its state or sets what it follows."""
+        name = type(self.owner).__name__
+        if self.rule.engine is not self.engine:
+            return
+        shared = Engine()
+        shared.share(
+            self.engine,
+            f"this {type(self.rule).__name__} is the rule of a fastoptim.torch.{name}, which "
+            f"updates, saves and copies it; use the {name} instead",
+        )
+        led = Led(
+            f"this rule follows the param_groups of a fastoptim.torch.{name}, where its "
+            f"hyperparameters are set", self.owner.settable,
+        )
+        vars(self.rule).update(engine=shared, led=led)
+
+    @contextmanager
+    def not_led(self) -> Iterator[None]:
+        """Let the rule have its engine for as long as a ``with`` lasts."""
+        shared = self.rule.engine
+        vars(self.rule)["engine"] = self.engine
+        try:
+            yield
+        finally:
+            vars(self.rule)["engine"] = shared
 
     def follow(self) -> None:
         """Let the rule have the numbers that `param_groups` have now."""
@@ -136,7 +167,7 @@ class Work:
     def apply(self, written: list[torch.Tensor]) -> None:
         """Make one update, and tell autograd which tensors it has written."""
         rule = self.rule
-        if not rule.engine.update(
+        if not self.engine.update(
             self.views.params, self.views.grads, rule.fixed_plan or rule.plan()
         ):
             return
