@@ -57,7 +57,8 @@ class Shown:
         self.form, self.record = form, record
         self.arrays = self.arrays_of(record)
         self.items: dict[str, Any] = {}
-        self.counts: list[tuple[Array, Any]] = []  # each with where its number comes from
+        # Each with where its number comes from, and the numbers that were written there.
+        self.counts: list[tuple[Array, Any, list[Any]]] = []
         if form.step is torch.Tensor:
             self.items["step"] = self.counting(lambda: record.t)
         elif form.step is int:
@@ -84,7 +85,7 @@ class Shown:
     def counting(self, count: Any) -> torch.Tensor:
         """Return a tensor that follows a number."""
         a = np.array(count(), dtype=str(torch.get_default_dtype()).removeprefix("torch."))
-        self.counts.append((a, count))
+        self.counts.append((a, count, [a[()]]))
         return torch.from_numpy(a)
 
     def is_of(self, record: "Record") -> bool:
@@ -96,8 +97,10 @@ class Shown:
 
     def follow(self, of_key: dict[str, Any]) -> None:
         """Let the counts be those of now."""
-        for a, count in self.counts:
-            a[()] = count()
+        for a, count, written in self.counts:  # after an interrupt it has one of these numbers
+            written.append(a.dtype.type(count()))
+            a[()] = written[-1]
+            del written[:-1]
         if self.form.step is int:
             of_key["step"] = self.items["step"] = self.record.t
         if self.form.counters:
@@ -114,7 +117,7 @@ class Shown:
             of_key[name] is item or (not isinstance(item, torch.Tensor) and of_key[name] == item)
             for name, item in self.items.items()
         )
-        return same and all(a[()] == a.dtype.type(count()) for a, count in self.counts)
+        return same and all(a[()] in written for a, _, written in self.counts)
 
 
 def show(work: "Work", form: Form, state: State, shown: dict[int, Shown]) -> None:
@@ -125,13 +128,14 @@ def show(work: "Work", form: Form, state: State, shown: dict[int, Shown]) -> Non
             known = Shown(form, record)
             if not known.items:  # such as of plain SGD
                 continue
+            shown.pop(id(p), None)  # an empty dict that nothing is known of is left alone
             of_key = state.setdefault(p, {})
             of_key.clear()
             of_key.update(known.items)
             shown[id(p)] = known
         known.follow(state[p])
-    if form.counters:
-        rule = work.rule
+    rule = work.rule
+    if form.counters and (rule.iter or rule.skipped):
         state[WHOLE] = {"iter": rule.iter, "skipped": rule.skipped, "clipped": rule.clipped}
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.optimizer.base import Optimizer
@@ -14,7 +15,7 @@ from fastoptim.torch import states
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work
+from fastoptim.torch.work import Work, named
 
 # What PyTorch says of how a step is made, and why it cannot be so here.
 REFUSED = {
@@ -136,9 +137,10 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             self._show()
         super().add_param_group(param_group)
         try:
-            for k, p in enumerate(self.param_groups[-1]["params"]):
-                if p.device.type != "meta":  # it may get memory before the first step
-                    check_is_here(f"parameter {k} of param_groups[{len(self.param_groups) - 1}]", p)
+            first = sum(len(group["params"]) for group in self.param_groups[:-1])
+            for p, key in named(self.param_groups[-1], first):
+                if p.device.type != "meta" and not is_lazy(p):  # they may get memory before a step
+                    check_is_here(f"parameter {key!r}", p)
         except BaseException:
             del self.param_groups[-1]
             raise
@@ -199,13 +201,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 refuse(group, self.defaults)
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)
+            vars(self).update(  # at once: an interrupt finds all of it, or nothing
+                _state=self._in_hand, _in_hand=None, _work=work, _shown={}, _lent=False,
+                _latest=work.rule,
+            )
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
-        self._state, self._in_hand = self._in_hand, None
-        self._work, self._shown, self._lent = work, {}, False
-        self._latest = work.rule
 
     # -------------------------------------------------------------- fastoptim's own
 

@@ -71,7 +71,11 @@ cdef inline bint may_be_negated(const tensor_in_memory *t) noexcept:
 
 
 cdef enum:
-    OUR_REFERENCES = 3              # to a parameter: its group's list, `tensors`, and `p` in `look`
+    # References to a parameter: its group's list, `tensors`, `p` in `look`. A state has one more.
+    OUR_REFERENCES = 3
+    # Addresses below are looked at twice. A tensor whose memory was freed may have its offset as its
+    # address; Linux gives memory above, but for the heap of programs at a fixed place.
+    LOW_ADDRESS_BITS = 36
 
 
 cdef class Views:
@@ -90,6 +94,8 @@ cdef class Views:
     odd : callable, (key, tensor, what) → array or Rows
         For every other tensor, of which it says why if it cannot be used. `what` is "params" or
         "grads".
+    check : callable, (key, tensor, what) → None
+        Refuses a tensor whose storage ends before the tensor does: asked when an address is new.
 
     Attributes
     ----------
@@ -104,13 +110,13 @@ cdef class Views:
     cdef readonly bint has_rows
     cdef readonly list keys, tensors
     cdef tuple plain
-    cdef object odd
+    cdef object odd, check
     cdef const exchange_table *table
     cdef list held                  # the gradients, for as long as a step lasts
     cdef dict known                 # their arrays at the step before
 
-    def __init__(self, list keys, list tensors, tuple plain, capsule, odd):
-        self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
+    def __init__(self, list keys, list tensors, tuple plain, capsule, odd, check):
+        self.keys, self.tensors, self.plain, self.odd, self.check = keys, tensors, plain, odd, check
         self.params = dict.fromkeys(keys)
         self.grads = dict.fromkeys(keys)
         self.known = {}
@@ -119,11 +125,52 @@ cdef class Views:
             if self.table.major != 1 or self.table.describe == NULL:
                 self.table = NULL
 
-    def look(self, groups, list alone):
+    def step(self, work):
+        """Look where all lie, and let `work` go on with that; return False if the tensors are others.
+
+        An interrupt arrives between two instructions of Python, and there is none here: whatever
+        `work` raises, the gradients are let go, and one step can be made at a time.
+        """
+        cdef list written = None, alone = []
+        if self.held is not None:
+            raise RuntimeError(
+                "this optimizer is in the middle of a step, in another thread or further up in this one; "
+                "give each thread its own optimizer, or a lock around step"
+            )
+        try:
+            written = self.look(work.owner.param_groups, alone, work.owner._state)
+            if written is None:
+                return False
+            if alone or work.alone is None:
+                problem = work.notice(alone)
+                if problem is not None:     # raised here, where no frame holds the parameters
+                    raise problem
+            if written:
+                work.go_on(written)
+        finally:
+            if written is not None:         # nor may one of a refused update, or they have company
+                written.clear()
+            self.let_go()
+        return True
+
+    def update(self, engine, plan, list written, bint zeroes, bump):
+        """Make one update, and `bump` the versions of what it has written, in any case.
+
+        Between the two there is no instruction of Python at which an interrupt could arrive.
+        """
+        cdef object store = engine.store, before = store.iter
+        cdef list gradients = [p.grad for p in written] if zeroes else []
+        try:
+            engine.update(self.params, self.grads, plan)
+        finally:
+            if store.iter != before:
+                bump(written + gradients)
+
+    cdef list look(self, groups, list alone, object state):
         """Look where all lie now; return the parameters that have a gradient.
 
         None: the tensors of the groups are others by now. To `alone` go the keys of parameters that
-        nobody has any more but the groups and these views.
+        nobody has any more but the groups, the state and these views.
         """
         cdef Py_ssize_t k = 0, n = len(self.keys)
         cdef list written = []
@@ -135,7 +182,9 @@ cdef class Views:
                     return None
                 key = self.keys[k]
                 k += 1
-                if Py_REFCNT(p) <= OUR_REFERENCES:
+                if Py_REFCNT(p) <= OUR_REFERENCES or (
+                    Py_REFCNT(p) == OUR_REFERENCES + 1 and state and p in state
+                ):
                     alone.append(key)
                 g = p.grad
                 if g is None:
@@ -157,10 +206,11 @@ cdef class Views:
             for key, p in zip(self.keys, self.tensors)
         }
 
-    def let_go(self):
+    cdef int let_go(self) except -1:
         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
         self.known.update(self.grads)
         self.held = None
+        return 0
 
     cdef object array_of(self, object key, object tensor, object known, str what):
         """Return an array on a tensor's memory, the one that is known if it is there already."""
@@ -187,6 +237,8 @@ cdef class Views:
         data = <char *> t.data + t.byte_offset
         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
             return known
+        if what == "params" or <size_t> data >> LOW_ADDRESS_BITS == 0:
+            self.check(key, tensor, what)
         for i in range(t.ndim):
             dims[i] = t.shape[i]
             strides[i] = t.strides[i] * (t.dtype.bits // 8)
