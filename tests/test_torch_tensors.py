@@ -7,9 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils import prune as pruning  # noqa: E402
+
 import fastoptim as fo  # noqa: E402
 from fastoptim import torch as ft  # noqa: E402
-from torch.nn.utils import prune as pruning  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
