@@ -33,8 +33,14 @@ def assign(opt: "Optimizer", place: int, values: Mapping[str, Any]) -> None:
         else checks[name](name, value)
         for name, value in values.items()
     }
-    for name in [one for one in checked if one in NOT_ALONE]:
-        setattr(target, name, checked.pop(name))
+    together = [one for one in checked if one in NOT_ALONE]
+    if together:
+        refuse, vars(opt)["refuse_to_set"] = opt.refuse_to_set, None
+        try:
+            for name in together:
+                setattr(target, name, checked.pop(name))
+        finally:
+            vars(opt)["refuse_to_set"] = refuse
     if not checked:
         return
     (vars(opt) if place == 0 else opt.groups[place - 1]._given).update(checked)

@@ -8,7 +8,7 @@
 - stepped.py: what all of them share: a step, the state, checkpoints
 - work.py: the rule that follows `param_groups`
 - views.pyx: arrays on the memory of tensors; tensors.py: tensors that do not lie so
-- states.py: the state as PyTorch has it, and back
+- states.py: PyTorch's state taken over; shown.py: the state as PyTorch has it, kept live
 """
 
 try:

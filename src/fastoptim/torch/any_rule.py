@@ -1,6 +1,7 @@
 """Any rule of fastoptim, with all of its options, on PyTorch's parameters."""
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -18,23 +19,93 @@ from fastoptim.torch.states import Form
 from fastoptim.torch.stepped import Stepped
 from fastoptim.torch.work import number
 
-APART = ("groups", "rest", "to_rest", "state_dir")  # they are the rule's from the beginning
+# What a user does here instead of giving such an optimizer for a rule.
+INSTEAD = {
+    "SoftBatch": "PyTorch sums gradients by itself until zero_grad: divide each loss by n, and call "
+    "step and zero_grad after every n-th backward",
+    "Sharded": "it exchanges NumPy's gradients between processes; give its rule, and let "
+    "torch.nn.parallel.DistributedDataParallel average the gradients",
+    "SAM": "it takes gradients at a second point from a function of arrays; use it on arrays: "
+    "tensor.detach().numpy()",
+}
 
 
 class Optimizer(Stepped):
+    """Any rule of fastoptim, with any of its options, for PyTorch's parameters on the CPU.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (str, Tensor) or of dict
+        As in PyTorch: parameters, ``model.named_parameters()``, or groups as dicts with "params" and
+        hyperparameters of their own, by the rule's names. Names are keys of the rule's state.
+    rule : fastoptim.Optimizer
+        A rule that has not been used, such as ``fastoptim.Lion(lr=1e-4, clip_norm=1.0)``; it is
+        copied. Its groups, by name or by predicate, become `param_groups`.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        The rule's hyperparameters and options, which are live: PyTorch's schedulers work on them, and
+        each may be a schedule of fastoptim, a function of the number of updates.
+    state : dict
+        Each parameter's step count and the rule's slots, by their own names, as tensors that share
+        memory with the rule's arrays; with "average" and "master", where there are such.
+    rule : fastoptim.Optimizer
+        To be read: `grad_norm`, `clipped`, `skipped`, ``current("lr")``, state by key. Of its
+        hyperparameters clip_norm, norm, nonfinite and denormals, which concern a whole step, are set
+        there; they are not in `state_dict`.
+
+    Raises
+    ------
+    TypeError
+        `rule` is not a rule: of a SoftBatch, a Sharded and a SAM the message says what to do instead.
+    ValueError
+        It has been used; it has a `state_dir`, or `lookahead`; or both it and `params` have groups.
+
+    Notes
+    -----
+    A step has the bits of the rule's update of the same arrays. ``zero_grads=True`` sets gradients
+    to zero where they lie, in the same pass over memory, and `zero_grad` is not needed. PyTorch sums
+    gradients of several batches by itself, so there is no soft batch here. ``nonfinite="skip"``
+    leaves a step out and counts it in ``opt.rule.skipped``.
+
+    What a `schedules.plateau` has observed is in copies and pickles and not in `state_dict`, where a
+    schedule is None; one that is here stays when a state is loaded.
+
+    Examples
+    --------
+    >>> import torch, fastoptim as fo, fastoptim.torch as ft
+    >>> p = torch.nn.Parameter(torch.tensor([5.0, 1.0], dtype=torch.float64))
+    >>> opt = ft.Optimizer([p], fo.Lion(lr=0.1, zero_grads=True))
+    >>> for step in range(3):
+    ...     loss = p[0]**2 + 50 * p[1]**2
+    ...     print(f"{loss.item():.3f}")
+    ...     loss.backward()
+    ...     opt.step()
+    75.000
+    64.496
+    55.015
+
+    Groups by the names of parameters, and averages:
+
+    >>> model = torch.nn.Linear(3, 2)
+    >>> rule = fo.AdamW(average="mean", groups=[fo.Group("*bias", weight_decay=0.0)])
+    >>> opt = ft.Optimizer(model.named_parameters(), rule)
+    >>> [group["weight_decay"] for group in opt.param_groups]
+    [0.01, 0.0]
+    >>> model(torch.ones(1, 3)).sum().backward()
+    >>> opt.step()
+    >>> with opt.averaged():
+    ...     y = model(torch.ones(1, 3))
+    """
+
     form = Form(counters=True)
     sparse = "taken"
+    settable = ("clip_norm", "norm", "nonfinite", "denormals")
     _rule: base.Optimizer  # without groups and without state
 
     def __init__(self, params: Iterable[Any], rule: base.Optimizer) -> None:
-        if not isinstance(rule, base.Optimizer):
-            made = f", such as fastoptim.{rule.__name__}()" if isinstance(rule, type) else ""
-            raise TypeError(
-                f"rule must be an optimizer of fastoptim{made}, got {shown(rule)} "
-                f"({type(rule).__name__})"
-            )
-        if rule.iter or rule.engine.store.records:
-            raise ValueError("rule has been used, and its state is of other parameters: give a new one")
+        check_rule(rule)
         self.followed = tuple(name for name in checks_of(type(rule)) if name not in OF_THE_WHOLE)
         if rule.groups and not isinstance(params, torch.Tensor):
             params = in_groups(list(params), rule, self.followed)
@@ -46,9 +117,10 @@ class Optimizer(Stepped):
         """Return the rule without groups and without state, with what `rule` was set to since."""
         rule = copy.deepcopy(self._rule)
         if self._latest is not None:
-            for name in OF_THE_WHOLE:
-                if name in checks_of(type(rule)) and name not in APART:
-                    setattr(rule, name, getattr(self._latest, name))
+            for name in self.settable:
+                setattr(rule, name, getattr(self._latest, name))
+            if rule.inner() is not None:
+                rule.rest = self._latest.inner()  # type: ignore[attr-defined]
         return rule
 
     def translated(self, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,19 +152,32 @@ class Optimizer(Stepped):
 
     @contextmanager
     def _elsewhere(self, name: str) -> Iterator[None]:
-        rule, work = self.rule, self._work
-        assert work is not None
+        work = self._renewed() if self._work is None else self._work
         arrays = work.views.arrays()
         tensors = list(work.views.tensors)
+        with work.not_led():
+            inside = getattr(work.rule, name)(arrays)
         try:
-            with getattr(rule, name)(arrays):
+            with inside:
                 torch.autograd.graph.increment_version(tensors)
                 yield
         finally:
             torch.autograd.graph.increment_version(tensors)
 
+    def _check_is_still(self) -> None:
+        """Refuse to save what stands in another one's place."""
+        if self._work is not None:
+            self._work.engine.still(lambda: None)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return state and `param_groups` as PyTorch does; a schedule is code, and None stands there."""
+        """Return state and `param_groups` as PyTorch does; a schedule is code, and None stands there.
+
+        Raises
+        ------
+        RuntimeError
+            Within a ``with`` of `averaged` or `evaluation`.
+        """
+        self._check_is_still()
         saved: dict[str, Any] = super().state_dict()
         saved["param_groups"] = [
             {name: None if callable(one) else one for name, one in group.items()}
@@ -100,7 +185,25 @@ class Optimizer(Stepped):
         ]
         return saved
 
+    def __repr__(self) -> str:
+        fields = {f.name: f for f in dataclasses.fields(self._rule)}
+        rule = self.new_rule()
+        lines = ["Optimizer (", f"rule: {type(rule).__name__}"]
+        for name in OF_THE_WHOLE:
+            if name in fields and name != "groups" and vars(rule)[name] != fields[name].default:
+                lines.append(f"    {name}: {vars(rule)[name]!r}")
+        for k, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {k}")
+            lines += [
+                f"    {name}: {value}" for name, value in group.items()
+                if name not in ("params", "param_names") and not (
+                    name in fields and fields[name].kw_only and value == fields[name].default
+                )
+            ]
+        return "\n".join([*lines, ")"])
+
     def __getstate__(self) -> dict[str, Any]:
+        self._check_is_still()
         return {**super().__getstate__(), "_rule": self.new_rule(), "followed": self.followed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -109,6 +212,31 @@ class Optimizer(Stepped):
                 if callable(value) and group.get(name, ...) is None:
                     group[name] = value
         super().__setstate__(state)
+
+
+def check_rule(rule: Any) -> None:
+    """Refuse what cannot be the rule of an optimizer of PyTorch."""
+    name = type(rule).__name__
+    if not isinstance(rule, base.Optimizer):
+        made = f", such as fastoptim.{rule.__name__}()" if isinstance(rule, type) else ""
+        instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+        raise TypeError(
+            f"rule must be an optimizer of fastoptim{made}, got {shown(rule)} ({name}){instead}"
+        )
+    if rule.iter or rule.engine.store.records:
+        raise ValueError("rule has been used, and its state is of other parameters: give a new one")
+    if rule.whole is not None:
+        raise ValueError("rule is the rest of another one: give a new one")
+    if rule.state_dir is not None:
+        raise ValueError(
+            "rule has a state_dir, and here the state is PyTorch's, of tensors in memory; leave it "
+            "out, or update arrays: tensor.detach().numpy()"
+        )
+    if vars(rule).get("lookahead"):
+        raise ValueError(
+            "rule has lookahead=True, and a closure is evaluated where the parameters are; leave it "
+            "out, or use fastoptim.Nesterov, whose gradients are taken there"
+        )
 
 
 def in_groups(

@@ -1,5 +1,6 @@
 """The classes of torch.optim: their arguments, in fastoptim's rules; their state's names."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,6 +110,11 @@ class Adagrad(Stepped, torch.optim.Adagrad):
     form = Form({"h": "sum"})
     followed = ("lr", "lr_decay", "initial_accumulator_value", "eps", *DECAY)
     sparse = "taken"
+
+    @functools.wraps(torch.optim.Adagrad.__init__)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._lent = False  # it has looked at the state to fill it
 
     def new_rule(self) -> Optimizer:
         return rules.AdaGrad()

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from fastoptim.rules import HeavyBall, NAdam, momentum_products
 
 
@@ -23,7 +26,11 @@ class SGD(HeavyBall):
 
 @dataclass(eq=False, repr=False)
 class CarryingNAdam(NAdam):
-    """`NAdam` whose product of momenta is of those that there were: β₁ may have changed."""
+    """`NAdam` whose product of momenta is of those that there were: β₁ may have changed.
+
+    It is kept, and multiplied, in the dtype in which PyTorch keeps counts: in float32, if that is
+    its default.
+    """
 
     carries = 1
 
@@ -31,6 +38,8 @@ class CarryingNAdam(NAdam):
         self, t: int, carried: tuple[float, ...] | None
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the scalars of a parameter's t-th update, and the product up to it."""
+        number = np.float64 if torch.get_default_dtype() is torch.float64 else np.float32
         before = 1.0 if carried is None else carried[0]
-        product = before * momentum_products(self.beta1, self.psi).momentum(t)
+        momentum = momentum_products(self.beta1, self.psi).momentum(t)
+        product = float(number(before) * number(momentum))
         return self.scalars_at(t, product), (product,)

@@ -1,19 +1,18 @@
-"""An optimizer's state as PyTorch has it, a dict of tensors for each parameter, and back.
+"""A rule's state from PyTorch's, a dict of tensors for each parameter; shown.py has the way there."""
 
-The tensors are on the memory that the rule updates. Counts are numbers there, and tensors here.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from fastoptim.optimizer import state as saving
+from fastoptim.porting.answers import shown
 from fastoptim.torch.tensors import HALVES, as_array, check_is_here
 
 if TYPE_CHECKING:
-    from fastoptim.kernels.update.store import Record
+    from fastoptim.optimizer.base import Optimizer
+    from fastoptim.torch.stepped import Stepped
     from fastoptim.torch.work import Work
 
 Array = np.ndarray[Any, Any]
@@ -49,117 +48,47 @@ class Form:
         """Return PyTorch's name of a slot."""
         return slot if self.slots is None else self.slots.get(slot, slot)
 
+    def slots_of(self, view: "Optimizer") -> list[str]:
+        """Return the slots that a parameter of a rule may have, in the rule's order."""
+        slots = [one for each in (*view.kernels.values(), *view.factored.values()) for one in each]
+        coded = [] if self.slots else [f"{slot}.largest" for slot in slots]
+        return [*dict.fromkeys([*slots, *coded, "master"])]
 
-class Shown:
-    """What PyTorch's state has of one record."""
+    def names_of(self, view: "Optimizer") -> set[str]:
+        """Return all names that PyTorch's state of a parameter may have."""
+        names = {self.name_of(slot) for slot in self.slots_of(view)}
+        names |= {"step"} if self.step is not None else set()
+        names |= {"average", "mean", "carried", "number"} if self.counters else set()
+        return names if self.carried is None else names | {self.carried}
 
-    def __init__(self, form: Form, record: "Record") -> None:
-        self.form, self.record = form, record
-        self.arrays = self.arrays_of(record)
-        self.items: dict[str, Any] = {}
-        # Each with where its number comes from, and the numbers that were written there.
-        self.counts: list[tuple[Array, Any, list[Any]]] = []
-        if form.step is torch.Tensor:
-            self.items["step"] = self.counting(lambda: record.t)
-        elif form.step is int:
-            self.items["step"] = record.t
-        for slot, a in self.arrays.items():
-            axis = form.axes.get(slot)
-            seen = a if axis is None else np.expand_dims(a, axis)
-            self.items[form.name_of(slot)] = torch.from_numpy(seen)
-        if form.carried is not None:
-            self.items[form.carried] = self.counting(lambda: (record.carried or (1.0,))[0])
-        if form.counters:
-            described = record.described()
-            self.items.update(
-                (name, described[name]) for name in ("mean", "carried", "number")
-                if described.get(name) is not None
+
+def check(owner: "Stepped", saved: Mapping[Any, Any]) -> None:
+    """Refuse what is no state of this class, before PyTorch looks into it.
+
+    `saved` has each parameter's state by its number.
+    """
+    form, rule = owner.form, owner.new_rule()
+    slots = [form.name_of(slot) for slot in form.slots_of(rule)]
+    for number, of_key in saved.items():
+        where = f"the state of parameter {number!r}"
+        if not isinstance(number, int):
+            continue
+        if not isinstance(of_key, Mapping):
+            raise TypeError(f"{where} should be a dict, got {shown(of_key)}")
+        there = {name: of_key[name] for name in slots if of_key.get(name) is not None}
+        for name, tensor in there.items():
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError(
+                    f"{where} should have a tensor as its {name!r}, got {type(tensor).__name__}"
+                )
+        has = "step" in of_key or any(isinstance(one, torch.Tensor) for one in of_key.values())
+        if form.slots and has and not there:
+            raise ValueError(
+                f"{where} has {sorted(of_key)}, and {type(owner).__name__}'s has {slots[:-1]}: it "
+                f"is of another class"
             )
-
-    @staticmethod
-    def arrays_of(record: "Record") -> dict[str, Array]:
-        """Return the arrays that a record has now."""
-        average = {} if record.average is None else {"average": record.average}
-        return {**record.state, **average}
-
-    def counting(self, count: Any) -> torch.Tensor:
-        """Return a tensor that follows a number."""
-        a = np.array(count(), dtype=str(torch.get_default_dtype()).removeprefix("torch."))
-        self.counts.append((a, count, [a[()]]))
-        return torch.from_numpy(a)
-
-    def is_of(self, record: "Record") -> bool:
-        """Whether the record has the same arrays as when it was shown."""
-        now = self.arrays_of(record)
-        return record is self.record and now.keys() == self.arrays.keys() and all(
-            a is now[name] for name, a in self.arrays.items()
-        )
-
-    def follow(self, of_key: dict[str, Any]) -> None:
-        """Let the counts be those of now."""
-        for a, count, written in self.counts:  # after an interrupt it has one of these numbers
-            written.append(a.dtype.type(count()))
-            a[()] = written[-1]
-            del written[:-1]
-        if self.form.step is int:
-            of_key["step"] = self.items["step"] = self.record.t
-        if self.form.counters:
-            described = self.record.described()
-            for name in ("mean", "carried", "number"):
-                if described.get(name) is not None:
-                    of_key[name] = self.items[name] = described[name]
-
-    def is_left_alone(self, of_key: object) -> bool:
-        """Whether nobody has put anything else there since."""
-        if not isinstance(of_key, dict) or of_key.keys() != self.items.keys():
-            return False
-        same = all(
-            of_key[name] is item or (not isinstance(item, torch.Tensor) and of_key[name] == item)
-            for name, item in self.items.items()
-        )
-        return same and all(a[()] in written for a, _, written in self.counts)
-
-
-def show(work: "Work", form: Form, state: State, shown: dict[int, Shown]) -> None:
-    """Let a state have what the rule has now; `shown` notes by the parameter's id what is there."""
-    for p, record in records_of(work):
-        known = shown.get(id(p))
-        if known is None or not known.is_of(record):
-            known = Shown(form, record)
-            if not known.items:  # such as of plain SGD
-                continue
-            shown.pop(id(p), None)  # an empty dict that nothing is known of is left alone
-            of_key = state.setdefault(p, {})
-            of_key.clear()
-            of_key.update(known.items)
-            shown[id(p)] = known
-        known.follow(state[p])
-    rule = work.rule
-    if form.counters and (rule.iter or rule.skipped):
-        state[WHOLE] = {"iter": rule.iter, "skipped": rule.skipped, "clipped": rule.clipped}
-
-
-def is_left_alone(work: "Work", state: State, shown: Mapping[int, Shown]) -> bool:
-    """Whether a state has what was shown there and nothing else."""
-    for p in work.views.tensors:
-        known = shown.get(id(p))
-        if known is None:
-            if state.get(p):
-                return False
-        elif not known.is_left_alone(state.get(p)):
-            return False
-    return True
-
-
-def records_of(work: "Work") -> Iterator[tuple[torch.Tensor, "Record"]]:
-    """Yield each parameter that was updated, with its record."""
-    records = work.rule.engine.store.records
-    for p, key in zip(work.views.tensors, work.views.keys, strict=True):
-        if key in records:
-            yield p, records[key]
-
-
-# ---------------------------------------------------------------- a state taken over
+        if form.step is not None and has and "step" not in of_key:
+            raise ValueError(f"{where} has no 'step', the number of its updates")
 
 
 def take(work: "Work", form: Form, state: State) -> None:
@@ -171,8 +100,15 @@ def take(work: "Work", form: Form, state: State) -> None:
         A tensor is missing, or has not its parameter's shape; a count is none.
     """
     rule, parameters, n = work.rule, {}, 0
+    whole = state.get(WHOLE, {}) if form.counters else {}
+    if not isinstance(whole, Mapping):
+        raise TypeError(f"the state's {WHOLE!r} should be a dict, got {shown(whole)}")
     for number, (p, key) in enumerate(zip(work.views.tensors, work.views.keys, strict=True)):
-        of_key = state.get(p)
+        of_key = state.get(p, {})
+        if not isinstance(of_key, Mapping):
+            raise TypeError(
+                f"the state of parameter {key!r} should be a dict, got {shown(of_key)}"
+            )
         if not of_key:
             continue
         described = record_of(work, form, p, key, number, of_key)
@@ -182,9 +118,18 @@ def take(work: "Work", form: Form, state: State) -> None:
     if not parameters:
         return
     counts = {"iter": n, "skipped": 0, "clipped": 0}
-    if form.counters and isinstance(state.get(WHOLE), Mapping):
-        counts.update(state[WHOLE])
+    counts.update((name, one) for name, one in whole.items() if name in counts)
     rule.load_state_dict({**saving.without_updates(rule), **counts, "parameters": parameters})
+
+
+def strip(work: "Work", form: Form, state: State) -> None:
+    """Take out of a state what the rule has taken over: nobody has it, and memory would be doubled."""
+    for p, key in zip(work.views.tensors, work.views.keys, strict=True):
+        of_key = state.pop(p, None)
+        names = form.names_of(work.rule.views()[work.place_of[key]]) if of_key else set()
+        own = {name: one for name, one in (of_key or {}).items() if name not in names}
+        if own:
+            state[p] = own
 
 
 def record_of(
@@ -193,26 +138,17 @@ def record_of(
     """Return what a checkpoint keeps of a parameter, from PyTorch's state; None: there is nothing."""
     where, group = f"the state of parameter {key!r}", work.place_of[key]
     view = work.rule.views()[group]
-    known = {slot for slots in (*view.kernels.values(), *view.factored.values()) for slot in slots}
-    if form.slots is None:
-        known |= {"master", *(f"{slot}.largest" for slot in known)}
-    else:
-        known |= {"master"}
+    known = form.slots_of(view)
     half = HALVES.get(p.dtype)
     dtype = "float32" if half else str(p.dtype).removeprefix("torch.")
     coding = view.state_dtype if p.ndim and p.numel() else None
     arrays = {}
-    for slot in sorted(known):
+    for slot in known:
         tensor = of_key.get(form.name_of(slot))
         if tensor is not None:
-            arrays[slot] = array_of(f"{where}, {form.name_of(slot)!r},", form, slot, tensor, dtype)
+            arrays[slot] = array_of(f"{where}: {form.name_of(slot)!r}", form, slot, tensor, dtype)
     if form.slots and not arrays:
-        if not any(isinstance(one, torch.Tensor) and one.ndim for one in of_key.values()):
-            return None  # such as SGD's momentum_buffer of None
-        raise ValueError(
-            f"{where} has {sorted(of_key)}, and {type(work.owner).__name__}'s has "
-            f"{sorted({form.name_of(slot) for slot in known - {'master'}})}: it is of another class"
-        )
+        return None  # such as SGD's momentum_buffer of None
     if half and view.master and "master" not in arrays:
         arrays["master"] = p.detach().float().numpy()
     average = of_key.get("average") if form.counters else None

@@ -1,7 +1,8 @@
 """What all classes of `fastoptim.torch` share: an optimizer of PyTorch whose step is fastoptim's."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.torch import states
+from fastoptim.torch.shown import Shown
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
@@ -34,12 +36,13 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
     form: ClassVar[Form]
     followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
     sparse: ClassVar[str] = "refused"  # or "taken", "only"
+    settable: ClassVar[tuple[str, ...]] = ()  # what may be set of `rule` itself
     zeroes = False  # whether a step sets the gradients to zero
     _work: Work | None = None
     _state: dict[Any, Any]
-    _shown: dict[int, states.Shown]
+    _shown: Shown | None = None  # what `_state` has of the rule at work
     _latest: Optimizer | None = None  # the rule at work, or the last one that was
-    _lent: bool  # whether somebody may hold the state that was shown
+    _lent: bool = False  # whether somebody may hold the state
     _in_hand: dict[Any, Any] | None = None  # a state that is being taken over
     _given: list[dict[str, Any]]  # as it was saved
 
@@ -79,7 +82,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             with torch.enable_grad():
                 loss = closure()
         work = self._work
-        if work is None or (self._lent and not states.is_left_alone(work, self._state, self._shown)):
+        if work is None or (self._lent and not self._is_left_alone()):
             work = self._renewed()
         work.follow()
         if not work.step():
@@ -90,16 +93,25 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     def _renewed(self) -> Work:
         """Return what updates the parameters that are there now, with the state that is there now."""
-        looked = self._lent and self._work is not None
         if self._work is not None and not self._lent:
             self._show()
         work = Work(self, self.new_rule())
         states.take(work, self.form, self._state)
-        self._work, self._shown, self._lent = work, {}, looked
-        self._latest = work.rule
-        if looked:
-            self._show()
+        self._begin(work)
         return work
+
+    def _begin(self, work: Work) -> None:
+        """Go on with a rule that has taken the state over."""
+        self._work, self._latest = work, work.rule
+        if self._lent:
+            self._show()
+        else:
+            self._shown = None
+            states.strip(work, self.form, self._state)
+
+    def _is_left_alone(self) -> bool:
+        """Whether nobody has put anything else into the state than was shown there."""
+        return self._shown is not None and self._shown.is_left_alone(self._state)
 
     def check_grads(self, views: Views) -> None:
         """Refuse gradients that this class does not take."""
@@ -133,7 +145,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         """Add parameters, with hyperparameters of their own; as in PyTorch."""
         if isinstance(param_group, dict):
             refuse(param_group, self.defaults)
-        if self._work is not None:
+        if self._work is not None and not self._lent:
             self._show()
         super().add_param_group(param_group)
         try:
@@ -144,7 +156,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         except BaseException:
             del self.param_groups[-1]
             raise
-        self._work, self._lent = None, False
+        self._work = None
 
     # -------------------------------------------------------------- state
 
@@ -153,19 +165,39 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         """The state as PyTorch has it: each parameter's tensors and its step count, which are live."""
         if self._in_hand is not None:
             return self._in_hand
-        if self._work is not None:
+        if self._work is not None and not self._lent:
             self._show()
+        elif self._shown is not None and self._is_left_alone():
+            self._shown.follow()  # an interrupt may have come between an update and this
+        self._lent = True
         return self._state
 
     @state.setter
     def state(self, state: dict[Any, Any]) -> None:
-        self._state, self._shown, self._lent, self._work = state, {}, False, None
+        self._lent = "_state" in vars(self)  # else it is the empty one of the beginning
+        self._state, self._shown, self._work = state, None, None
 
     def _show(self) -> None:
-        """Let the state be that of now; somebody may hold it from then on."""
+        """Let the state be that of now."""
         assert self._work is not None
-        states.show(self._work, self.form, self._state, self._shown)
-        self._lent = True
+        if self._shown is None or not self._shown.fits(self._work):
+            self._shown = Shown(self._work, self.form, self._state, self._shown)
+        else:
+            self._shown.follow()
+
+    @contextmanager
+    def _not_lent(self) -> Iterator[None]:
+        """Look at the state within a ``with``, and keep nothing of it."""
+        lent = self._lent
+        try:
+            yield
+        finally:
+            self._lent = lent
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._not_lent():
+            saved: dict[str, Any] = super().__getstate__()
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with what `state_dict` gave, of this class or of PyTorch's; the arrays are copied.
@@ -178,6 +210,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         given: list[dict[str, Any]] = []
 
         def look(optimizer: object, state_dict: dict[str, Any]) -> None:
+            if isinstance(state_dict.get("state"), Mapping):
+                states.check(self, state_dict["state"])
             given.append(state_dict)
 
         handle = self.register_load_state_dict_pre_hook(look)  # after all others
@@ -201,9 +235,10 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 refuse(group, self.defaults)
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)
+            states.strip(work, self.form, self._in_hand)
             vars(self).update(  # at once: an interrupt finds all of it, or nothing
-                _state=self._in_hand, _in_hand=None, _work=work, _shown={}, _lent=False,
-                _latest=work.rule,
+                _state=self._in_hand, _in_hand=None, _work=work, _latest=work.rule, _shown=None,
+                _lent=False,
             )
         except BaseException:
             vars(self).clear()
@@ -214,11 +249,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     @property
     def rule(self) -> Optimizer:
-        """The rule at work, with its state by key; its hyperparameters are set in `param_groups`."""
-        if self._work is None:
-            self._renewed()
-        assert self._work is not None
-        return self._work.rule
+        """The rule at work, to be read: its state by key, `grad_norm`, `clipped`, `current` ….
+
+        It follows `param_groups`, where its hyperparameters are set, and it is updated, saved and
+        loaded here. Other tensors, or another state, have another rule.
+        """
+        work = self._renewed() if self._work is None else self._work
+        work.lead()
+        return work.rule
 
     def save(self, path: "str | PathLike[str]") -> None:
         """Write what `state_dict` gives to a file without pickle, with a digest of its content.
@@ -231,7 +269,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         OSError
             It cannot be written; an old file is still there.
         """
-        saved = as_arrays(self.state_dict())
+        with self._not_lent():
+            saved = as_arrays(self.state_dict())
         checkpoint.save(path, {"format": 1, "torch": type(self).__name__, **saved})
 
     def load(self, path: "str | PathLike[str]") -> None:

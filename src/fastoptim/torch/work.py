@@ -1,11 +1,13 @@
 """What updates the parameters of one of PyTorch's optimizers: a rule, which follows `param_groups`."""
 
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastoptim.kernels.update.engine import Engine
 from fastoptim.optimizer.assigning import assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
@@ -35,7 +37,9 @@ class Work:
     Attributes
     ----------
     rule : Optimizer
-        With a group for each of `param_groups` behind the first.
+        With a group for each of `param_groups` behind the first. Once it is led, others may read it.
+    engine : Engine
+        The rule's, which makes the updates.
     key_of : dict
         id of each parameter → its key, which is its name, or its number without names.
     place_of : dict
@@ -43,7 +47,7 @@ class Work:
     """
 
     def __init__(self, owner: "Stepped", rule: Optimizer) -> None:
-        self.owner, self.rule = owner, rule
+        self.owner, self.rule, self.engine = owner, rule, rule.engine
         tensors, keys = [], []
         self.key_of: dict[int, Hashable] = {}
         self.place_of: dict[Hashable, int] = {}
@@ -82,6 +86,39 @@ class Work:
         in_group.__name__ = f"param_groups[{self.places.index(place)}]"
         return in_group
 
+    def lead(self) -> None:
+        """Refuse that anybody else updates the rule, replaces its state or sets what it follows."""
+        name = type(self.owner).__name__
+        if self.rule.engine is not self.engine:
+            return
+        shared = Engine()
+        shared.share(
+            self.engine,
+            f"this {type(self.rule).__name__} is the rule of a fastoptim.torch.{name}, which updates, "
+            f"saves and copies it; use the {name} instead",
+        )
+        settable = self.owner.settable
+
+        def refuse(option: str) -> None:
+            if option not in settable:
+                also = f"; of the rule itself {', '.join(settable)} can be set" if settable else ""
+                raise AttributeError(
+                    f"{option} cannot be set here: this rule follows the param_groups of a "
+                    f"fastoptim.torch.{name}, where its hyperparameters are set{also}"
+                )
+
+        vars(self.rule).update(engine=shared, refuse_to_set=refuse)
+
+    @contextmanager
+    def not_led(self) -> Iterator[None]:
+        """Let the rule have its engine for as long as a ``with`` lasts."""
+        shared = self.rule.engine
+        vars(self.rule)["engine"] = self.engine
+        try:
+            yield
+        finally:
+            vars(self.rule)["engine"] = shared
+
     def follow(self) -> None:
         """Let the rule have the numbers that `param_groups` have now."""
         for k, (values, place) in enumerate(zip(self.owner.param_groups, self.places, strict=True)):
@@ -115,7 +152,7 @@ class Work:
         rule = self.rule
         try:
             self.views.update(
-                rule.engine, rule.fixed_plan or rule.plan(), written, self.owner.zeroes, BUMP
+                self.engine, rule.fixed_plan or rule.plan(), written, self.owner.zeroes, BUMP
             )
         except (TypeError, ValueError, FloatingPointError) as problem:
             in_torchs_words(problem)

@@ -12,8 +12,13 @@ class Record:
     group: int
     state: dict[str, NDArray[Any]]
     average: NDArray[Any] | None
+    half: int
     coding: str | None
+    number: int
     t: int
+    carried: tuple[float, ...] | None
+    @property
+    def mean(self) -> tuple[int, int] | None: ...
     def described(self) -> dict[str, Any]: ...
 
 class Store:

@@ -84,13 +84,18 @@ cdef class Record:
             self, self.shape[:without] + self.shape[without + 1:], folder, name, self.dtype
         )
 
+    @property
+    def mean(self):
+        """How many updates are in the mean of the weights, and after how many it began; or None."""
+        return None if self.mean_from < 0 else (self.averaged, self.mean_from)
+
     def described(self):
         """Return what a checkpoint keeps of this record, the arrays themselves."""
         described = {
             "updates": self.t, "shape": self.shape, "dtype": self.dtype.name,
             "order": "C" if self.order & cnp.NPY_ARRAY_C_CONTIGUOUS else "F",
             "state": dict(self.state), "average": self.average,
-            "mean": None if self.mean_from < 0 else (self.averaged, self.mean_from),
+            "mean": self.mean,
         }
         if self.carried is not None:
             described["carried"] = self.carried
