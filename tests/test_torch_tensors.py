@@ -591,6 +591,7 @@ def as_torch(make, change, shape=(5, 3), rule="Adam"):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("looked", [False, True], ids=["", "state looked at"])
 @pytest.mark.parametrize("change", MOVED.values(), ids=MOVED)
 def test_a_parameter_that_lies_elsewhere(change, looked):

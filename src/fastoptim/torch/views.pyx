@@ -71,11 +71,21 @@ cdef inline bint may_be_negated(const tensor_in_memory *t) noexcept:
 
 
 cdef enum:
-    # References to a parameter: its group's list, `tensors`, `p` in `look`. A state has one more.
+    # References to a parameter: its group's list, `tensors`, `p` in `look`. A state that was looked at
+    # has one more, and what it is compared with another.
     OUR_REFERENCES = 3
     # Addresses below are looked at twice. A tensor whose memory was freed may have its offset as its
     # address; Linux gives memory above, but for the heap of programs at a fixed place.
     LOW_ADDRESS_BITS = 36
+
+
+cdef bint holds(object several, object p) except -1:
+    """Whether a tensor is one of several: `==` would compare their elements."""
+    cdef object one
+    for one in several:
+        if one is p:
+            return True
+    return False
 
 
 cdef class Views:
@@ -138,7 +148,10 @@ cdef class Views:
                 "give each thread its own optimizer, or a lock around step"
             )
         try:
-            written = self.look(work.owner.param_groups, alone, work.owner._state)
+            shown = work.owner._shown
+            written = self.look(
+                work.owner.param_groups, alone, work.owner._state, () if shown is None else shown.of
+            )
             if written is None:
                 return False
             if alone or work.alone is None:
@@ -166,7 +179,7 @@ cdef class Views:
             if store.iter != before:
                 bump(written + gradients)
 
-    cdef list look(self, groups, list alone, object state):
+    cdef list look(self, groups, list alone, object state, object shown):
         """Look where all lie now; return the parameters that have a gradient.
 
         None: the tensors of the groups are others by now. To `alone` go the keys of parameters that
@@ -175,6 +188,7 @@ cdef class Views:
         cdef Py_ssize_t k = 0, n = len(self.keys)
         cdef list written = []
         cdef object key, p, g
+        cdef Py_ssize_t references
         self.held, self.has_rows = [], False
         for group in groups:
             for p in group["params"]:
@@ -182,9 +196,10 @@ cdef class Views:
                     return None
                 key = self.keys[k]
                 k += 1
-                if Py_REFCNT(p) <= OUR_REFERENCES or (
-                    Py_REFCNT(p) == OUR_REFERENCES + 1 and state and p in state
-                ):
+                references = Py_REFCNT(p)
+                if references <= OUR_REFERENCES + 2 and state:
+                    references -= (p in state) + holds(shown, p)
+                if references <= OUR_REFERENCES:
                     alone.append(key)
                 g = p.grad
                 if g is None:
