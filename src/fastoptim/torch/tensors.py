@@ -57,8 +57,8 @@ def array_of(key: object, tensor: torch.Tensor, what: str) -> Any:
         return rows_of(name, tensor)
     if tensor.layout != torch.strided:
         raise TypeError(
-            f"{name} has layout {tensor.layout}, and an update takes torch.strided, or of gradients "
-            f"torch.sparse_coo; convert it: .to_dense()"
+            f"{name} has layout {tensor.layout}, and an update takes torch.strided, or of "
+            f"gradients torch.sparse_coo; convert it: .to_dense()"
         )
     if tensor.is_neg():  # its signs are not in memory
         if what == "params":
@@ -81,9 +81,10 @@ def check_is_here(name: str, tensor: torch.Tensor) -> None:
             f"torch.optim there"
         )
     if tensor.is_nested or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else "quantized"
         raise TypeError(
-            f"{name} is a {'nested' if tensor.is_nested else 'quantized'} tensor, and an update takes "
-            f"plain ones; make the optimizer of the tensors that it is made of"
+            f"{name} is a {kind} tensor, and an update takes plain ones; make the optimizer of the "
+            f"tensors that it is made of"
         )
     if hasattr(tensor, "__tensor_flatten__") or not has_memory(tensor):
         raise TypeError(
@@ -113,7 +114,9 @@ def has_memory(tensor: torch.Tensor) -> bool:
         storage = tensor.untyped_storage()
         if storage.device.type != "cpu":  # a fake tensor, whose address nobody may ask for
             return False
-        return storage.nbytes() >= ends * tensor.element_size() and tensor.data_ptr() != 0
+        return bool(
+            storage.nbytes() >= ends * tensor.element_size() and tensor.data_ptr() != 0
+        )
     except RuntimeError:
         return False
 
