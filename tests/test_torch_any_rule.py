@@ -33,7 +33,7 @@ class Both:
                 key: torch.nn.Parameter(p.detach().to(getattr(torch, half.__name__)))
                 for key, p in self.tensors.items()
             }
-        self.plain = make()
+        self.make, self.plain = make, make()
         self.opt = ft.Optimizer(self.tensors.items() if names else self.tensors.values(), make())
         self.n = 0
 
@@ -159,6 +159,17 @@ def test_averages(name):
     both.step(2).assert_same()
 
 
+def test_an_average_that_becomes_a_mean_is_counted_in_the_state():
+    both = Both(lambda: fo.Adam(average=0.5)).step(2)
+    both.assert_same()
+    for values in (vars(both.plain), both.opt.param_groups[0]):
+        assert values["average"] == 0.5
+    both.plain.average_from, both.plain.average = 2, "mean"
+    both.opt.param_groups[0].update(average="mean", average_from=2)
+    both.step(2).assert_same()
+    assert both.opt.state[both.tensors["W"]]["mean"] is not None
+
+
 def test_averages_that_nobody_keeps():
     both = Both(fo.Adam).step()
     with pytest.raises(ValueError, match="average"), both.opt.averaged():
@@ -249,7 +260,9 @@ def test_sparse_gradients_update_their_rows_alone():
     opt, plain = ft.Optimizer([p], fo.Adam(lr=0.1)), fo.Adam(lr=0.1)
     values = np.arange(12.0).reshape(3, 4)
     for _ in range(3):
-        p.grad = torch.sparse_coo_tensor([[1, 7, 1]], torch.from_numpy(values), (10, 4))
+        p.grad = torch.sparse_coo_tensor(
+            [[1, 7, 1]], torch.from_numpy(values), (10, 4), check_invariants=True
+        )
         opt.step()
         plain.update({0: weight}, {0: fo.Rows(np.array([1, 7, 1]), values, unique=False)})
     assert np.array_equal(p.detach().numpy(), weight)
@@ -274,7 +287,8 @@ def test_groups_by_name_and_by_predicate():
 def test_groups_of_pytorch():
     both = Both(fo.Adam)
     W, b, s = both.tensors.values()
-    opt = ft.Optimizer([{"params": [W, s]}, {"params": [b], "lr": 0.5, "clip_value": 0.1}], fo.Adam())
+    groups = [{"params": [W, s]}, {"params": [b], "lr": 0.5, "clip_value": 0.1}]
+    opt = ft.Optimizer(groups, fo.Adam())
     plain = fo.Adam(groups=[fo.Group("b", lr=0.5, clip_value=0.1)])
     for _ in range(3):
         both.give_grads()
@@ -288,7 +302,7 @@ def test_schedules_of_fastoptim():
     def make():
         return fo.Adam(
             lr=fo.schedules.linear(0.1, 0.0, 6), weight_decay=lambda n: 0.1 / (1 + n),
-            groups=[fo.Group("b", lr=fo.schedules.exponential(0.2, 0.5, 2))],
+            groups=[fo.Group("b", lr=fo.schedules.linear(0.2, 0.1, 3))],
         )
 
     both = Both(make)
@@ -319,8 +333,7 @@ def resumed(both, file=None):
     saved = io.BytesIO()
     torch.save(both.opt.state_dict(), saved)
     saved.seek(0)
-    rule = both.opt.new_rule()
-    other = ft.Optimizer(both.tensors.items(), rule)
+    other = ft.Optimizer(both.tensors.items(), both.make())
     if file is None:
         other.load_state_dict(torch.load(saved, weights_only=True))
     else:
@@ -381,7 +394,7 @@ def test_a_state_of_another_rule_or_other_slots_is_refused(tmp_path):
     both.step(2).assert_same()
 
 
-# ---------------------------------------------------------------- what is refused, and what is shown
+# ---------------------------------------------------------------- what is refused, what is shown
 
 USED = fo.SGD()
 USED.update([np.zeros(1)], [np.ones(1)])
@@ -389,10 +402,11 @@ USED.update([np.zeros(1)], [np.ones(1)])
 REFUSED = {
     "a class": (lambda: fo.Adam, TypeError, "such as fastoptim.Adam()"),
     "a name": (lambda: "Adam", TypeError, "rule must be an optimizer of fastoptim, got 'Adam'"),
-    "a soft batch": (lambda: fo.SoftBatch(fo.SGD(), 4), TypeError, "PyTorch sums gradients by itself"),
+    "a soft batch": (lambda: fo.SoftBatch(fo.SGD(), 4), TypeError, "PyTorch sums gradients"),
     "SAM": (lambda: fo.SAM(fo.SGD()), TypeError, "at a second point"),
     "one of PyTorch's": (
-        lambda: torch.optim.SGD([torch.zeros(1)], lr=0.1), TypeError, "must be an optimizer of fastoptim",
+        lambda: torch.optim.SGD([torch.zeros(1)], lr=0.1), TypeError,
+        "rule must be an optimizer of fastoptim",
     ),
     "a used one": (lambda: USED, ValueError, "rule has been used"),
     "a rest": (lambda: fo.Muon(rest=fo.SGD()).rest, ValueError, "the rest of another one"),
@@ -455,7 +469,9 @@ def test_the_rule_at_work_can_be_read_and_is_led_by_the_optimizer(name):
     with pytest.raises((AttributeError, RuntimeError), match=r"of a fastoptim\.torch\.Optimizer"):
         LED[name](rule)
     both.step(2).assert_same()
-    both.opt.param_groups[0]["clip_value"] = both.plain.clip_value = 0.25
+    both.plain.clip_value = 0.25
+    for group in both.opt.param_groups:
+        group["clip_value"] = 0.25
     assert both.opt.rule is rule
     both.step(2).assert_same()
 

@@ -12,6 +12,8 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 
+import fastoptim as fo
+
 torch = pytest.importorskip("torch")
 ft = pytest.importorskip("fastoptim.torch")
 
@@ -385,9 +387,6 @@ def test_a_file_of_another_class_or_damaged_changes_nothing(tmp_path):
     before = snapshot(training)
     with pytest.raises(ValueError, match=r"not saved by fastoptim\.torch\.AdamW, but by Adam"):
         training.opt.load(tmp_path / "opt")
-    other = training.opt.rule.__class__
-    import fastoptim as fo
-
     plain = fo.SGD()
     plain.update([np.zeros(2)], [np.ones(2)])
     plain.save(tmp_path / "plain")
@@ -398,10 +397,9 @@ def test_a_file_of_another_class_or_damaged_changes_nothing(tmp_path):
     (tmp_path / "opt").write_bytes(content)
     with pytest.raises(ValueError, match="damaged|digest"):
         training.opt.load(tmp_path / "opt")
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         training.opt.load(tmp_path / "nothing")
     assert_same(snapshot(training), before)
-    assert other is training.opt.rule.__class__
 
 
 def test_named_parameters_keep_their_names(tmp_path):
@@ -514,15 +512,16 @@ DAMAGES = {
         lambda s: change(s, exp_avg_sq=torch.zeros((), dtype=torch.float64)), ValueError, "(7, 5)",
     ),
     "an array for a tensor": (
-        lambda s: change(s, exp_avg=np.zeros((7, 5))), TypeError, "a tensor as its 'exp_avg', got ndarray",
+        lambda s: change(s, exp_avg=np.zeros((7, 5))), TypeError,
+        "should have a tensor as its 'exp_avg', got ndarray",
     ),
     "integers": (
         lambda s: change(s, exp_avg=torch.zeros(7, 5, dtype=torch.int64)), ValueError,
         "float64 (7, 5)",
     ),
     "on no device": (
-        lambda s: change(s, exp_avg=torch.zeros(7, 5, device="meta")), (TypeError, NotImplementedError),
-        "meta",
+        lambda s: change(s, exp_avg=torch.zeros(7, 5, device="meta")), TypeError,
+        "the device 'meta'",
     ),
     "step of NaN": (lambda s: change(s, step=torch.tensor(float("nan"))), ValueError, "got nan"),
     "infinite step": (lambda s: change(s, step=float("inf")), ValueError, "got inf"),
@@ -727,23 +726,52 @@ def test_empty_entries_make_no_difference():
     """PyTorch's state is a defaultdict: to look at a parameter without state makes an entry."""
     a, b = ours("Adam"), theirs("Adam")
     for one in (a, b):
-        assert one.opt.state[one.params[0]] == {}
         one.step(2, without=[0])
+        one.opt.state_dict()
     work = a.opt._work
     for one in (a, b):
-        one.opt.state[one.params[0]]
+        assert one.opt.state[one.params[0]] == {}
         one.step(3, without=[0])
     assert a.opt._work is work
     assert_close(a, b)
     assert_close(a.step(2), b.step(2))
 
 
+def test_states_that_are_exchanged_between_parameters():
+    results = []
+    for classes in (ft, torch.optim):
+        p, q = (torch.nn.Parameter(torch.full((3,), x, dtype=torch.float64)) for x in (1.0, 2.0))
+        opt = classes.Adam([p, q], lr=0.1)
+        for k in range(4):
+            p.grad, q.grad = torch.full_like(p, 1.0 + k), torch.full_like(q, -2.0)
+            if k == 2:
+                first, second = opt.state.pop(p), opt.state.pop(q)
+                opt.state[q], opt.state[p] = first, second
+            opt.step()
+        results.append([p.detach().numpy(), q.detach().numpy()])
+    np.testing.assert_allclose(*results, **TOLERANCE)
+
+
+def test_somebodys_own_notes_outlive_a_load():
+    for one in (ours("Adam").step(2), theirs("Adam").step(2)):
+        one.opt.state[one.params[0]]["note"] = 5
+        one.opt.load_state_dict(copy.deepcopy(one.opt.state_dict()))
+        one.step()
+        assert one.opt.state[one.params[0]]["note"] == 5
+
+
+def test_a_state_that_nobody_looked_at_is_not_followed():
+    for case in CASES:
+        assert not ours(case).step().opt._lent
+
+
 @pytest.mark.parametrize("edit", [
+    lambda state: state.update(other=state.pop("exp_avg_sq")),
     lambda state: state.update(step=torch.tensor(-1.0)),
     lambda state: state.update(exp_avg=torch.zeros(2)),
     lambda state: state.pop("exp_avg"),
     lambda state: state.update(exp_avg=None),
-], ids=["step", "shape", "missing", "None"])
+], ids=["another name", "step", "shape", "missing", "None"])
 def test_what_cannot_be_a_state_is_refused_at_the_step_and_can_be_put_right(edit):
     a, b = ours("Adam").step(3), ours("Adam").step(3)
     state = a.opt.state[a.params[0]]
@@ -754,6 +782,7 @@ def test_what_cannot_be_a_state_is_refused_at_the_step_and_can_be_put_right(edit
         with pytest.raises(ValueError, match="the state of"):
             a.opt.step()
         assert all(torch.equal(p, q) for p, q in zip(a.params, before, strict=True))
+    state.pop("other", None)
     state.update(good)
     assert_same(snapshot(a.step(2)), snapshot(b.step(2)))
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastoptim.optimizer.hyperparameters import CLIPPING, checks_of, may_be_schedule
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 
 # What an assignment checks against the rest of the optimizer.
 NOT_ALONE = {*CLIPPING, "state_dtype", "master", "groups", "state_dir"}
+
+
+class Led(NamedTuple):
+    """Why hyperparameters are set by what leads an optimizer alone, and which ones by anybody."""
+
+    words: str
+    settable: tuple[str, ...]
+
+    def check(self, name: str) -> None:
+        """Refuse a hyperparameter that is set elsewhere."""
+        if name not in self.settable:
+            also = f"; {', '.join(self.settable)} can be set here" if self.settable else ""
+            raise AttributeError(f"{name} cannot be set here: {self.words}{also}")
 
 
 def assign(opt: "Optimizer", place: int, values: Mapping[str, Any]) -> None:
@@ -35,12 +48,12 @@ def assign(opt: "Optimizer", place: int, values: Mapping[str, Any]) -> None:
     }
     together = [one for one in checked if one in NOT_ALONE]
     if together:
-        refuse, vars(opt)["refuse_to_set"] = opt.refuse_to_set, None
+        led, vars(opt)["led"] = opt.led, None
         try:
             for name in together:
                 setattr(target, name, checked.pop(name))
         finally:
-            vars(opt)["refuse_to_set"] = refuse
+            vars(opt)["led"] = led
     if not checked:
         return
     (vars(opt) if place == 0 else opt.groups[place - 1]._given).update(checked)

@@ -1,7 +1,7 @@
 """What every optimizer has: checked attributes, options, state by name, and ``update``."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
 from os.path import isdir
 from typing import Any, ClassVar, Never, Self, overload
@@ -17,6 +17,7 @@ from fastoptim.kernels.update.pipeline import Plan
 from fastoptim.kernels.update.prelude import Prelude
 from fastoptim.optimizer import groups as grouping
 from fastoptim.optimizer import pickling, plateaus, state
+from fastoptim.optimizer.assigning import Led
 from fastoptim.optimizer.by_key import ByKey
 from fastoptim.optimizer.folder import FolderName, FolderOrNone, keep_in_files, load_folder, sync
 from fastoptim.optimizer.groups import Group
@@ -229,8 +230,7 @@ class Optimizer(Checked):
     scratch: ClassVar[int] = 0  # arrays of the kernel that are not state, but the prelude's
     whole: ClassVar["Optimizer | None"] = None  # the optimizer that this one is a part of
     first_group: ClassVar[int] = 0  # of a part: where its groups begin among the whole's
-    # Of an instance that something else leads: raises if a hyperparameter is set there.
-    refuse_to_set: ClassVar[Callable[[str], None] | None] = None
+    led: ClassVar[Led | None] = None  # of an instance whose hyperparameters are set elsewhere
 
     _: dataclasses.KW_ONLY
     weight_decay: Number = hyper(0.0, Interval("[0, inf)"))
@@ -295,8 +295,8 @@ class Optimizer(Checked):
 
     def _checked(self, name: str, check: Check, value: object) -> object:
         """Return what an assignment stores: a checked value, or a schedule."""
-        if self.refuse_to_set is not None:
-            self.refuse_to_set(name)
+        if self.led is not None:
+            self.led.check(name)
         if not (callable(value) and may_be_schedule(check)):
             value = check(name, value)
         if name in CLIPPING and value is not None:
@@ -325,8 +325,8 @@ class Optimizer(Checked):
 
     def _group_changes(self, name: str, before: object, value: object) -> None:
         """Refuse that what is there be kept otherwise; let the next update plan anew."""
-        if self.refuse_to_set is not None:
-            self.refuse_to_set(name)
+        if self.led is not None:
+            self.led.check(name)
         if name in ("state_dtype", "master") and hasattr(self, "engine"):
             self._check_as_before(name, value, getattr(self, name) if before is ... else before)
         self._forget()

@@ -21,8 +21,8 @@ from fastoptim.torch.work import number
 
 # What a user does here instead of giving such an optimizer for a rule.
 INSTEAD = {
-    "SoftBatch": "PyTorch sums gradients by itself until zero_grad: divide each loss by n, and call "
-    "step and zero_grad after every n-th backward",
+    "SoftBatch": "PyTorch sums gradients by itself until zero_grad: divide each loss by n, and "
+    "call step and zero_grad after every n-th backward",
     "Sharded": "it exchanges NumPy's gradients between processes; give its rule, and let "
     "torch.nn.parallel.DistributedDataParallel average the gradients",
     "SAM": "it takes gradients at a second point from a function of arrays; use it on arrays: "
@@ -36,8 +36,8 @@ class Optimizer(Stepped):
     Parameters
     ----------
     params : iterable of Tensor, of (str, Tensor) or of dict
-        As in PyTorch: parameters, ``model.named_parameters()``, or groups as dicts with "params" and
-        hyperparameters of their own, by the rule's names. Names are keys of the rule's state.
+        As in PyTorch: parameters, ``model.named_parameters()``, or groups as dicts with "params"
+        and hyperparameters of their own, by the rule's names. Names are keys of the rule's state.
     rule : fastoptim.Optimizer
         A rule that has not been used, such as ``fastoptim.Lion(lr=1e-4, clip_norm=1.0)``; it is
         copied. Its groups, by name or by predicate, become `param_groups`.
@@ -45,32 +45,32 @@ class Optimizer(Stepped):
     Attributes
     ----------
     param_groups : list of dict
-        The rule's hyperparameters and options, which are live: PyTorch's schedulers work on them, and
-        each may be a schedule of fastoptim, a function of the number of updates.
+        The rule's hyperparameters and options, which are live: PyTorch's schedulers work on them,
+        and each number may be a schedule of fastoptim, a function of the number of updates.
     state : dict
         Each parameter's step count and the rule's slots, by their own names, as tensors that share
         memory with the rule's arrays; with "average" and "master", where there are such.
     rule : fastoptim.Optimizer
         To be read: `grad_norm`, `clipped`, `skipped`, ``current("lr")``, state by key. Of its
-        hyperparameters clip_norm, norm, nonfinite and denormals, which concern a whole step, are set
-        there; they are not in `state_dict`.
+        hyperparameters clip_norm, norm, nonfinite and denormals, which concern a whole step, are
+        set there; they are not in `state_dict`. So are those of the rest of a `Muon`.
 
     Raises
     ------
     TypeError
-        `rule` is not a rule: of a SoftBatch, a Sharded and a SAM the message says what to do instead.
+        `rule` is not a rule: of a SoftBatch, a Sharded and a SAM the message says what to do.
     ValueError
         It has been used; it has a `state_dir`, or `lookahead`; or both it and `params` have groups.
 
     Notes
     -----
     A step has the bits of the rule's update of the same arrays. ``zero_grads=True`` sets gradients
-    to zero where they lie, in the same pass over memory, and `zero_grad` is not needed. PyTorch sums
-    gradients of several batches by itself, so there is no soft batch here. ``nonfinite="skip"``
-    leaves a step out and counts it in ``opt.rule.skipped``.
+    to zero where they lie, in the same pass over memory, and `zero_grad` is not needed. PyTorch
+    sums gradients of several batches by itself, so there is no soft batch here.
+    ``nonfinite="skip"`` leaves a step out and counts it in ``opt.rule.skipped``.
 
-    What a `schedules.plateau` has observed is in copies and pickles and not in `state_dict`, where a
-    schedule is None; one that is here stays when a state is loaded.
+    A schedule is code, and None stands in its place in `state_dict`; one that is here stays when a
+    state is loaded.
 
     Examples
     --------
@@ -106,12 +106,13 @@ class Optimizer(Stepped):
 
     def __init__(self, params: Iterable[Any], rule: base.Optimizer) -> None:
         check_rule(rule)
-        self.followed = tuple(name for name in checks_of(type(rule)) if name not in OF_THE_WHOLE)
+        names = tuple(name for name in checks_of(type(rule)) if name not in OF_THE_WHOLE)
+        self.followed = names
         if rule.groups and not isinstance(params, torch.Tensor):
-            params = in_groups(list(params), rule, self.followed)
+            params = in_groups(list(params), rule, names)
         self._rule = copy.deepcopy(rule)
         self._rule.groups = ()
-        super().__init__(params, {name: vars(rule)[name] for name in self.followed})
+        super().__init__(params, {name: vars(rule)[name] for name in names})
 
     def new_rule(self) -> base.Optimizer:
         """Return the rule without groups and without state, with what `rule` was set to since."""
@@ -141,7 +142,7 @@ class Optimizer(Stepped):
         return self._elsewhere("averaged")
 
     def evaluation(self) -> AbstractContextManager[None]:
-        """Let the parameters be where a schedule-free rule is evaluated, as long as a ``with`` lasts.
+        """Let the parameters be where a schedule-free rule is evaluated, within a ``with``.
 
         Raises
         ------
@@ -170,7 +171,7 @@ class Optimizer(Stepped):
             self._work.engine.still(lambda: None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return state and `param_groups` as PyTorch does; a schedule is code, and None stands there.
+        """Return state and `param_groups` as PyTorch does; in the place of a schedule stands None.
 
         Raises
         ------
@@ -207,7 +208,8 @@ class Optimizer(Stepped):
         return {**super().__getstate__(), "_rule": self.new_rule(), "followed": self.followed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for group, present in zip(state["param_groups"], vars(self).get("param_groups", ()), strict=False):
+        here = vars(self).get("param_groups", ())
+        for group, present in zip(state["param_groups"], here, strict=False):
             for name, value in present.items():
                 if callable(value) and group.get(name, ...) is None:
                     group[name] = value
@@ -234,8 +236,8 @@ def check_rule(rule: Any) -> None:
         )
     if vars(rule).get("lookahead"):
         raise ValueError(
-            "rule has lookahead=True, and a closure is evaluated where the parameters are; leave it "
-            "out, or use fastoptim.Nesterov, whose gradients are taken there"
+            "rule has lookahead=True, and a closure is evaluated where the parameters are; leave "
+            "it out, or use fastoptim.Nesterov, whose gradients are taken there"
         )
 
 
@@ -245,14 +247,13 @@ def in_groups(
     """Return parameters in groups as those of a rule say, by name and by shape."""
     if params and isinstance(params[0], Mapping):
         raise ValueError(
-            "there are groups in params and in the rule; give them to one of both: dicts in params, "
-            "or fastoptim.Group in the rule, with named_parameters()"
+            "there are groups in params and in the rule; give them to one of both: dicts in "
+            "params, or fastoptim.Group in the rule, with named_parameters()"
         )
     pairs = [one if isinstance(one, tuple) else (k, one) for k, one in enumerate(params)]
     infos = {key: ParamInfo(tuple(p.shape), dtype_of(p)) for key, p in pairs}
-    grouping.check_keys(
-        rule.groups, infos, [np.broadcast_to(np.zeros((), i.dtype), i.shape) for i in infos.values()]
-    )
+    arrays = [np.broadcast_to(np.zeros((), one.dtype), one.shape) for one in infos.values()]
+    grouping.check_keys(rule.groups, infos, arrays)
     own = {name: vars(rule)[name] for name in names}
     members: list[list[Any]] = [[] for _ in range(1 + len(rule.groups))]
     for (key, _), one in zip(pairs, params, strict=True):

@@ -1,4 +1,4 @@
-"""A rule's state from PyTorch's, a dict of tensors for each parameter; shown.py has the way there."""
+"""A rule's state from PyTorch's, a dict of tensors for each parameter; the way back: shown.py."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fastoptim.optimizer import state as saving
+from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.porting.answers import shown
 from fastoptim.torch.tensors import HALVES, as_array, check_is_here
 
@@ -81,6 +82,8 @@ def check(owner: "Stepped", saved: Mapping[Any, Any]) -> None:
                 raise TypeError(
                     f"{where} should have a tensor as its {name!r}, got {type(tensor).__name__}"
                 )
+            if tensor.device.type == "meta":
+                raise TypeError(f"{where}: {name!r} is on the device 'meta', and has no numbers")
         has = "step" in of_key or any(isinstance(one, torch.Tensor) for one in of_key.values())
         if form.slots and has and not there:
             raise ValueError(
@@ -123,10 +126,10 @@ def take(work: "Work", form: Form, state: State) -> None:
 
 
 def strip(work: "Work", form: Form, state: State) -> None:
-    """Take out of a state what the rule has taken over: nobody has it, and memory would be doubled."""
+    """Take out of a state what the rule has taken over: it would be in memory twice."""
     for p, key in zip(work.views.tensors, work.views.keys, strict=True):
         of_key = state.pop(p, None)
-        names = form.names_of(work.rule.views()[work.place_of[key]]) if of_key else set()
+        names = form.names_of(work.rule.views()[group_of(work, p, key)]) if of_key else set()
         own = {name: one for name, one in (of_key or {}).items() if name not in names}
         if own:
             state[p] = own
@@ -135,18 +138,19 @@ def strip(work: "Work", form: Form, state: State) -> None:
 def record_of(
     work: "Work", form: Form, p: torch.Tensor, key: Any, number: int, of_key: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return what a checkpoint keeps of a parameter, from PyTorch's state; None: there is nothing."""
-    where, group = f"the state of parameter {key!r}", work.place_of[key]
+    """Return what a checkpoint keeps of a parameter, from PyTorch's state; None: nothing."""
+    where, half = f"the state of parameter {key!r}", HALVES.get(p.dtype)
+    dtype = "float32" if half else str(p.dtype).removeprefix("torch.")
+    group = group_of(work, p, key)
     view = work.rule.views()[group]
     known = form.slots_of(view)
-    half = HALVES.get(p.dtype)
-    dtype = "float32" if half else str(p.dtype).removeprefix("torch.")
     coding = view.state_dtype if p.ndim and p.numel() else None
     arrays = {}
     for slot in known:
         tensor = of_key.get(form.name_of(slot))
         if tensor is not None:
-            arrays[slot] = array_of(f"{where}: {form.name_of(slot)!r}", form, slot, tensor, dtype)
+            name = f"{where}: {form.name_of(slot)!r}"
+            arrays[slot] = array_of(name, form, slot, tensor, dtype, coding)
     if form.slots and not arrays:
         return None  # such as SGD's momentum_buffer of None
     if half and view.master and "master" not in arrays:
@@ -170,17 +174,28 @@ def record_of(
     return described
 
 
+def group_of(work: "Work", p: torch.Tensor, key: Any) -> int:
+    """Return which of the rule's views a parameter has: its group's, or one of a `Muon`'s rest."""
+    dtype = "float32" if p.dtype in HALVES else str(p.dtype).removeprefix("torch.")
+    return work.rule.group_of(key, ParamInfo(tuple(p.shape), np.dtype(dtype)))
+
+
 def is_fortran(p: torch.Tensor) -> bool:
     """Whether a parameter lies in Fortran order."""
-    return p.permute(*reversed(range(p.ndim))).is_contiguous()
+    return bool(p.permute(*reversed(range(p.ndim))).is_contiguous())
 
 
-def array_of(where: str, form: Form, slot: str, tensor: Any, dtype: str) -> Array:
+def array_of(
+    where: str, form: Form, slot: str, tensor: Any, dtype: str, coding: str | None = None
+) -> Array:
     """Return an array of PyTorch's state as the rule has it, in memory of its own or not."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{where} should be a tensor, got {type(tensor).__name__}")
     check_is_here(where, tensor)
     tensor = tensor.detach()
+    if coding == "bfloat16" and tensor.dtype is torch.bfloat16:
+        codes: Array = tensor.view(torch.uint16).numpy()
+        return codes
     if tensor.is_floating_point() and not slot.endswith(".largest"):  # codes stay as they are
         tensor = tensor.to(getattr(torch, dtype))
     axis = form.axes.get(slot)

@@ -15,7 +15,7 @@ from fastoptim.optimizer.base import Optimizer
 from fastoptim.torch import states
 from fastoptim.torch.shown import Shown
 from fastoptim.torch.states import Form
-from fastoptim.torch.tensors import array_of, check_is_here
+from fastoptim.torch.tensors import check_is_here
 from fastoptim.torch.views import Views
 from fastoptim.torch.work import Work, named
 
@@ -24,6 +24,8 @@ REFUSED = {
     "capturable": "it concerns the capture of CUDA graphs, and fastoptim works on the CPU",
     "differentiable": "autograd cannot go through an update that is made outside of it",
 }
+
+BFLOAT16 = "bfloat16"  # the one key of a dict that stands for a tensor's bits in a file
 
 
 class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
@@ -34,7 +36,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
     """
 
     form: ClassVar[Form]
-    followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
+    followed: tuple[str, ...]  # the names in `param_groups` that `translated` reads
     sparse: ClassVar[str] = "refused"  # or "taken", "only"
     settable: ClassVar[tuple[str, ...]] = ()  # what may be set of `rule` itself
     zeroes = False  # whether a step sets the gradients to zero
@@ -92,7 +94,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         return loss
 
     def _renewed(self) -> Work:
-        """Return what updates the parameters that are there now, with the state that is there now."""
+        """Return what updates the parameters that are there now, with the state of now."""
         if self._work is not None and not self._lent:
             self._show()
         work = Work(self, self.new_rule())
@@ -162,7 +164,11 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     @property
     def state(self) -> dict[Any, Any]:
-        """The state as PyTorch has it: each parameter's tensors and its step count, which are live."""
+        """The state as PyTorch has it, which is live: each parameter's tensors and step count.
+
+        The tensors share memory with the rule's arrays. What is put there counts from the next step
+        on, by its content: a tensor in the place of another one is copied.
+        """
         if self._in_hand is not None:
             return self._in_hand
         if self._work is not None and not self._lent:
@@ -226,7 +232,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         before, now = dict(vars(self)), dict(state)
         of_parameters = now.pop("state", None)
         given = before.get("_given")
-        if given:  # PyTorch gives each tensor its parameter's dtype, and codes have one of their own
+        if given:  # PyTorch gives each tensor its parameter's dtype, and codes have their own
             of_parameters = by_parameter(given[-1], now["param_groups"])
         self._in_hand = defaultdict(dict, {p: copied(one) for p, one in of_parameters.items()})
         try:
@@ -236,13 +242,13 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)
             states.strip(work, self.form, self._in_hand)
-            vars(self).update(  # at once: an interrupt finds all of it, or nothing
+            self.__dict__.update(  # at once: an interrupt finds all of it, or nothing
                 _state=self._in_hand, _in_hand=None, _work=work, _latest=work.rule, _shown=None,
                 _lent=False,
             )
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     # -------------------------------------------------------------- fastoptim's own
@@ -308,14 +314,22 @@ def by_parameter(saved: Mapping[str, Any], groups: list[dict[str, Any]]) -> dict
 
 
 def copied(of_key: Any) -> Any:
-    """Return a dict of its own with the same tensors: PyTorch may put others there."""
-    return dict(of_key) if isinstance(of_key, dict) else of_key
+    """Return a dict of its own, since PyTorch may put others there, with tensors on the CPU."""
+    if not isinstance(of_key, dict):
+        return of_key
+    return {
+        name: one.cpu() if isinstance(one, torch.Tensor) and one.device.type != "cpu" else one
+        for name, one in of_key.items()
+    }
 
 
 def as_arrays(tree: Any) -> Any:
-    """Return a state with arrays for tensors, as a file has it."""
+    """Return a state with arrays for tensors, as a file has it; those of bfloat16 are named so."""
     if isinstance(tree, torch.Tensor):
-        return array_of("state", tree, "grads")
+        tree = tree.detach()
+        if tree.dtype is torch.bfloat16:
+            return {BFLOAT16: tree.view(torch.uint16).numpy()}
+        return tree.numpy()
     if isinstance(tree, dict):
         return {key: as_arrays(one) for key, one in tree.items()}
     return [as_arrays(one) for one in tree] if isinstance(tree, list) else tree
@@ -326,5 +340,7 @@ def as_tensors(tree: Any) -> Any:
     if isinstance(tree, np.ndarray):
         return torch.from_numpy(tree)
     if isinstance(tree, dict):
+        if tree.keys() == {BFLOAT16}:
+            return torch.from_numpy(tree[BFLOAT16]).view(torch.bfloat16)
         return {key: as_tensors(one) for key, one in tree.items()}
     return [as_tensors(one) for one in tree] if isinstance(tree, list) else tree

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastoptim.kernels.update.engine import Engine
-from fastoptim.optimizer.assigning import assign
+from fastoptim.optimizer.assigning import Led, assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
 from fastoptim.torch.replaced import error_of, is_first_suspect, warn_of
@@ -37,7 +37,7 @@ class Work:
     Attributes
     ----------
     rule : Optimizer
-        With a group for each of `param_groups` behind the first. Once it is led, others may read it.
+        With a group for each of `param_groups` behind the first. After `lead` others may read it.
     engine : Engine
         The rule's, which makes the updates.
     key_of : dict
@@ -94,20 +94,14 @@ class Work:
         shared = Engine()
         shared.share(
             self.engine,
-            f"this {type(self.rule).__name__} is the rule of a fastoptim.torch.{name}, which updates, "
-            f"saves and copies it; use the {name} instead",
+            f"this {type(self.rule).__name__} is the rule of a fastoptim.torch.{name}, which "
+            f"updates, saves and copies it; use the {name} instead",
         )
-        settable = self.owner.settable
-
-        def refuse(option: str) -> None:
-            if option not in settable:
-                also = f"; of the rule itself {', '.join(settable)} can be set" if settable else ""
-                raise AttributeError(
-                    f"{option} cannot be set here: this rule follows the param_groups of a "
-                    f"fastoptim.torch.{name}, where its hyperparameters are set{also}"
-                )
-
-        vars(self.rule).update(engine=shared, refuse_to_set=refuse)
+        led = Led(
+            f"this rule follows the param_groups of a fastoptim.torch.{name}, where its "
+            f"hyperparameters are set", self.owner.settable,
+        )
+        vars(self.rule).update(engine=shared, led=led)
 
     @contextmanager
     def not_led(self) -> Iterator[None]:
