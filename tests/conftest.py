@@ -54,6 +54,18 @@ def no_collection():
     gc.enable()
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """Nothing from before a test could have taken the place of a parameter of PyTorch."""
+    from fastoptim.torch import replaced
+
+    before = replaced.leaves_without(set())
+    leaves_without = replaced.leaves_without
+    monkeypatch.setattr(
+        replaced, "leaves_without", lambda own: leaves_without(own | {id(p) for p in before})
+    )
+
+
 @pytest.fixture(params=[1, 2, 3, 4])
 def threads(request):
     """Run on one to four threads, more than this machine may have cores."""

@@ -11,12 +11,12 @@ from inspect import Parameter, Signature
 import torch
 from torch.optim import optimizer as _optimizer
 
-from fastoptim.kernels.update.engine cimport Engine
 from fastoptim.torch.views cimport Views
 
+from fastoptim.torch.tensors import count_of_modes, transform_level
+from fastoptim.torch.work import BUMP
+
 cdef object profiles = torch.autograd._profiler_enabled
-cdef object inside_transform = torch._C._functorch.peek_interpreter_stack
-cdef object increment_version = torch._C._increment_version
 cdef object before_all = _optimizer._global_optimizer_pre_hooks
 cdef object after_all = _optimizer._global_optimizer_post_hooks
 
@@ -44,7 +44,7 @@ def step(self, *args, **kwargs):
     if not args and not kwargs and not (
         self._lent or before_all or after_all or self._optimizer_step_pre_hooks
         or self._optimizer_step_post_hooks or profiles()
-    ) and inside_transform() is None and made(self):
+    ) and transform_level() is None and not count_of_modes() and made(self):
         return None
     return self._whole_step(*args, **kwargs)
 
@@ -67,41 +67,37 @@ cdef bint same(object now, object before) except -1:
 
 cdef bint made(object owner) except -1:
     """Make a step if all is as usual; return False, with nothing changed, if it is not."""
-    cdef object work = owner._work, rule, seen, values_of
-    cdef list groups, places, alone = [], written
+    cdef object work = owner._work, seen, values_of, plan, shown, key
+    cdef list groups, places, alone = [], written = None
     cdef Views views
     cdef Py_ssize_t k
-    if work is None or owner.zeroes or owner.sparse == "only":
+    if work is None or owner.sparse == "only":
         return False
     groups, places, seen, values_of = owner.param_groups, work.places, work.seen, work.values_of
     if len(groups) != len(places) or work.has_tensors or work.alone is None:
         return False
     for k in range(len(groups)):
-        now = values_of(groups[k])
-        if not same(now, seen[k]):
+        if not same(values_of(groups[k]), seen[k]):
             work.follow()
             break
-    if work.is_over:
-        return False
-    rule, views = work.rule, work.views
-    plan = rule.fixed_plan
-    if plan is None:
+    plan, views = work.rule.fixed_plan, work.views
+    if work.is_over or plan is None or views.held is not None:
         return False
     try:
-        written = views.look(groups, alone)
+        shown = owner._shown
+        written = views.look(groups, alone, owner._state, () if shown is None else shown.of)
         if written is None or views.has_rows:
             return False
         for key in alone:
             if key not in work.alone:
                 return False
-        if not written:
-            return True
-        try:
-            applied = (<Engine> work.engine).update(views.params, views.grads, plan)
-        except Exception:       # nothing has changed; the usual way says what is wrong
-            return False
-        if applied:
-            increment_version(written)
+        if written:
+            try:
+                views.update(work.engine, plan, written, owner.zeroes, BUMP)
+            except Exception:       # nothing has changed; the usual way says what is wrong
+                return False
         return True
     finally:
+        if written is not None:     # it would be company for a parameter that has none
+            written.clear()
         views.let_go()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from fastoptim.checkpoint import file as checkpoint
 from fastoptim.optimizer.assigning import assign
@@ -17,7 +18,7 @@ from fastoptim.torch.shown import Shown
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work, about, refuse
+from fastoptim.torch.work import Work, about, named, refuse
 
 BFLOAT16 = "bfloat16"  # the one key of a dict that stands for a tensor's bits in a file
 
@@ -163,9 +164,10 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         super().add_param_group(param_group)
         try:
             self._check_numbers(len(self.param_groups) - 1)
-            for k, p in enumerate(self.param_groups[-1]["params"]):
-                if p.device.type != "meta":  # it may get memory before the first step
-                    check_is_here(f"parameter {k} of param_groups[{len(self.param_groups) - 1}]", p)
+            first = sum(len(group["params"]) for group in self.param_groups[:-1])
+            for p, key in named(self.param_groups[-1], first):
+                if p.device.type != "meta" and not is_lazy(p):  # they may get memory before a step
+                    check_is_here(f"parameter {key!r}", p)
         except BaseException:
             del self.param_groups[-1]
             raise
@@ -192,6 +194,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             return self._in_hand
         if self._work is not None and not self._lent:
             self._show()
+        elif self._shown is not None and self._is_left_alone():
+            self._shown.follow()  # an interrupt may have come between an update and this
         self._lent = True
         return self._state
 

@@ -8,7 +8,29 @@ import torch
 from fastoptim.rows import Elements, Rows
 
 TENSORS = (torch.Tensor, torch.nn.Parameter)  # classes whose tensors have nothing of their own
+MOST_DIMS = 64  # NumPy's
 HALVES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+# What is asked at each step has to take no longer than a few tens of nanoseconds.
+transform_level = torch._C._functorch.maybe_current_level
+count_of_modes = torch._C._len_torch_dispatch_stack
+mode_of = torch._C._get_dispatch_mode
+FOLLOWING = tuple(
+    getattr(torch._C._TorchDispatchModeKey, kind) for kind in ("FAKE", "FUNCTIONAL", "PROXY")
+)
+
+
+def check_no_transform() -> None:
+    """Refuse a step where PyTorch follows what is done, without doing it: it would not see it."""
+    if transform_level() is None and not (
+        count_of_modes() and any(mode_of(kind) is not None for kind in FOLLOWING)
+    ):
+        return
+    raise RuntimeError(
+        "step is called inside of a transform (torch.func, FakeTensorMode, make_fx or the like), "
+        "which cannot follow an update that is made outside of PyTorch; compute the gradients in "
+        "the transform, and call step after it"
+    )
 
 
 def array_of(key: object, tensor: torch.Tensor, what: str) -> Any:
@@ -27,7 +49,7 @@ def array_of(key: object, tensor: torch.Tensor, what: str) -> Any:
     TypeError, ValueError
         It cannot be used; the message says what to do.
     """
-    name = f"parameter {key!r}" if what == "params" else f"the gradient of parameter {key!r}"
+    name = name_of(key, what)
     check_is_here(name, tensor)
     if tensor.is_sparse:
         if what == "params":
@@ -35,8 +57,8 @@ def array_of(key: object, tensor: torch.Tensor, what: str) -> Any:
         return rows_of(name, tensor)
     if tensor.layout != torch.strided:
         raise TypeError(
-            f"{name} has layout {tensor.layout}, and an update takes torch.strided, or of gradients "
-            f"torch.sparse_coo; convert it: .to_dense()"
+            f"{name} has layout {tensor.layout}, and an update takes torch.strided, or of "
+            f"gradients torch.sparse_coo; convert it: .to_dense()"
         )
     if tensor.is_neg():  # its signs are not in memory
         if what == "params":
@@ -58,6 +80,12 @@ def check_is_here(name: str, tensor: torch.Tensor) -> None:
             f"the CPU; move the model with model.cpu() before it makes its optimizer, or use "
             f"torch.optim there"
         )
+    if tensor.is_nested or tensor.is_quantized:
+        kind = "nested" if tensor.is_nested else "quantized"
+        raise TypeError(
+            f"{name} is a {kind} tensor, and an update takes plain ones; make the optimizer of the "
+            f"tensors that it is made of"
+        )
     if hasattr(tensor, "__tensor_flatten__") or not has_memory(tensor):
         raise TypeError(
             f"{name} is a {described(tensor)}, which has no memory of its own to update; make the "
@@ -65,12 +93,30 @@ def check_is_here(name: str, tensor: torch.Tensor) -> None:
         )
 
 
+def name_of(key: object, what: str) -> str:
+    """Return what a message calls a tensor."""
+    return f"{'parameter' if what == 'params' else 'the gradient of parameter'} {key!r}"
+
+
+def check_memory(key: object, tensor: torch.Tensor, what: str) -> None:
+    """Refuse a tensor that reaches beyond its storage; arguments as of `array_of`."""
+    check_is_here(name_of(key, what), tensor)
+
+
 def has_memory(tensor: torch.Tensor) -> bool:
     """Whether a tensor's elements can be reached: not of a fake tensor, nor inside a transform."""
     if tensor.layout != torch.strided or not tensor.numel():
         return True
     try:
-        return bool(tensor.untyped_storage().nbytes()) and tensor.data_ptr() != 0
+        ends = tensor.storage_offset() + 1 + sum(
+            (n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)
+        )
+        storage = tensor.untyped_storage()
+        if storage.device.type != "cpu":  # a fake tensor, whose address nobody may ask for
+            return False
+        return bool(
+            storage.nbytes() >= ends * tensor.element_size() and tensor.data_ptr() != 0
+        )
     except RuntimeError:
         return False
 
@@ -80,14 +126,20 @@ def described(tensor: torch.Tensor) -> str:
     if type(tensor) not in TENSORS:
         return type(tensor).__name__
     try:
-        freed = not tensor.untyped_storage().nbytes()
+        size = tensor.untyped_storage().nbytes()
     except RuntimeError:
-        freed = False
-    return "tensor whose storage was freed" if freed else "tensor of a transform of torch.func"
+        return "tensor of a transform of torch.func"
+    if size:
+        return f"tensor whose storage was cut to {size} bytes"
+    return "tensor whose storage was freed"
 
 
 def as_array(name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """Return an array on a strided tensor's memory."""
+    if tensor.ndim > MOST_DIMS:
+        raise ValueError(
+            f"{name} has {tensor.ndim} axes, and NumPy has at most {MOST_DIMS}; reshape it"
+        )
     if tensor.dtype is torch.bfloat16:
         try:
             from ml_dtypes import bfloat16
@@ -99,12 +151,12 @@ def as_array(name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         seen: np.ndarray[Any, Any] = tensor.view(torch.uint16).numpy().view(bfloat16)
         return seen
     if tensor.dtype not in (torch.float32, torch.float64, torch.float16):
-        hint = "float32" if tensor.dtype not in (torch.complex64, torch.complex128) else (
-            "a real tensor: torch.view_as_real shares its memory"
-        )
         raise TypeError(
             f"{name} is {tensor.dtype}, and an update takes torch.float32, float64, float16 and "
-            f"bfloat16; make it {hint}"
+            f"bfloat16; " + (
+                "give the optimizer its real numbers: torch.view_as_real(p) shares its memory"
+                if tensor.is_complex() else "convert it: .to(torch.float32)"
+            )
         )
     seen = tensor.numpy()
     return seen

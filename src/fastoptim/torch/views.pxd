@@ -29,11 +29,12 @@ cdef class Views:
     cdef readonly bint has_rows
     cdef readonly list keys, tensors
     cdef tuple plain
-    cdef object odd
+    cdef object odd, check
     cdef const exchange_table *table
     cdef list held                  # the gradients, for as long as a step lasts
     cdef dict known                 # their arrays at the step before
 
-    cpdef list look(self, groups, list alone)
-    cpdef let_go(self)
+    cdef list look(self, groups, list alone, object state, object shown)
+    cpdef int update(self, engine, plan, list written, bint zeroes, bump) except -1
+    cdef int let_go(self) except -1
     cdef object array_of(self, object key, object tensor, object known, str what)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 class Views:
@@ -10,8 +10,10 @@ class Views:
 
     def __init__(
         self, keys: list[Any], tensors: list[Any], plain: tuple[type, ...], capsule: object,
-        odd: Callable[[Any, Any, str], Any],
+        odd: Callable[[Any, Any, str], Any], check: Callable[[Any, Any, str], None],
     ) -> None: ...
-    def look(self, groups: Sequence[dict[str, Any]], alone: list[Any]) -> list[Any] | None: ...
+    def step(self, work: Any) -> bool: ...
+    def update(
+        self, engine: Any, plan: Any, written: list[Any], zeroes: bool, bump: Callable[[Any], None]
+    ) -> None: ...
     def arrays(self) -> dict[Any, Any]: ...
-    def let_go(self) -> None: ...

@@ -49,7 +49,21 @@ cdef inline bint may_be_negated(const tensor_in_memory *t) noexcept:
 
 
 cdef enum:
-    OUR_REFERENCES = 3              # to a parameter: its group's list, `tensors`, and `p` in `look`
+    # References to a parameter: its group's list, `tensors`, `p` in `look`. A state that was looked at
+    # has one more, and what it is compared with another.
+    OUR_REFERENCES = 3
+    # Addresses below are looked at twice. A tensor whose memory was freed may have its offset as its
+    # address; Linux gives memory above, but for the heap of programs at a fixed place.
+    LOW_ADDRESS_BITS = 36
+
+
+cdef bint holds(object several, object p) except -1:
+    """Whether a tensor is one of several: `==` would compare their elements."""
+    cdef object one
+    for one in several:
+        if one is p:
+            return True
+    return False
 
 
 cdef class Views:
@@ -68,6 +82,8 @@ cdef class Views:
     odd : callable, (key, tensor, what) → array or Rows
         For every other tensor, of which it says why if it cannot be used. `what` is "params" or
         "grads".
+    check : callable, (key, tensor, what) → None
+        Refuses a tensor whose storage ends before the tensor does: asked when an address is new.
 
     Attributes
     ----------
@@ -78,8 +94,8 @@ cdef class Views:
         Whether a gradient is sparse.
     """
 
-    def __init__(self, list keys, list tensors, tuple plain, capsule, odd):
-        self.keys, self.tensors, self.plain, self.odd = keys, tensors, plain, odd
+    def __init__(self, list keys, list tensors, tuple plain, capsule, odd, check):
+        self.keys, self.tensors, self.plain, self.odd, self.check = keys, tensors, plain, odd, check
         self.params = dict.fromkeys(keys)
         self.grads = dict.fromkeys(keys)
         self.known = {}
@@ -88,15 +104,61 @@ cdef class Views:
             if self.table.major != 1 or self.table.describe == NULL:
                 self.table = NULL
 
-    cpdef list look(self, groups, list alone):
+    def step(self, work):
+        """Look where all lie, and let `work` go on with that; return False if the tensors are others.
+
+        An interrupt arrives between two instructions of Python, and there is none here: whatever
+        `work` raises, the gradients are let go, and one step can be made at a time.
+        """
+        cdef list written = None, alone = []
+        if self.held is not None:
+            raise RuntimeError(
+                "this optimizer is in the middle of a step, in another thread or further up in this one; "
+                "give each thread its own optimizer, or a lock around step"
+            )
+        try:
+            shown = work.owner._shown
+            written = self.look(
+                work.owner.param_groups, alone, work.owner._state, () if shown is None else shown.of
+            )
+            if written is None:
+                return False
+            if alone or work.alone is None:
+                problem = work.notice(alone)
+                if problem is not None:     # raised here, where no frame holds the parameters
+                    raise problem
+            if written:
+                work.go_on(written)
+        finally:
+            if written is not None:         # nor may one of a refused update, or they have company
+                written.clear()
+            self.let_go()
+        return True
+
+    cpdef int update(self, engine, plan, list written, bint zeroes, bump) except -1:
+        """Make one update, and `bump` the versions of what it has written, in any case.
+
+        Between the two there is no instruction of Python at which an interrupt could arrive.
+        """
+        cdef object store = engine.store, before = store.iter
+        cdef list gradients = [p.grad for p in written] if zeroes else []
+        try:
+            engine.update(self.params, self.grads, plan)
+        finally:
+            if store.iter != before:
+                bump(written + gradients)
+        return 0
+
+    cdef list look(self, groups, list alone, object state, object shown):
         """Look where all lie now; return the parameters that have a gradient.
 
         None: the tensors of the groups are others by now. To `alone` go the keys of parameters that
-        nobody has any more but the groups and these views.
+        nobody has any more but the groups, the state and these views.
         """
         cdef Py_ssize_t k = 0, n = len(self.keys)
         cdef list written = []
         cdef object key, p, g
+        cdef Py_ssize_t references
         self.held, self.has_rows = [], False
         for group in groups:
             for p in group["params"]:
@@ -104,7 +166,10 @@ cdef class Views:
                     return None
                 key = self.keys[k]
                 k += 1
-                if Py_REFCNT(p) <= OUR_REFERENCES:
+                references = Py_REFCNT(p)
+                if references <= OUR_REFERENCES + 2 and state:
+                    references -= (p in state) + holds(shown, p)
+                if references <= OUR_REFERENCES:
                     alone.append(key)
                 g = p.grad
                 if g is None:
@@ -126,10 +191,11 @@ cdef class Views:
             for key, p in zip(self.keys, self.tensors)
         }
 
-    cpdef let_go(self):
+    cdef int let_go(self) except -1:
         """Let go of the gradients, which may then be freed; their arrays must not be read any more."""
         self.known.update(self.grads)
         self.held = None
+        return 0
 
     cdef object array_of(self, object key, object tensor, object known, str what):
         """Return an array on a tensor's memory, the one that is known if it is there already."""
@@ -158,6 +224,8 @@ cdef class Views:
         data = <char *> t.data + t.byte_offset
         if type(known) is cnp.ndarray and is_there(known, &t, type_num, data):
             return known
+        if what == "params" or <size_t> data >> LOW_ADDRESS_BITS == 0:
+            self.check(key, tensor, what)
         for i in range(t.ndim):
             dims[i] = t.shape[i]
             strides[i] = t.strides[i] * (t.dtype.bits // 8)

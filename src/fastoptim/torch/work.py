@@ -11,13 +11,17 @@ from fastoptim.kernels.update.engine import Engine
 from fastoptim.optimizer.assigning import Led, assign
 from fastoptim.optimizer.base import Optimizer
 from fastoptim.optimizer.groups import Group
-from fastoptim.torch.tensors import TENSORS, array_of
+from fastoptim.torch.replaced import error_of, is_first_suspect, warn_of
+from fastoptim.torch.tensors import TENSORS, array_of, check_memory, check_no_transform
 from fastoptim.torch.views import Views
+from fastoptim.torch.wording import in_torchs_words
 
 if TYPE_CHECKING:
     from fastoptim.torch.stepped import Stepped
 
 EXCHANGE = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+# A function in C, if it is there: an interrupt cannot arrive in it.
+BUMP = getattr(torch._C, "_increment_version", torch.autograd.graph.increment_version)
 
 # What PyTorch says of how a step is made, and why it cannot be so here.
 REFUSED = {
@@ -78,8 +82,7 @@ class Work:
         self.has_tensors = True
         self.is_over = False  # whether another `Work` has to go on, with the state of this one
         self.follow()
-        self.views = Views(keys, tensors, TENSORS, EXCHANGE, array_of)
-        self.held: set[Hashable] = {*keys}  # keys whose parameters somebody else has
+        self.views = Views(keys, tensors, TENSORS, EXCHANGE, array_of, check_memory)
         self.alone: set[Hashable] | None = None  # those nobody has any more, once it was looked
 
     def member_of(self, place: int) -> Any:
@@ -150,61 +153,42 @@ class Work:
 
     def step(self) -> bool:
         """Update every parameter that has a gradient; return False if the tensors are others now."""
-        alone: list[Hashable] = []
-        views = self.views
-        try:
-            written = views.look(self.owner.param_groups, alone)
-            if written is None:
-                return False
-            self.notice(alone)
-            if written:
-                self.owner.check_grads(views)
-                self.apply(written)
-        finally:
-            views.let_go()
-        return True
+        check_no_transform()
+        return self.views.step(self)
 
-    def apply(self, written: list[torch.Tensor]) -> None:
-        """Make one update, and tell autograd which tensors it has written."""
+    def go_on(self, written: list[torch.Tensor]) -> None:
+        """Make one update, which writes these parameters; the views are of this step."""
+        self.owner.check_grads(self.views)
         rule = self.rule
-        if not self.engine.update(
-            self.views.params, self.views.grads, rule.fixed_plan or rule.plan()
-        ):
-            return
-        if self.owner.zeroes:
-            written = written + [g for g in (p.grad for p in written) if not g.is_sparse]
         try:
-            torch.autograd.graph.increment_version(written)
-        except KeyboardInterrupt:
-            torch.autograd.graph.increment_version(written)
+            self.views.update(
+                self.engine, rule.fixed_plan or rule.plan(), written, self.owner.zeroes, BUMP
+            )
+        except (TypeError, ValueError, FloatingPointError) as problem:
+            in_torchs_words(problem)
             raise
 
-    def notice(self, alone: list[Hashable]) -> None:
-        """Say it if parameters are nobody's any more: other ones have taken their place."""
-        if self.alone is None:  # those that nobody ever had are used through param_groups
-            self.alone = {*alone}
-        lost = [key for key in alone if key not in self.alone]
-        if not lost:
-            return
-        trained = [key for key in lost if self.views.grads[key] is not None]
-        names = ", ".join(map(repr, (trained or lost)[:8])) + (", …" if len(lost) > 8 else "")
-        text = (
-            f"nothing but this optimizer has the parameters {names} any more: a layer was "
-            f"exchanged, or load_state_dict(assign=True) made new ones. "
-        )
-        if trained:
-            raise RuntimeError(
-                f"{text}They still have gradients, and the model would not see their update; make "
-                f"the optimizer anew of model.parameters() (its state_dict can be loaded into it)"
-            )
-        self.alone.update(lost)
-        import warnings
+    def notice(self, alone: list[Hashable]) -> Exception | None:
+        """Warn if parameters are nobody's any more and others have their place; return an error.
 
-        warnings.warn(
-            f"{text}They get no gradients and stay as they are; if others have taken their place, "
-            f"add these with add_param_group, or make the optimizer anew of model.parameters()",
-            UserWarning, stacklevel=4,
-        )
+        `alone` has the keys of those that only the optimizer refers to.
+        """
+        grads, tensors = self.views.grads, self.views.tensors
+        tensor_of = dict(zip(self.views.keys, tensors, strict=True))
+        if self.alone is None:  # such as are reached through param_groups, or were replaced before
+            lost = {key: tensor_of[key] for key in alone if grads[key] is None}
+            if lost and is_first_suspect(lost, tensors):
+                warn_of([*lost])
+            self.alone = {*alone}
+            return None
+        lost = {key: tensor_of[key] for key in alone if key not in self.alone}
+        if not lost:
+            return None
+        trained = {key: p for key, p in lost.items() if grads[key] is not None}
+        problem = error_of(trained, lost, tensors)
+        if problem is None:
+            self.alone.update(lost)
+        return problem
 
 
 def named(group: Mapping[str, Any], first: int) -> Iterator[tuple[torch.Tensor, Hashable]]:
