@@ -27,11 +27,12 @@ class Optimizer(Stepped):
     _rule: base.Optimizer  # without groups and without state
 
     def __init__(self, params: Iterable[Any], rule: base.Optimizer) -> None:
-        if not isinstance(rule, base.Optimizer):
-            made = f", such as fastoptim.{rule.__name__}()" if isinstance(rule, type) else ""
+        given: object = rule
+        if not isinstance(given, base.Optimizer):
+            made = f", such as fastoptim.{given.__name__}()" if isinstance(given, type) else ""
             raise TypeError(
-                f"rule must be an optimizer of fastoptim{made}, got {shown(rule)} "
-                f"({type(rule).__name__})"
+                f"rule must be an optimizer of fastoptim{made}, got {shown(given)} "
+                f"({type(given).__name__})"
             )
         if rule.iter or rule.engine.store.records:
             raise ValueError("rule has been used, and its state is of other parameters: give a new one")

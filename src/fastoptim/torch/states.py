@@ -232,7 +232,7 @@ def record_of(
 
 def is_fortran(p: torch.Tensor) -> bool:
     """Whether a parameter lies in Fortran order."""
-    return p.permute(*reversed(range(p.ndim))).is_contiguous()
+    return bool(p.permute(*reversed(range(p.ndim))).is_contiguous())
 
 
 def array_of(where: str, form: Form, slot: str, tensor: Any, dtype: str) -> Array:

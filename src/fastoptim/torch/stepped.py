@@ -31,7 +31,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
     """
 
     form: ClassVar[Form]
-    followed: ClassVar[tuple[str, ...]]  # the names in `param_groups` that `translated` reads
+    followed: tuple[str, ...]  # the names in `param_groups` that `translated` reads
     sparse: ClassVar[str] = "refused"  # or "taken", "only"
     zeroes = False  # whether a step sets the gradients to zero
     _work: Work | None = None
@@ -52,7 +52,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     # -------------------------------------------------------------- a step
 
-    @torch._disable_dynamo
+    @torch._disable_dynamo  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place.
 
@@ -200,8 +200,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         self._state, self._in_hand = self._in_hand, None
         self._work, self._shown, self._lent = work, {}, False

@@ -40,7 +40,8 @@ class Work:
 
     def __init__(self, owner: "Stepped", rule: Optimizer) -> None:
         self.owner, self.rule = owner, rule
-        tensors, keys = [], []
+        tensors: list[torch.Tensor] = []
+        keys: list[Hashable] = []
         self.key_of: dict[int, Hashable] = {}
         self.place_of: dict[Hashable, int] = {}
         self.places: list[int] = []  # of each group; -1: it has no parameters

@@ -13,6 +13,7 @@ class Record:
     state: dict[str, NDArray[Any]]
     average: NDArray[Any] | None
     coding: str | None
+    carried: tuple[float, ...] | None
     t: int
     def described(self) -> dict[str, Any]: ...
 
