@@ -39,6 +39,7 @@ nitpicky = True
 nitpick_ignore = [("py:obj", "Slot")]
 nitpick_ignore_regex = [("py:obj", r"[a-z_].*|None|True|False")]
 
+autodoc_mock_imports = ["torch"]    # the site is the same with and without PyTorch
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
