@@ -1,8 +1,13 @@
 """What `import fastoptim` has of PyTorch, and what `fastoptim.torch` needs of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import output_of, run_code
+from test_types import every_checker
+
+CLIENT = Path(__file__).with_name("typed_torch_client.py")
 
 # Whoever imports PyTorch in this process is told that it is not installed.
 WITHOUT = """
@@ -97,3 +102,17 @@ def test_this_release_of_pytorch_has_the_table(monkeypatch):
     monkeypatch.setattr(work, "array_of", lambda key, tensor, what: asked.append(key))
     trained(AdamW, torch.float32)
     assert asked == []
+
+
+@every_checker
+def test_a_typed_program(checker, tmp_path):
+    """The classes have PyTorch's constructors, for type checkers as well."""
+    pytest.importorskip("torch")
+    lines = CLIENT.read_text("utf-8").splitlines()
+    path = tmp_path / "client.py"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    bad = {n for n, line in enumerate(lines, start=1) if line.endswith("# error")}
+    assert len(bad) == 8
+    found = checker(path)
+    assert {lines[n - 1] for n in bad - found} == set()  # accepted
+    assert {lines[n - 1] for n in found - bad} == set()  # refused
