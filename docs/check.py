@@ -66,7 +66,8 @@ def faults(pages: dict[str, str], styles: dict[str, str], public: Iterable[str])
 def of_torch() -> list[str]:
     """Return the public names of fastoptim.torch, which can be imported with PyTorch alone."""
     spec = find_spec("fastoptim.torch")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     for statement in ast.parse(Path(spec.origin).read_text("utf-8")).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
             return [f"torch.{name}" for name in ast.literal_eval(statement.value)]

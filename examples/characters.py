@@ -1,12 +1,12 @@
 """A small language model in PyTorch: a causal transformer that writes like Python's documentation.
 
-The text is the documentation topics that come with Python, some 460,000 characters (without them, the
-sources of its standard library). The model sees 64 characters and says of each which one comes next.
-It is PyTorch's throughout; the optimizer is one line, and may come from either library:
+The text is the documentation topics that come with Python, some 460,000 characters (without them,
+the sources of its standard library). The model sees 64 characters and says of each which one comes
+next. It is PyTorch's throughout; the optimizer is one line, and may come from either library:
 
     python examples/characters.py                          # from fastoptim.torch import AdamW
     python examples/characters.py --optimizer fused        # torch.optim.AdamW(…, fused=True)
-    python examples/characters.py --compare                # all three from the same start, side by side
+    python examples/characters.py --compare                # all three, from the same start
 
 It needs PyTorch, tqdm and, for --picture, matplotlib: pip install 'fastoptim[torch,plot]' tqdm.
 """
@@ -37,7 +37,7 @@ CONTEXT, BATCH = 64, 16                         # characters that the model sees
 
 
 def of_python():
-    """Text that comes with Python: its documentation's topics, or else the sources of its modules."""
+    """Text that comes with Python: its documentation's topics, or else its modules' sources."""
     try:
         from pydoc_data.topics import topics
     except ImportError:                         # some distributions leave it out

@@ -82,13 +82,13 @@ def test_the_program_compares_all_three(example, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path, picture = tmp_path / "words.txt", tmp_path / "loss.png"
     path.write_text(WORDS, "utf-8")
-    arguments = ["--compare", f"--text={path}", "--steps=30", "--width=8", "--depth=1", "--sample=20"]
-    assert example.main([*arguments, f"--picture={picture}"]) == 0
+    small = ["--compare", "--steps=30", "--width=8", "--depth=1", "--sample=20"]
+    assert example.main([*small, f"--text={path}", f"--picture={picture}"]) == 0
     out = capsys.readouterr().out
     assert f"{len(WORDS):,} characters, {len(set(WORDS))} different ones" in out
     header, first, *rest = out.splitlines()[1:9]
     assert header.split() == ["step", *example.OPTIMIZERS]
-    step, theirs, fused, ours = first.split()
+    step, theirs, _, ours = first.split()
     assert step == "1"
     assert float(ours) == pytest.approx(float(theirs), abs=1e-4)
     assert [line.split()[0] for line in rest] == ["6", "12", "18", "24", "30", "held"]
