@@ -7,6 +7,7 @@ import pytest
 from helpers import output_of, run_code
 from test_types import every_checker
 
+DOCS = Path(__file__).parent.parent / "docs"
 CLIENT = Path(__file__).with_name("typed_torch_client.py")
 
 # Whoever imports PyTorch in this process is told that it is not installed.
@@ -40,6 +41,25 @@ def test_without_pytorch_the_last_line_says_what_to_install(line):
         "ModuleNotFoundError: fastoptim.torch needs PyTorch: pip install 'fastoptim[torch]'"
     )
     assert "During handling" not in done.stderr
+
+
+def test_the_docstrings_can_be_read_without_pytorch():
+    """The site is built without it; what is imported for that is not left for others to find."""
+    code = f"""
+import importlib.util, sys
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else real(name, *more)
+sys.path.insert(0, {str(DOCS)!r})
+import without_torch
+without_torch.import_it()
+import fastoptim.torch
+print("torch" in sys.modules, *sorted(fastoptim.torch.__all__))
+print(fastoptim.torch.AdamW.__mro__[1].__name__, fastoptim.torch.SGD.step.__doc__[:6])
+"""
+    first, second = output_of(code).splitlines()
+    assert first.split()[0] == "False"
+    assert "AdamW" in first.split()
+    assert second == "Adam Update"
 
 
 def test_the_package_of_that_name_is_not_taken_for_pytorch():
