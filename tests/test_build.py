@@ -85,7 +85,7 @@ def test_without_pythons_headers_the_last_line_says_what_to_install(tmp_path):
     assert re.search("Python.h is missing: install Python's headers", built.stderr.splitlines()[-1])
 
 
-# What an installation has: all but the compiled modules. The real list of modules is not translated.
+# What an installation has but compiled modules. The real list of modules is not translated.
 PACK = """
 import runpy, sys
 import Cython.Build, setuptools
