@@ -197,9 +197,10 @@ modules = [
     "update/exchange", "update/shards",
     "ode/passes", "ode/columns", "ode/caller_params", "ode/gradients", "ode/workspace",
 ]
+everything = [f"kernels/{name}" for name in modules] + ["torch/views", "torch/quick"]
 setup(
     ext_modules=cythonize(
-        [*(module(f"kernels/{m}") for m in modules), module("torch/views"), module("torch/quick")], compiler_directives=DIRECTIVES, nthreads=PROCESSES
+        [module(name) for name in everything], compiler_directives=DIRECTIVES, nthreads=PROCESSES
     ),
     cmdclass={"build_ext": Build},
 )

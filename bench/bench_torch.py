@@ -12,6 +12,7 @@ all turns. The losses show that all do the same.
 
 import argparse
 import copy
+import itertools
 import statistics
 from time import perf_counter
 
@@ -32,7 +33,7 @@ CLASSES = {
 
 def layers(*sizes):
     parts = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(sizes):
         parts += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*parts[:-1])
 
@@ -170,8 +171,10 @@ def sparse(turns, seconds):
     everyone = [Embedding(torch.optim.SparseAdam), Embedding(fastoptim.torch.SparseAdam)]
     in_turn(everyone, turns, seconds)
     theirs, ours = (statistics.median(one.times) for one in everyone)
-    print(f"\nSparseAdam, 5,000 rows of 100,000 × 100: torch {theirs:,.0f} µs, fastoptim {ours:,.0f}"
-          f" µs: {theirs / ours:.2f}")
+    print(
+        f"\nSparseAdam, 5,000 rows of 100,000 × 100: torch {theirs:,.0f} µs, "
+        f"fastoptim {ours:,.0f} µs: {theirs / ours:.2f}"
+    )
 
 
 def main():

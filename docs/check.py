@@ -5,10 +5,12 @@
 * No command of LaTeX is left in a formula.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import fastoptim
@@ -61,6 +63,17 @@ def faults(pages: dict[str, str], styles: dict[str, str], public: Iterable[str])
             yield f"no page describes fastoptim.{name}; docs/api.md should"
 
 
+def of_torch() -> list[str]:
+    """Return the public names of fastoptim.torch, which can be imported with PyTorch alone."""
+    spec = find_spec("fastoptim.torch")
+    assert spec is not None
+    assert spec.origin is not None
+    for statement in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            return [f"torch.{name}" for name in ast.literal_eval(statement.value)]
+    raise LookupError(f"{spec.origin} has no __all__")
+
+
 def main() -> int:
     """Check a site; return the exit status."""
     site = Path(sys.argv[1])
@@ -68,7 +81,7 @@ def main() -> int:
         {path.relative_to(site).as_posix(): path.read_text("utf-8") for path in site.rglob(pattern)}
         for pattern in ("*.html", "*.css")
     )
-    found = list(faults(pages, styles, fastoptim.__all__))
+    found = list(faults(pages, styles, [*fastoptim.__all__, *of_torch()]))
     for fault in found:
         print(fault)
     print(f"{len(pages)} pages, {len(found)} faults")

@@ -19,6 +19,7 @@ import markers  # noqa: E402
 import mathml  # noqa: E402
 import pasted  # noqa: E402
 import rule_pages  # noqa: E402
+import without_torch  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import fastoptim  # noqa: E402
@@ -28,6 +29,7 @@ author = "The fastoptim developers"
 project_copyright = f"2026, {author}"
 release = fastoptim.__version__
 
+without_torch.import_it()
 extensions = [
     "myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design",
 ]

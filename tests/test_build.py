@@ -83,3 +83,37 @@ def test_without_pythons_headers_the_last_line_says_what_to_install(tmp_path):
     built = run_python("-c", BUILD, ROOT / "setup.py", cwd=tmp_path, CC=str(compiler))
     assert built.returncode == 1
     assert re.search("Python.h is missing: install Python's headers", built.stderr.splitlines()[-1])
+
+
+# What an installation has but compiled modules. The real list of modules is not translated.
+PACK = """
+import runpy, sys
+import Cython.Build, setuptools
+given = {}
+real = setuptools.setup
+setuptools.setup = given.update
+Cython.Build.cythonize = lambda modules, **more: modules
+runpy.run_path("setup.py", run_name="setup")
+given["cmdclass"] = {}
+real(**given, script_args=[
+    "-q", "egg_info", "--egg-base", sys.argv[1], "build_py", "--build-lib", sys.argv[2],
+])
+"""
+
+
+def test_sources_reach_the_sdist_and_stubs_reach_the_wheel(tmp_path):
+    """So that what is compiled can be compiled elsewhere, and is known to type checkers."""
+    about, built = tmp_path / "about", tmp_path / "built"
+    about.mkdir()
+    done = run_python("-c", PACK, about, built, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = (about / "fastoptim.egg-info" / "SOURCES.txt").read_text("utf-8").split()
+    package = ROOT / "src" / "fastoptim"
+    for pattern in ("*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.h"):
+        found = {path.relative_to(ROOT).as_posix() for path in package.rglob(pattern)}
+        assert found
+        assert found <= set(listed)
+    assert not [path for path in listed if path.endswith((".c", ".so")) and "examples" not in path]
+    for pattern in ("*.py", "*.pyi"):
+        stubs = {path.relative_to(package.parent) for path in package.rglob(pattern)}
+        assert stubs == {path.relative_to(built) for path in built.rglob(pattern)}

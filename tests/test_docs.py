@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     m.name for m in pkgutil.walk_packages(fastoptim.__path__, "fastoptim.")
     if "rules_" not in m.name  # the same text, for a processor that this may not be
+    and not m.name.startswith("fastoptim.torch")  # it needs PyTorch: test_torch_docs.py
 ]
 
 
@@ -45,7 +46,11 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("path", [path for path, text in PAGES.items() if EXAMPLE.search(text)])
+OF_TORCH = {"docs/torch.md"}  # whose examples need PyTorch: test_torch_docs.py
+RUN_HERE = [path for path, text in PAGES.items() if EXAMPLE.search(text) and path not in OF_TORCH]
+
+
+@pytest.mark.parametrize("path", RUN_HERE)
 def test_pages(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(ROOT / path), module_relative=False, encoding="utf-8")

@@ -379,6 +379,9 @@ def test_every_public_name_has_its_directive():
     page = (DOCS / "api.md").read_text("utf-8")
     described = re.findall(r"^\.\. (?:auto\w+|py:data):: fastoptim\.(\w+)", page, re.MULTILINE)
     assert set(fo.__all__) <= {*described, *(cls.__name__ for cls in RULES)}
+    of_torch = re.findall(r"^\.\. autoclass:: fastoptim\.(torch\.\w+)", page, re.MULTILINE)
+    assert sorted(check.of_torch()) == sorted(of_torch)
+    assert "torch.AdamW" in of_torch
 
 
 def test_other_faults_of_a_site():

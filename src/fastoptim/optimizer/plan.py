@@ -151,7 +151,7 @@ class LivePlan:
     def takes(self, place: int, values: Mapping[str, Any]) -> bool:
         """Take over numbers that were assigned to one group; return False if all must be made anew.
 
-        Measured (Adam, 4 keys of 64, lr assigned before each update): 2 µs, where a new plan takes 38.
+        Measured (Adam, 4 keys of 64, lr assigned before each update): 7 µs, 36 with a new plan.
         """
         opt, view, checks = self.opt, self.views[place], checks_of(type(self.opt))
         inherited = place == 0 and any(

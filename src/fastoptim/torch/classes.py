@@ -565,7 +565,7 @@ class Adagrad(Stepped, torch.optim.Adagrad):
                 )
         super().add_param_group(param_group)
 
-    @functools.wraps(torch.optim.Adagrad.__init__)
+    @functools.wraps(torch.optim.Adagrad.__init__)  # type: ignore[misc, unused-ignore]
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._lent = False  # it has looked at the state to fill it

@@ -1,4 +1,4 @@
-"""Rules with what PyTorch's classes have beside them: momentum that may be 0, momenta that change."""
+"""Rules with what PyTorch's classes have beside them: a momentum of 0, momenta that change."""
 
 from dataclasses import dataclass
 

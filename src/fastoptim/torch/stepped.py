@@ -1,4 +1,4 @@
-"""What all classes of `fastoptim.torch` share: an optimizer of PyTorch whose step is fastoptim's."""
+"""What all classes of `fastoptim.torch` share: a step that is fastoptim's, state, checkpoints."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -60,7 +60,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether a `GradScaler` leaves it to `step` to divide by its scale: it shall do so itself."""
+        """Whether a `GradScaler` leaves it to `step` to divide by its scale, which it shall do."""
         return False
 
     @_step_supports_amp_scaling.setter
@@ -71,8 +71,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     step = quick.step
 
-    @torch._disable_dynamo
-    @torch.optim.Optimizer.profile_hook_step
+    @torch._disable_dynamo  # type: ignore[untyped-decorator]
+    @torch.optim.Optimizer.profile_hook_step  # type: ignore[untyped-decorator]
     def _whole_step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make a step, whatever is out of the ordinary."""
         loss = None
@@ -82,7 +82,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         work = self._work
         if (
             work is None or len(work.places) != len(self.param_groups)
-            or self._lent and not self._is_left_alone()
+            or (self._lent and not self._is_left_alone())
         ):
             work = self._renewed()
         work.follow()
@@ -129,8 +129,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         elif views.has_rows and self.sparse == "refused":
             raise RuntimeError(
                 f"a gradient is sparse, and {name} would have to decay its state in all rows; use "
-                f"SparseAdam, or fastoptim.torch.Optimizer(params, rule), which updates the rows of "
-                f"the gradient alone"
+                f"SparseAdam, or fastoptim.torch.Optimizer(params, rule), which updates the rows "
+                f"of the gradient alone"
             )
         elif views.has_rows and self.sparse == "rows":
             for k, key, p in self._sparse(views):

@@ -158,8 +158,8 @@ def as_array(name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
                 if tensor.is_complex() else "convert it: .to(torch.float32)"
             )
         )
-    seen = tensor.numpy()
-    return seen
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array
 
 
 def rows_of(name: str, grad: torch.Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""What updates the parameters of one of PyTorch's optimizers: a rule, which follows `param_groups`."""
+"""What updates the parameters of an optimizer of PyTorch: a rule that follows `param_groups`."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,7 +54,8 @@ class Work:
 
     def __init__(self, owner: "Stepped", rule: Optimizer) -> None:
         self.owner, self.rule, self.engine = owner, rule, rule.engine
-        tensors, keys = [], []
+        tensors: list[torch.Tensor] = []
+        keys: list[Hashable] = []
         self.key_of: dict[int, Hashable] = {}
         self.place_of: dict[Hashable, int] = {}
         self.places: list[int] = []  # of each group; -1: it has no parameters
@@ -152,7 +153,7 @@ class Work:
         self.is_over |= is_over
 
     def step(self) -> bool:
-        """Update every parameter that has a gradient; return False if the tensors are others now."""
+        """Update all parameters with a gradient; return False if the tensors are others now."""
         check_no_transform()
         return self.views.step(self)
 
