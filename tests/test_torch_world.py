@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from itertools import count
 
 import numpy as np
@@ -422,6 +423,23 @@ def test_replaced_before_the_first_step():
     with pytest.warns(UserWarning, match=r"'0.weight', '0.bias', '2.weight', '2.bias'"):
         train(m, opt)
     train(m, opt)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_warning_has_the_line_of_the_step_each_time():
+    """A cell of a notebook that makes the model anew is run twice: two warnings."""
+    lines = []
+    with warnings.catch_warnings(record=True) as caught:
+        for _ in range(2):
+            m = model()
+            opt = ft.Adam(m.named_parameters())
+            train(m, opt, 2)
+            m = model()
+            opt.zero_grad()
+            lines.append(sys._getframe().f_lineno + 1)
+            opt.step()
+    assert [(one.filename, one.lineno) for one in caught] == [(__file__, k) for k in lines]
+    assert "the model or a layer was made anew" in str(caught[0].message)
 
 
 @pytest.mark.usefixtures("alone")

@@ -8,6 +8,7 @@ update. Finding it takes a walk over all objects, made only when a parameter has
 """
 
 import gc
+import sys
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
 
@@ -76,15 +77,27 @@ def told(keys: list[Hashable]) -> str:
     """Return the sentence that names parameters which nobody has any more."""
     names = ", ".join(map(repr, keys[:8])) + (", …" if len(keys) > 8 else "")
     return (
-        f"nothing but this optimizer has the parameters {names} any more: a layer was exchanged, "
-        f"or load_state_dict(assign=True) made new ones. "
+        f"nothing but this optimizer has the parameters {names} any more: the model or a layer "
+        f"was made anew, or load_state_dict(assign=True) made new ones. "
     )
 
 
 def warn_of(keys: list[Hashable]) -> None:
-    """Warn that parameters are updated no more, or that nobody would see it."""
-    warnings.warn(
+    """Warn that parameters are updated no more, or that nobody would see it.
+
+    The line shown is the caller's of `step`. Each optimizer says so once, and Python keeps no list
+    of it: in a notebook, the same line goes on with another model.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None and is_of_a_library(frame.f_globals):
+        frame = frame.f_back
+    warnings.warn_explicit(
         f"{told(keys)}They stay as they are unless they get gradients; if others have taken their "
         f"place, add these with add_param_group, or make the optimizer anew of model.parameters()",
-        UserWarning, stacklevel=2,
+        UserWarning, frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__"),
     )
+
+
+def is_of_a_library(module: Mapping[str, object]) -> bool:
+    """Whether a frame's globals are those of a module of fastoptim or of PyTorch."""
+    return str(module.get("__name__")).partition(".")[0] in ("fastoptim", "torch")
