@@ -116,6 +116,19 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("bad", [-1, "a", torch.ones(2)], ids=str)
+def test_bad_numbers_are_refused_at_the_first_step(bad, k):
+    p, q = parameter(), parameter()
+    opt = ft.Adam([{"params": [p]}, {"params": [q]}])
+    opt.param_groups[k]["lr"] = bad
+    with pytest.raises((TypeError, ValueError)) as refused:
+        opt.step()
+    (note,) = refused.value.__notes__
+    assert note.startswith(f"these are the hyperparameters of param_groups[{k}]: lr=")
+    assert p.tolist() == q.tolist() == [1.0] * 3
+
+
 @pytest.mark.parametrize(("name", "option", "bad", "problem", "match"), ROWS + LIVE_ALONE)
 def test_bad_numbers_are_refused_at_the_step(name, option, bad, problem, match):
     p, q = parameter(), parameter()

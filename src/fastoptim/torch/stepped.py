@@ -258,7 +258,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         self._in_hand = defaultdict(dict, {p: copied(one) for p, one in of_parameters.items()})
         try:
             super().__setstate__(now)  # PyTorch's brings what older versions saved up to date
-            for group in self.param_groups:
+            for k, group in enumerate(self.param_groups):
+                missing = [name for name in self.followed if name not in group]
+                if missing:
+                    names = ", ".join(map(repr, missing[:3])) + ", …" * (len(missing) > 3)
+                    raise KeyError(
+                        f"param_groups[{k}] has no {names}, and those of {type(self).__name__} "
+                        f"have: it is of another class; load it into one of that class"
+                    )
                 refuse(group, self.defaults)
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)
