@@ -148,3 +148,21 @@ def test_bad_numbers_are_refused_at_the_step(name, option, bad, problem, match):
     opt.step()
     assert torch.equal(p, q)
     assert not torch.equal(p, before[0])
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("Lion", "goes through Optimizer(params, fastoptim.Lion())"),
+    ("Muon", "goes through Optimizer(params, fastoptim.Muon())"),
+    ("LBFGS", "'LBFGS'; use torch.optim.LBFGS"),
+    ("lr_scheduler", "torch.optim.lr_scheduler works with the optimizers here"),
+    ("Nothing", "has no attribute 'Nothing'"),
+    ("_functional", "has no attribute '_functional'"),
+])
+def test_names_that_are_elsewhere(name, words):
+    with pytest.raises(AttributeError) as refused:
+        getattr(ft, name)
+    assert str(refused.value).endswith(words)
+    assert refused.value.name == name

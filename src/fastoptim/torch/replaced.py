@@ -21,8 +21,14 @@ Tensors = Mapping[Hashable, torch.Tensor]
 
 def is_first_suspect(lost: Tensors, ours: Iterable[torch.Tensor]) -> bool:
     """Whether parameters that have been alone from the first step on all have successors."""
-    others = successors(ours)
-    return all(has_twin(p, others) for p in lost.values())
+    others, ours = successors(ours), [*ours]
+    if all(has_twin(p, others) for p in lost.values()):
+        return True
+    ids = {id(p) for p in lost.values()}
+    last = max(k for k, p in enumerate(ours) if id(p) in ids)
+    return len(lost) < len(ours) and all(
+        has_kin(p, others) and not has_kin(p, ours[last + 1 :]) for p in lost.values()
+    )
 
 
 def error_of(
@@ -71,6 +77,18 @@ def leaves_without(own: set[int]) -> list[torch.Tensor]:
 def has_twin(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
     """Whether one of other tensors could have taken the place of a parameter."""
     return any(one.shape == p.shape and one.dtype == p.dtype for one in others)
+
+
+def has_kin(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Whether one of other tensors could be of a layer like it, with more or fewer units.
+
+    A head that is exchanged before the first step is such a one. One that was added to the
+    optimizer, too, is behind the old one there.
+    """
+    return any(
+        one.ndim == p.ndim and one.shape[1:] == p.shape[1:] and one.dtype == p.dtype
+        for one in others
+    )
 
 
 def told(keys: list[Hashable]) -> str:
