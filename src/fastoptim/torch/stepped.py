@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +69,12 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     # -------------------------------------------------------------- a step
 
-    step = quick.step
+    if TYPE_CHECKING:  # PyTorch's classes do not say what they return
+
+        def step(self, closure: Callable[[], Any] | None = None) -> Any:
+            """As in `quick`."""
+    else:
+        step = quick.step
 
     @torch._disable_dynamo  # type: ignore[untyped-decorator]
     @torch.optim.Optimizer.profile_hook_step  # type: ignore[untyped-decorator]
