@@ -189,8 +189,18 @@ def test_where_a_schedule_free_rule_is_evaluated(make):
 
 
 def test_there_is_an_evaluation_of_schedule_free_rules_alone():
-    with pytest.raises(AttributeError), Both(fo.Adam).opt.evaluation():
+    opt = Both(fo.Adam).opt
+    with pytest.raises(AttributeError, match=r"place in opt\.averaged\(\)$"), opt.evaluation():
         pass
+
+
+def test_what_is_refused_within_averaged_names_the_call_that_there_is_here():
+    both = Both(lambda: fo.Adam(average=0.9)).step()
+    with both.opt.averaged():
+        for call in (both.opt.step, both.opt.state_dict):
+            with pytest.raises(RuntimeError, match=r"leave `with opt\.averaged\(\)` first$"):
+                call()
+    both.step().assert_same()
 
 
 def put_nan(both):
@@ -394,6 +404,14 @@ def test_a_state_of_another_rule_or_other_slots_is_refused(tmp_path):
     both.step(2).assert_same()
 
 
+def test_the_state_of_a_class_of_pytorch_is_refused_with_the_reason():
+    both = Both(fo.Adam).step()
+    theirs = torch.optim.Adam(both.tensors.values())
+    with pytest.raises(KeyError, match=r"param_groups\[0\] has no 'beta1', 'beta2'.*another class"):
+        both.opt.load_state_dict(theirs.state_dict())
+    both.step().assert_same()
+
+
 # ---------------------------------------------------------------- what is refused, what is shown
 
 USED = fo.SGD()
@@ -412,7 +430,9 @@ REFUSED = {
     "a rest": (lambda: fo.Muon(rest=fo.SGD()).rest, ValueError, "the rest of another one"),
     "look-ahead": (lambda: fo.Momentum(lookahead=True), ValueError, "lookahead=True"),
     "a group for nobody": (
-        lambda: fo.SGD(groups=[fo.Group("nobody", lr=1.0)]), ValueError, "matches no key",
+        lambda: fo.SGD(groups=[fo.Group("nobody", lr=1.0)]), ValueError,
+        "matches no key; the keys are 0, which are numbers, since params has no names: for groups "
+        "by name give model.named_parameters()",
     ),
 }
 

@@ -116,6 +116,19 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("bad", [-1, "a", torch.ones(2)], ids=str)
+def test_bad_numbers_are_refused_at_the_first_step(bad, k):
+    p, q = parameter(), parameter()
+    opt = ft.Adam([{"params": [p]}, {"params": [q]}])
+    opt.param_groups[k]["lr"] = bad
+    with pytest.raises((TypeError, ValueError)) as refused:
+        opt.step()
+    (note,) = refused.value.__notes__
+    assert note.startswith(f"these are the hyperparameters of param_groups[{k}]: lr=")
+    assert p.tolist() == q.tolist() == [1.0] * 3
+
+
 @pytest.mark.parametrize(("name", "option", "bad", "problem", "match"), ROWS + LIVE_ALONE)
 def test_bad_numbers_are_refused_at_the_step(name, option, bad, problem, match):
     p, q = parameter(), parameter()
@@ -135,3 +148,21 @@ def test_bad_numbers_are_refused_at_the_step(name, option, bad, problem, match):
     opt.step()
     assert torch.equal(p, q)
     assert not torch.equal(p, before[0])
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("Lion", "goes through Optimizer(params, fastoptim.Lion())"),
+    ("Muon", "goes through Optimizer(params, fastoptim.Muon())"),
+    ("LBFGS", "'LBFGS'; use torch.optim.LBFGS"),
+    ("lr_scheduler", "torch.optim.lr_scheduler works with the optimizers here"),
+    ("Nothing", "has no attribute 'Nothing'"),
+    ("_functional", "has no attribute '_functional'"),
+])
+def test_names_that_are_elsewhere(name, words):
+    with pytest.raises(AttributeError) as refused:
+        getattr(ft, name)
+    assert str(refused.value).endswith(words)
+    assert refused.value.name == name

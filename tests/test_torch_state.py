@@ -506,7 +506,8 @@ DAMAGES = {
     ),
     "a slot is missing": (lambda s: drop(s, "exp_avg"), ValueError, "only the slots"),
     "another shape": (
-        lambda s: change(s, exp_avg=torch.zeros(5, 7, dtype=torch.float64)), ValueError, "(7, 5)",
+        lambda s: change(s, exp_avg=torch.zeros(5, 7, dtype=torch.float64)), ValueError,
+        "should have float64 (7, 5) as its 'exp_avg', got float64 (5, 7); it is of another model",
     ),
     "too few elements": (
         lambda s: change(s, exp_avg_sq=torch.zeros((), dtype=torch.float64)), ValueError, "(7, 5)",

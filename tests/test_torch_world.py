@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from itertools import count
 
 import numpy as np
@@ -424,6 +425,32 @@ def test_replaced_before_the_first_step():
     train(m, opt)
 
 
+def test_a_head_of_another_size_before_the_first_step():
+    m = model()
+    opt = ft.Adam(m.named_parameters())
+    m[2] = model(1, out=5)[2]
+    with pytest.warns(UserWarning, match=r"has the parameters '2.weight', '2.bias' any more"):
+        train(m, opt)
+    train(m, opt)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_warning_has_the_line_of_the_step_each_time():
+    """A cell of a notebook that makes the model anew is run twice: two warnings."""
+    lines = []
+    with warnings.catch_warnings(record=True) as caught:
+        for _ in range(2):
+            m = model()
+            opt = ft.Adam(m.named_parameters())
+            train(m, opt, 2)
+            m = model()
+            opt.zero_grad()
+            lines.append(sys._getframe().f_lineno + 1)
+            opt.step()
+    assert [(one.filename, one.lineno) for one in caught] == [(__file__, k) for k in lines]
+    assert "the model or a layer was made anew" in str(caught[0].message)
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_head_that_is_replaced_and_added(steps):
@@ -436,7 +463,9 @@ def test_a_head_that_is_replaced_and_added(steps):
         train(m, opt, steps)
         m[2] = model(1, out=5)[2]
         opt.add_param_group({"params": [(f"head.{n}", p) for n, p in m[2].named_parameters()]})
+        average = torch.optim.swa_utils.AveragedModel(m)
         train(m, opt, 2)
+        del average
         ended.append(values_of(m))
     assert_same(*ended)
 

@@ -11,8 +11,12 @@
 - states.py: PyTorch's state taken over; shown.py: the state as PyTorch has it, kept live
 """
 
+from typing import TYPE_CHECKING, Any
+
+import fastoptim as _fastoptim
+
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch
 except ModuleNotFoundError as problem:
     raise ModuleNotFoundError(
         "fastoptim.torch needs PyTorch: pip install 'fastoptim[torch]'", name=problem.name
@@ -38,3 +42,18 @@ __all__ = [
     "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "Optimizer",
     "RAdam", "RMSprop", "Rprop", "SparseAdam",
 ]
+
+
+if not TYPE_CHECKING:  # to a checker, every name would be there
+
+    def __getattr__(name: str) -> Any:
+        """Say where a name is that somebody looks for here."""
+        text = f"module {__name__!r} has no attribute {name!r}"
+        one = getattr(_fastoptim, name) if name in _fastoptim.__all__ else None
+        if isinstance(one, type) and issubclass(one, _fastoptim.Optimizer):
+            text += f"; every rule of fastoptim goes through Optimizer(params, fastoptim.{name}())"
+        elif name in ("lr_scheduler", "swa_utils"):
+            text += f"; torch.optim.{name} works with the optimizers here"
+        elif not name.startswith("_") and hasattr(_torch.optim, name):
+            text += f"; use torch.optim.{name}"
+        raise AttributeError(text, name=name)

@@ -17,6 +17,7 @@ from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.porting.answers import shown
 from fastoptim.torch.states import Form
 from fastoptim.torch.stepped import Stepped
+from fastoptim.torch.wording import in_torchs_words
 from fastoptim.torch.work import number
 
 # What a user does here instead of giving such an optimizer for a rule.
@@ -156,8 +157,12 @@ class Optimizer(Stepped):
         work = self._renewed() if self._work is None else self._work
         arrays = work.views.arrays()
         tensors = list(work.views.tensors)
-        with work.not_led():
-            inside = getattr(work.rule, name)(arrays)
+        try:
+            with work.not_led():
+                inside = getattr(work.rule, name)(arrays)
+        except AttributeError as problem:
+            in_torchs_words(problem)
+            raise
         try:
             with inside:
                 torch.autograd.graph.increment_version(tensors)
@@ -168,7 +173,11 @@ class Optimizer(Stepped):
     def _check_is_still(self) -> None:
         """Refuse to save what stands in another one's place."""
         if self._work is not None:
-            self._work.engine.still(lambda: None)
+            try:
+                self._work.engine.still(lambda: None)
+            except RuntimeError as problem:
+                in_torchs_words(problem)
+                raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and `param_groups` as PyTorch does; in the place of a schedule stands None.
@@ -253,7 +262,15 @@ def in_groups(
     pairs = [one if isinstance(one, tuple) else (k, one) for k, one in enumerate(params)]
     infos = {key: ParamInfo(tuple(p.shape), dtype_of(p)) for key, p in pairs}
     arrays = [np.broadcast_to(np.zeros((), one.dtype), one.shape) for one in infos.values()]
-    grouping.check_keys(rule.groups, infos, arrays)
+    try:
+        grouping.check_keys(rule.groups, infos, arrays)
+    except ValueError as problem:
+        if any(isinstance(one, tuple) for one in params):
+            raise
+        raise ValueError(
+            f"{problem}, which are numbers, since params has no names: for groups by name give "
+            f"model.named_parameters()"
+        ) from None
     own = {name: vars(rule)[name] for name in names}
     members: list[list[Any]] = [[] for _ in range(1 + len(rule.groups))]
     for (key, _), one in zip(pairs, params, strict=True):

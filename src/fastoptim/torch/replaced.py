@@ -8,6 +8,7 @@ update. Finding it takes a walk over all objects, made only when a parameter has
 """
 
 import gc
+import sys
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
 
@@ -20,8 +21,14 @@ Tensors = Mapping[Hashable, torch.Tensor]
 
 def is_first_suspect(lost: Tensors, ours: Iterable[torch.Tensor]) -> bool:
     """Whether parameters that have been alone from the first step on all have successors."""
-    others = successors(ours)
-    return all(has_twin(p, others) for p in lost.values())
+    others, ours = successors(ours), [*ours]
+    if all(has_twin(p, others) for p in lost.values()):
+        return True
+    ids = {id(p) for p in lost.values()}
+    last = max(k for k, p in enumerate(ours) if id(p) in ids)
+    return len(lost) < len(ours) and all(
+        has_kin(p, others) and not has_kin(p, ours[last + 1 :]) for p in lost.values()
+    )
 
 
 def error_of(
@@ -72,19 +79,43 @@ def has_twin(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
     return any(one.shape == p.shape and one.dtype == p.dtype for one in others)
 
 
+def has_kin(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Whether one of other tensors could be of a layer like it, with more or fewer units.
+
+    A head that is exchanged before the first step is such a one. One that was added to the
+    optimizer, too, is behind the old one there.
+    """
+    return any(
+        one.ndim == p.ndim and one.shape[1:] == p.shape[1:] and one.dtype == p.dtype
+        for one in others
+    )
+
+
 def told(keys: list[Hashable]) -> str:
     """Return the sentence that names parameters which nobody has any more."""
     names = ", ".join(map(repr, keys[:8])) + (", …" if len(keys) > 8 else "")
     return (
-        f"nothing but this optimizer has the parameters {names} any more: a layer was exchanged, "
-        f"or load_state_dict(assign=True) made new ones. "
+        f"nothing but this optimizer has the parameters {names} any more: the model or a layer "
+        f"was made anew, or load_state_dict(assign=True) made new ones. "
     )
 
 
 def warn_of(keys: list[Hashable]) -> None:
-    """Warn that parameters are updated no more, or that nobody would see it."""
-    warnings.warn(
+    """Warn that parameters are updated no more, or that nobody would see it.
+
+    The line shown is the caller's of `step`. Each optimizer says so once, and Python keeps no list
+    of it: in a notebook, the same line goes on with another model.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None and is_of_a_library(frame.f_globals):
+        frame = frame.f_back
+    warnings.warn_explicit(
         f"{told(keys)}They stay as they are unless they get gradients; if others have taken their "
         f"place, add these with add_param_group, or make the optimizer anew of model.parameters()",
-        UserWarning, stacklevel=2,
+        UserWarning, frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__"),
     )
+
+
+def is_of_a_library(module: Mapping[str, object]) -> bool:
+    """Whether a frame's globals are those of a module of fastoptim or of PyTorch."""
+    return str(module.get("__name__")).partition(".")[0] in ("fastoptim", "torch")

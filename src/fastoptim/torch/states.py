@@ -10,6 +10,7 @@ from fastoptim.optimizer import state as saving
 from fastoptim.optimizer.predicates import ParamInfo
 from fastoptim.porting.answers import shown
 from fastoptim.torch.tensors import HALVES, as_array, check_is_here
+from fastoptim.torch.wording import in_torchs_words
 
 if TYPE_CHECKING:
     from fastoptim.optimizer.base import Optimizer
@@ -122,7 +123,11 @@ def take(work: "Work", form: Form, state: State) -> None:
         return
     counts = {"iter": n, "skipped": 0, "clipped": 0}
     counts.update((name, one) for name, one in whole.items() if name in counts)
-    rule.load_state_dict({**saving.without_updates(rule), **counts, "parameters": parameters})
+    try:
+        rule.load_state_dict({**saving.without_updates(rule), **counts, "parameters": parameters})
+    except ValueError as problem:
+        in_torchs_words(problem, form.name_of)
+        raise
 
 
 def strip(work: "Work", form: Form, state: State) -> None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +69,12 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     # -------------------------------------------------------------- a step
 
-    step = quick.step
+    if TYPE_CHECKING:  # PyTorch's classes do not say what they return
+
+        def step(self, closure: Callable[[], Any] | None = None) -> Any:
+            """As in `quick`."""
+    else:
+        step = quick.step
 
     @torch._disable_dynamo  # type: ignore[untyped-decorator]
     @torch.optim.Optimizer.profile_hook_step  # type: ignore[untyped-decorator]
@@ -258,7 +263,14 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         self._in_hand = defaultdict(dict, {p: copied(one) for p, one in of_parameters.items()})
         try:
             super().__setstate__(now)  # PyTorch's brings what older versions saved up to date
-            for group in self.param_groups:
+            for k, group in enumerate(self.param_groups):
+                missing = [name for name in self.followed if name not in group]
+                if missing:
+                    names = ", ".join(map(repr, missing[:3])) + ", …" * (len(missing) > 3)
+                    raise KeyError(
+                        f"param_groups[{k}] has no {names}, and those of {type(self).__name__} "
+                        f"have: it is of another class; load it into one of that class"
+                    )
                 refuse(group, self.defaults)
             work = Work(self, self.new_rule())
             states.take(work, self.form, self._in_hand)

@@ -1,6 +1,7 @@
 """Messages about arrays, in the words of somebody who has tensors."""
 
 import re
+from collections.abc import Callable
 
 KEY = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+)"""
 # What stands in a message of an update, and what stands there for tensors; in this order.
@@ -19,6 +20,12 @@ WORDS = [
         "give it a tensor of this shape, or make the optimizer anew of model.parameters()",
     ),
     (
+        rf"the state of ((?:{KEY[1:-1]}) should have .* as its .*)",
+        r"the state of \1; it is of another model, or of one whose parameters had another order",
+    ),
+    (rf"the state of {KEY}", r"the state of parameter \1"),
+    (r"opt\.(averaged|evaluation)\(params\)", r"opt.\1()"),
+    (
         r"pass a copy$",
         "give it memory of its own: p.data = p.data.clone()",
     ),
@@ -33,11 +40,18 @@ WORDS = [
 ]
 
 
-def in_torchs_words(problem: Exception) -> None:
-    """Let an exception of an update name tensors, and what is done with tensors."""
+def in_torchs_words(
+    problem: Exception, slot: Callable[[str], str] | None = None
+) -> None:
+    """Let an exception of an update name tensors, and what is done with tensors.
+
+    `slot` returns PyTorch's name of what a rule keeps, where a message says it.
+    """
     if not problem.args or not isinstance(problem.args[0], str):
         return
     text = problem.args[0]
     for pattern, words in WORDS:
         text = re.sub(pattern, words, text)
+    if slot is not None:
+        text = re.sub(r"(?<= as its )\w+", lambda found: repr(slot(found[0])), text)
     problem.args = (text, *problem.args[1:])

@@ -68,15 +68,24 @@ class Work:
                 tensors.append(p)
                 keys.append(key)
                 self.key_of[id(p)], self.place_of[key] = key, place
-            if place > 0:
-                groups.append(Group(self.member_of(place), **owner.translated(values)))
-            elif place == 0:
-                assign(rule, 0, owner.translated(values))
+            try:
+                if place > 0:
+                    groups.append(Group(self.member_of(place), **owner.translated(values)))
+                elif place == 0:
+                    assign(rule, 0, owner.translated(values))
+            except (TypeError, ValueError) as problem:
+                problem.add_note(about(len(self.places) - 1, owner.followed, values))
+                raise
         if len({*keys}) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
             raise ValueError(f"two parameters have the name {twice!r}; names are keys of the state")
-        if groups:
-            rule.groups = groups
+        try:
+            if groups:
+                rule.groups = groups
+        except (TypeError, ValueError):
+            for k in range(len(self.places)):
+                owner._check_numbers(k)
+            raise
         refusable = [n for n in REFUSED if all(n in group for group in owner.param_groups)]
         self.values_of = itemgetter(*owner.followed, *refusable)
         self.seen: list[Any] = [None] * len(self.places)
@@ -165,7 +174,7 @@ class Work:
             self.views.update(
                 self.engine, rule.fixed_plan or rule.plan(), written, self.owner.zeroes, BUMP
             )
-        except (TypeError, ValueError, FloatingPointError) as problem:
+        except (TypeError, ValueError, FloatingPointError, RuntimeError) as problem:
             in_torchs_words(problem)
             raise
 
