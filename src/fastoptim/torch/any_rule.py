@@ -165,11 +165,6 @@ class Optimizer(Stepped):
         finally:
             torch.autograd.graph.increment_version(tensors)
 
-    def _check_is_still(self) -> None:
-        """Refuse to save what stands in another one's place."""
-        if self._work is not None:
-            self._work.engine.still(lambda: None)
-
     def state_dict(self) -> dict[str, Any]:
         """Return state and `param_groups` as PyTorch does; in the place of a schedule stands None.
 
