@@ -177,6 +177,35 @@ def test_averages_that_nobody_keeps():
     both.step().assert_same()
 
 
+REPLACING = {
+    "add_param_group": lambda opt, p: opt.add_param_group({"params": [torch.ones(2)]}),
+    "load_state_dict": lambda opt, p: opt.load_state_dict(
+        {"state": {}, "param_groups": [{**opt.param_groups[0], "params": [0, 1]}]}
+    ),
+    "a shorter list": lambda opt, p: (opt.param_groups[0]["params"].pop(), opt.step()),
+    "an edited state": lambda opt, p: (opt.state[p].update(step=7), opt.step()),
+    "another state": lambda opt, p: setattr(opt, "state", {}),
+}
+
+
+@pytest.mark.parametrize("way", REPLACING)
+def test_nothing_is_replaced_while_parameters_hold_their_averages(way):
+    params = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    opt = ft.Optimizer(params, fo.Momentum(lr=0.1, average=0.9))
+    for _ in range(3):
+        for p in params:
+            p.grad = torch.ones_like(p)
+        opt.step()
+    p = params[0]
+    weights, average = p.detach().clone(), opt.rule.average_of[0].copy()
+    with opt.averaged():
+        with pytest.raises(RuntimeError, match=r"leave `with opt\.averaged"):
+            REPLACING[way](opt, p)
+        assert np.array_equal(p.detach().numpy(), average)
+    assert torch.equal(p, weights)
+    assert np.array_equal(opt.rule.average_of[0], average)
+
+
 @pytest.mark.parametrize("make", [
     lambda: fo.ScheduleFreeSGD(lr=0.1), lambda: fo.ScheduleFreeAdamW(lr=0.1),
 ], ids=["SGD", "AdamW"])
@@ -504,6 +533,41 @@ def test_options_of_a_whole_step_are_set_on_the_rule_and_stay():
     assert both.opt.rule.clip_norm == 0.5
     both.step().assert_same()
     assert both.opt.rule.clipped == 2
+
+
+@pytest.mark.parametrize("way", ["loads", "adds"])
+def test_nothing_is_set_on_a_rule_that_works_no_more(way):
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = ft.Optimizer([p], fo.SGD(lr=0.1))
+    p.grad = torch.ones(3)
+    opt.step()
+    rule = opt.rule
+    if way == "loads":
+        opt.load_state_dict(opt.state_dict())
+    else:
+        opt.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+        rule.nonfinite = "skip"     # there is no other yet
+        opt.step()
+        assert opt.rule.nonfinite == "skip"
+    with pytest.raises(AttributeError, match="another rule has taken this one's place"):
+        rule.clip_norm = 1.0
+    opt.rule.clip_norm = 1.0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_clipping_takes_the_place_of_another(order):
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = ft.Optimizer([p], fo.SGD(lr=1.0))
+    limits = {"agc": 0.5, "clip_norm_per_key": 0.25, "clip_value": 0.125}
+    before = None
+    for name in [*limits][::order] + [*limits][::-order]:
+        if before is not None:
+            opt.param_groups[0][before] = None
+        opt.param_groups[0][name] = limits[name]
+        before = name
+        p.grad = torch.ones(3)
+        opt.step()
+        assert getattr(opt.rule, name) == limits[name]
 
 
 def test_classes_of_pytorch_let_nothing_be_set_on_their_rule():

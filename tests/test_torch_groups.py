@@ -245,6 +245,65 @@ def test_a_group_that_comes_later(name, looks):
     twins.check()
 
 
+# ---------------------------------------------------------------- changed in place
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parameter_goes_to_the_next_group(name, looks):
+    """In the list of all parameters it stays where it is."""
+    twins = Twins(
+        name, FILLED, lambda params: [
+            {"params": [*params.values()][:2], "lr": 0.3}, {"params": [*params.values()][2:]},
+        ],
+    )
+    twins.run(3)
+    if looks:
+        twins.ours.state_dict()
+    for _ in range(2):
+        for opt in twins.both:
+            here, there = (group["params"] for group in opt.param_groups)
+            there.insert(0, here.pop())
+        twins.run(3)
+    twins.check()
+
+
+def test_a_group_without_parameters_gets_some():
+    twins = Twins(
+        "Adam", FILLED,
+        lambda params: [{"params": [*params.values()]}, {"params": [], "lr": 0.5}],
+    )
+    twins.run(3)
+    for opt in twins.both:
+        here, there = (group["params"] for group in opt.param_groups)
+        there += here
+        here.clear()
+    twins.run(3)
+    twins.check()
+
+
+@pytest.mark.parametrize("kind", [tuple, type("Several", (list,), {})])
+def test_param_groups_may_be_another_sequence(kind):
+    twins = twins_of("Adam")
+    twins.run(3)
+    for opt in twins.both:
+        opt.param_groups = kind(opt.param_groups)
+    twins.run(3)
+    twins.check()
+
+
+def test_an_array_as_learning_rate_is_read_at_each_step():
+    twins, rates = twins_of("Adam"), []
+    for opt in twins.both:
+        rates.append(np.array(0.1))
+        opt.param_groups[0]["lr"] = rates[-1]
+    for _ in range(5):
+        twins.run(2)
+        for lr in rates:
+            lr *= 0.7
+    twins.check()
+
+
 # ---------------------------------------------------------------- closures
 
 

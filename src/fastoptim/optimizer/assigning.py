@@ -47,6 +47,7 @@ def assign(opt: "Optimizer", place: int, values: Mapping[str, Any]) -> None:
         for name, value in values.items()
     }
     together = [one for one in checked if one in NOT_ALONE]
+    together.sort(key=lambda name: checked[name] is not None)  # one clipping goes before another
     if together:
         led, vars(opt)["led"] = opt.led, None
         try:

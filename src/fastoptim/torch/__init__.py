@@ -6,8 +6,10 @@
 - classes.py: the classes of torch.optim, their arguments in our rules'; rules.py: rules for them
 - any_rule.py: `Optimizer`, which takes any rule with any options
 - stepped.py: what all of them share: a step, the state, checkpoints
+- quick.pyx: a usual step, all of it compiled; every other one goes the way of stepped.py
 - work.py: the rule that follows `param_groups`
 - views.pyx: arrays on the memory of tensors; tensors.py: tensors that do not lie so
+- replaced.py: parameters that others have taken the place of; wording.py: messages about tensors
 - states.py: PyTorch's state taken over; shown.py: the state as PyTorch has it, kept live
 """
 

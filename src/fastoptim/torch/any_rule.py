@@ -170,15 +170,6 @@ class Optimizer(Stepped):
         finally:
             torch.autograd.graph.increment_version(tensors)
 
-    def _check_is_still(self) -> None:
-        """Refuse to save what stands in another one's place."""
-        if self._work is not None:
-            try:
-                self._work.engine.still(lambda: None)
-            except RuntimeError as problem:
-                in_torchs_words(problem)
-                raise
-
     def state_dict(self) -> dict[str, Any]:
         """Return state and `param_groups` as PyTorch does; in the place of a schedule stands None.
 

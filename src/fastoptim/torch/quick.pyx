@@ -67,21 +67,25 @@ cdef bint same(object now, object before) except -1:
 
 cdef bint made(object owner) except -1:
     """Make a step if all is as usual; return False, with nothing changed, if it is not."""
-    cdef object work = owner._work, seen, values_of, plan, shown, key
-    cdef list groups, places, alone = [], written = None
+    cdef object work = owner._work, groups, seen, values_of, plan, shown, key
+    cdef list places, alone = [], written = None
     cdef Views views
     cdef Py_ssize_t k
     if work is None or owner.sparse == "only":
         return False
     groups, places, seen, values_of = owner.param_groups, work.places, work.seen, work.values_of
-    if len(groups) != len(places) or work.has_tensors or work.alone is None:
+    views = work.views
+    if (
+        views.held is not None or len(groups) != len(places) or work.has_tensors
+        or work.alone is None
+    ):
         return False
     for k in range(len(groups)):
         if not same(values_of(groups[k]), seen[k]):
             work.follow()
             break
-    plan, views = work.rule.fixed_plan, work.views
-    if work.is_over or plan is None or views.held is not None:
+    plan = work.rule.fixed_plan
+    if work.is_over or plan is None:
         return False
     try:
         shown = owner._shown

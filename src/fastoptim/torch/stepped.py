@@ -18,7 +18,7 @@ from fastoptim.torch.shown import Shown
 from fastoptim.torch.states import Form
 from fastoptim.torch.tensors import array_of, check_is_here
 from fastoptim.torch.views import Views
-from fastoptim.torch.work import Work, about, named, refuse
+from fastoptim.torch.work import Work, about, named, refuse, retire
 
 BFLOAT16 = "bfloat16"  # the one key of a dict that stands for a tensor's bits in a file
 
@@ -85,6 +85,8 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             with torch.enable_grad():
                 loss = closure()
         work = self._work
+        if work is not None:
+            work.views.check_is_free()
         if (
             work is None or len(work.places) != len(self.param_groups)
             or (self._lent and not self._is_left_alone())
@@ -101,6 +103,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     def _renewed(self) -> Work:
         """Return what updates the parameters that are there now, with the state of now."""
+        self._check_is_still()
         if self._work is not None and not self._lent:
             self._show()
         work = Work(self, self.new_rule())
@@ -110,12 +113,18 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     def _begin(self, work: Work) -> None:
         """Go on with a rule that has taken the state over."""
-        self._work, self._latest = work, work.rule
+        before, self._work, self._latest = self._latest, work, work.rule
+        retire(before)
         if self._lent:
             self._show()
         else:
             self._shown = None
             states.strip(work, self.form, self._state)
+
+    def _check_is_still(self) -> None:
+        """Refuse to save or replace the state in a step, or what stands in another one's place."""
+        if self._work is not None:
+            self._work.check_is_still()
 
     def _is_left_alone(self) -> bool:
         """Whether nobody has put anything else into the state than was shown there."""
@@ -164,6 +173,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
         """Add parameters, with hyperparameters of their own; as in PyTorch."""
         if isinstance(param_group, dict):
             refuse(param_group, self.defaults)
+        self._check_is_still()
         if self._work is not None and not self._lent:
             self._show()
         super().add_param_group(param_group)
@@ -206,6 +216,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
 
     @state.setter
     def state(self, state: dict[Any, Any]) -> None:
+        self._check_is_still()
         self._lent = "_state" in vars(self)  # else it is the empty one of the beginning
         self._state, self._shown, self._work = state, None, None
 
@@ -255,6 +266,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
             del self._given
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._check_is_still()
         before, now = dict(vars(self)), dict(state)
         of_parameters = now.pop("state", None)
         given = before.get("_given")
@@ -279,6 +291,7 @@ class Stepped(torch.optim.Optimizer):  # type: ignore[misc, unused-ignore]
                 _state=self._in_hand, _in_hand=None, _work=work, _latest=work.rule, _shown=None,
                 _lent=False,
             )
+            retire(before.get("_latest"))
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)

@@ -28,6 +28,7 @@ cdef class Views:
     cdef readonly dict params, grads
     cdef readonly bint has_rows
     cdef readonly list keys, tensors
+    cdef list ends
     cdef tuple plain
     cdef object odd, check
     cdef const exchange_table *table

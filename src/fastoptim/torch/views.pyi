@@ -9,9 +9,11 @@ class Views:
     has_rows: bool
 
     def __init__(
-        self, keys: list[Any], tensors: list[Any], plain: tuple[type, ...], capsule: object,
-        odd: Callable[[Any, Any, str], Any], check: Callable[[Any, Any, str], None],
+        self, keys: list[Any], tensors: list[Any], ends: list[int], plain: tuple[type, ...],
+        capsule: object, odd: Callable[[Any, Any, str], Any],
+        check: Callable[[Any, Any, str], None],
     ) -> None: ...
+    def check_is_free(self) -> None: ...
     def step(self, work: Any) -> bool: ...
     def update(
         self, engine: Any, plan: Any, written: list[Any], zeroes: bool, bump: Callable[[Any], None]

@@ -75,6 +75,8 @@ cdef class Views:
         One for each parameter.
     tensors : list
         The parameters.
+    ends : list of int
+        For each group, how many of the parameters are in it and in those before it.
     plain : tuple of type
         Classes whose tensors lie in memory as their strides say.
     capsule : capsule or None
@@ -94,8 +96,9 @@ cdef class Views:
         Whether a gradient is sparse.
     """
 
-    def __init__(self, list keys, list tensors, tuple plain, capsule, odd, check):
-        self.keys, self.tensors, self.plain, self.odd, self.check = keys, tensors, plain, odd, check
+    def __init__(self, list keys, list tensors, list ends, tuple plain, capsule, odd, check):
+        self.keys, self.tensors, self.ends = keys, tensors, ends
+        self.plain, self.odd, self.check = plain, odd, check
         self.params = dict.fromkeys(keys)
         self.grads = dict.fromkeys(keys)
         self.known = {}
@@ -104,6 +107,14 @@ cdef class Views:
             if self.table.major != 1 or self.table.describe == NULL:
                 self.table = NULL
 
+    def check_is_free(self):
+        """Refuse what may not be done in the middle of a step."""
+        if self.held is not None:
+            raise RuntimeError(
+                "this optimizer is in the middle of a step, in another thread or further up in this one; "
+                "give each thread its own optimizer, or a lock around step"
+            )
+
     def step(self, work):
         """Look where all lie, and let `work` go on with that; return False if the tensors are others.
 
@@ -111,11 +122,7 @@ cdef class Views:
         `work` raises, the gradients are let go, and one step can be made at a time.
         """
         cdef list written = None, alone = []
-        if self.held is not None:
-            raise RuntimeError(
-                "this optimizer is in the middle of a step, in another thread or further up in this one; "
-                "give each thread its own optimizer, or a lock around step"
-            )
+        self.check_is_free()
         try:
             shown = work.owner._shown
             written = self.look(
@@ -152,10 +159,10 @@ cdef class Views:
     cdef list look(self, groups, list alone, object state, object shown):
         """Look where all lie now; return the parameters that have a gradient.
 
-        None: the tensors of the groups are others by now. To `alone` go the keys of parameters that
+        None: the tensors of the groups are others by now, or in other groups. To `alone` go the keys of parameters that
         nobody has any more but the groups, the state and these views.
         """
-        cdef Py_ssize_t k = 0, n = len(self.keys)
+        cdef Py_ssize_t k = 0, n = len(self.keys), n_groups = 0
         cdef list written = []
         cdef object key, p, g
         cdef Py_ssize_t references
@@ -182,6 +189,9 @@ cdef class Views:
                     self.has_rows = True
                 self.grads[key] = array
                 written.append(p)
+            if n_groups == len(self.ends) or k != self.ends[n_groups]:
+                return None
+            n_groups += 1
         return written if k == n else None
 
     def arrays(self):

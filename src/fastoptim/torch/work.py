@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from fastoptim.kernels.update.engine import Engine
@@ -60,6 +61,7 @@ class Work:
         self.place_of: dict[Hashable, int] = {}
         self.places: list[int] = []  # of each group; -1: it has no parameters
         groups: list[Group] = []
+        ends: list[int] = []
         for values in owner.param_groups:
             first = not any(place >= 0 for place in self.places)
             place = -1 if not values["params"] else 0 if first else len(groups) + 1
@@ -68,6 +70,7 @@ class Work:
                 tensors.append(p)
                 keys.append(key)
                 self.key_of[id(p)], self.place_of[key] = key, place
+            ends.append(len(tensors))
             try:
                 if place > 0:
                     groups.append(Group(self.member_of(place), **owner.translated(values)))
@@ -92,7 +95,7 @@ class Work:
         self.has_tensors = True
         self.is_over = False  # whether another `Work` has to go on, with the state of this one
         self.follow()
-        self.views = Views(keys, tensors, TENSORS, EXCHANGE, array_of, check_memory)
+        self.views = Views(keys, tensors, ends, TENSORS, EXCHANGE, array_of, check_memory)
         self.alone: set[Hashable] | None = None  # those nobody has any more, once it was looked
 
     def member_of(self, place: int) -> Any:
@@ -131,6 +134,15 @@ class Work:
         finally:
             vars(self.rule)["engine"] = shared
 
+    def check_is_still(self) -> None:
+        """Refuse what may not be done in the middle of a step, or while averages are exchanged."""
+        self.views.check_is_free()
+        try:
+            self.engine.still(lambda: None)
+        except RuntimeError as problem:
+            in_torchs_words(problem)
+            raise
+
     def follow(self) -> None:
         """Let the rule have the numbers that `param_groups` have now."""
         values_of, seen = self.values_of, self.seen
@@ -144,7 +156,7 @@ class Work:
                 continue
             if self.places[k] >= 0:
                 self.change(k, self.places[k], values)
-            seen[k] = tuple(list(one) if isinstance(one, list) else one for one in now)
+            seen[k] = tuple(map(as_it_is, now))
             self.has_tensors = any(map(holds_tensor, seen))
 
     def change(self, k: int, place: int, values: Mapping[str, Any]) -> None:
@@ -154,12 +166,12 @@ class Work:
             refuse(values)
             new = self.owner.translated(values)
             changed = {name: value for name, value in new.items() if getattr(target, name) != value}
-            is_over = self.owner.counts_anew(target, changed)
+            # noted first: after an interrupt between the two, nothing would be changed any more
+            self.is_over |= self.owner.counts_anew(target, changed)
             assign(self.rule, place, changed)
         except (TypeError, ValueError) as problem:
             problem.add_note(about(k, self.owner.followed, values))
             raise
-        self.is_over |= is_over
 
     def step(self) -> bool:
         """Update all parameters with a gradient; return False if the tensors are others now."""
@@ -201,6 +213,15 @@ class Work:
         return problem
 
 
+def retire(rule: Optimizer | None) -> None:
+    """Refuse that anything be set on a rule that somebody may have, and that works no more."""
+    if rule is not None and rule.led is not None:
+        vars(rule)["led"] = Led(
+            "another rule has taken this one's place, since tensors or state were replaced; it is "
+            "the attribute rule of the optimizer that this one is of", (),
+        )
+
+
 def named(group: Mapping[str, Any], first: int) -> Iterator[tuple[torch.Tensor, Hashable]]:
     """Yield the parameters of a group, each with its key; `first` is the number of the first."""
     names = group.get("param_names")
@@ -219,6 +240,13 @@ def holds_tensor(values: object) -> bool:
     if isinstance(values, (tuple, list)):
         return any(holds_tensor(one) for one in values)
     return isinstance(values, torch.Tensor)
+
+
+def as_it_is(value: Any) -> Any:
+    """Return a hyperparameter that stays as it is when the given one is changed in place."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [*map(as_it_is, value)] if isinstance(value, list) else value
 
 
 def number(value: Any) -> Any:
