@@ -571,7 +571,10 @@ def compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning",
+    "ignore:Guards may run slower:RuntimeWarning",  # with Python 3.13.0
+)
 def test_compiled_models_and_steps(compiler, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
@@ -855,7 +858,7 @@ def test_an_interrupt_anywhere_in_a_step(kind, steps, looked, every):
         assert snapshot(m, opt) == in_the_end
         if not interrupt.raised:
             break
-    assert n > 10
+    assert n > 6  # Python 3.13 has the fewest lines
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -5,9 +5,10 @@
 
 - classes.py: the classes of torch.optim, their arguments in our rules'; rules.py: rules for them
 - any_rule.py: `Optimizer`, which takes any rule with any options
-- stepped.py: what all of them share: a step, the state, checkpoints
+- stepped.py: what all of them share: a step, the state, checkpoints; quick.pyx: a usual step
 - work.py: the rule that follows `param_groups`
-- views.pyx: arrays on the memory of tensors; tensors.py: tensors that do not lie so
+- views.pyx, dltensor.h: arrays on the memory of tensors; tensors.py: tensors that do not lie so
+- replaced.py: parameters that nobody has any more; wording.py: messages in tensors' words
 - states.py: PyTorch's state taken over; shown.py: the state as PyTorch has it, kept live
 """
 
