@@ -15,6 +15,8 @@
 try:
     import torch as _torch  # noqa: F401
 except ModuleNotFoundError as problem:
+    if problem.name != "torch":  # PyTorch is there, and something that it imports is not
+        raise
     raise ModuleNotFoundError(
         "fastoptim.torch needs PyTorch: pip install 'fastoptim[torch]'", name=problem.name
     ) from None
