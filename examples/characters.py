@@ -12,6 +12,7 @@ It needs PyTorch, tqdm and, for --picture, matplotlib: pip install 'fastoptim[to
 """
 
 import argparse
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -196,6 +197,19 @@ def draw(runs, path):
     plot.losses(means, first=10, per=10).figure.savefig(path)
 
 
+def check_picture(path, parser):
+    """Refuse a picture that could not be written, before the training begins."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        parser.error("--picture needs matplotlib: pip install matplotlib")
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower()[1:] not in kinds:
+        parser.error(f"--picture must end in one of .{', .'.join(kinds)}, got {path}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        parser.error(f"--picture: {path} cannot be written")
+
+
 def parsed(arguments):
     parser = argparse.ArgumentParser(description="A language model of characters, in PyTorch.")
     which = parser.add_mutually_exclusive_group()
@@ -211,12 +225,16 @@ def parsed(arguments):
     parser.add_argument("--picture", type=Path, metavar="FILE", help="of the losses")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    if options.steps < 10 or options.sample < 0 or options.depth < 1:
-        parser.error("--steps must be at least 10, --depth at least 1, --sample at least 0")
+    if options.steps <= 10 or options.sample < 0 or options.depth < 1:
+        parser.error("--steps must be more than 10, --depth at least 1, --sample at least 0")
     if options.width < 4 or options.width % 4:
         parser.error(f"--width must be a multiple of 4, got {options.width}")
     if not 0 < options.lr < float("inf"):
         parser.error(f"--lr must be a positive number, got {options.lr}")
+    if not 0 <= options.seed < 2**63:
+        parser.error(f"--seed must be in [0, 2⁶³), got {options.seed}")
+    if options.picture:
+        check_picture(options.picture, parser)
     try:
         options.read = options.text.read_text("utf-8") if options.text else of_python()
     except (OSError, UnicodeDecodeError) as problem:
@@ -230,7 +248,11 @@ def main(arguments=None):
     options = parsed(arguments)
     text = Text(options.read)
     names = list(OPTIMIZERS) if options.compare else [options.optimizer]
-    runs = [Run(name, text, options).train() for name in names]
+    try:
+        runs = [Run(name, text, options).train() for name in names]
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
     count = sum(p.numel() for p in runs[0].model.parameters())
     tensors = len(list(runs[0].model.parameters()))
     print(f"{len(options.read):,} characters, {len(text.characters)} different ones; "

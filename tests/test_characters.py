@@ -101,10 +101,33 @@ def test_the_program_compares_all_three(example, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "argument",
-    ["--steps=9", "--width=6", "--lr=0", "--depth=0", "--optimizer=adam", "--text=no-such-file"],
+    [
+        "--steps=10", "--width=6", "--lr=0", "--depth=0", "--optimizer=adam", "--seed=-1",
+        f"--seed={2**63}", "--text=no-such-file", "--picture=no-such-folder/loss.png",
+        "--picture=loss.txt",
+    ],
 )
 def test_bad_arguments_end_with_2(argument):
     done = run_python(PROGRAM, argument)
     assert done.returncode == 2
     assert argument.partition("=")[0] in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_the_fewest_steps_are_drawn(example, tmp_path, capsys):
+    """The schedule's rise and the means of the picture need some."""
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "loss.png"
+    small = ["--steps=11", "--width=4", "--depth=1", "--sample=0", f"--picture={picture}"]
+    assert example.main(small) == 0
+    assert "held out" in capsys.readouterr().out
+    assert picture.exists()
+
+
+def test_an_interrupt_ends_in_one_line(example, monkeypatch, capsys):
+    def step(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(example.Run, "step", step)
+    assert example.main(SMALL) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err

@@ -44,6 +44,17 @@ def test_the_page_names_every_class():
     assert {*re.findall(r"`(\w+)`", listed), "Optimizer"} == set(fastoptim.torch.__all__)
 
 
+def test_every_file_is_told_what_it_is_for():
+    """In the package's docstring and in the row of CONTRIBUTING.md."""
+    package = Path(fastoptim.torch.__path__[0])
+    files = {path.name for pattern in ("*.py", "*.pyx", "*.h") for path in package.glob(pattern)}
+    files.remove("__init__.py")
+    about = (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    row = re.search(r"^\| the optimizers of PyTorch's names \|.*$", about, re.MULTILINE)[0]
+    assert files - {*re.findall(r"`(\w+\.\w+)`", row)} == set()
+    assert {name for name in files if name not in fastoptim.torch.__doc__} == set()
+
+
 def test_the_reference_has_every_class_with_its_arguments():
     page = (DOCS / "api.md").read_text("utf-8")
     described = dict(re.findall(r"^\.\. autoclass:: fastoptim\.torch\.(\w+)(.*)$", page, re.M))

@@ -43,6 +43,13 @@ def test_without_pytorch_the_last_line_says_what_to_install(line):
     assert "During handling" not in done.stderr
 
 
+def test_a_module_that_pytorch_lacks_is_named():
+    broken = WITHOUT.replace("{name!r}\", name=name", "'sympy'\", name='sympy'")
+    assert broken != WITHOUT
+    done = run_code(f"{broken}import fastoptim.torch\n")
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'sympy'"
+
+
 def test_the_docstrings_can_be_read_without_pytorch():
     """The site is built without it; what is imported for that is not left for others to find."""
     code = f"""

@@ -600,7 +600,10 @@ def compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning",
+    "ignore:Guards may run slower:RuntimeWarning",  # with Python 3.13.0
+)
 def test_compiled_models_and_steps(compiler, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 

@@ -8,7 +8,7 @@
 - stepped.py: what all of them share: a step, the state, checkpoints
 - quick.pyx: a usual step, all of it compiled; every other one goes the way of stepped.py
 - work.py: the rule that follows `param_groups`
-- views.pyx: arrays on the memory of tensors; tensors.py: tensors that do not lie so
+- views.pyx, dltensor.h: arrays on the memory of tensors; tensors.py: tensors that do not lie so
 - replaced.py: parameters that others have taken the place of; wording.py: messages about tensors
 - states.py: PyTorch's state taken over; shown.py: the state as PyTorch has it, kept live
 """
@@ -20,6 +20,8 @@ import fastoptim as _fastoptim
 try:
     import torch as _torch
 except ModuleNotFoundError as problem:
+    if problem.name != "torch":  # PyTorch is there, and something that it imports is not
+        raise
     raise ModuleNotFoundError(
         "fastoptim.torch needs PyTorch: pip install 'fastoptim[torch]'", name=problem.name
     ) from None
