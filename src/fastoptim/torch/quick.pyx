@@ -1,9 +1,9 @@
 """A step in compiled code, from its call to its return, where nothing is out of the ordinary.
 
 An update of a million elements leaves little of anything else in the processor's caches. Interpreted
-code then takes far longer than it does in a loop of its own. Measured (1 M in one tensor, two threads):
-a step that was Python took 57 µs more than its update, where the same step of one element took 11 µs.
-PyTorch's own hook around each step is most of that; it is gone round where nobody listens.
+code then takes far longer than it does in a loop of its own. Measured (Adam, 1 M in one tensor, two
+threads): a step that was Python took 59 µs more than its update, and takes 15 more as it is. With one
+element the same Python took 11 µs. PyTorch's own hook around a step is left out where nobody listens.
 """
 
 from inspect import Parameter, Signature

@@ -159,8 +159,8 @@ cdef class Views:
     cdef list look(self, groups, list alone, object state, object shown):
         """Look where all lie now; return the parameters that have a gradient.
 
-        None: the tensors of the groups are others by now, or in other groups. To `alone` go the keys of parameters that
-        nobody has any more but the groups, the state and these views.
+        None: the tensors of the groups are others by now, or in other groups. To `alone` go the keys of
+        parameters that nobody has any more but the groups, the state and these views.
         """
         cdef Py_ssize_t k = 0, n = len(self.keys), n_groups = 0
         cdef list written = []
