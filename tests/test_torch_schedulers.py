@@ -6,9 +6,10 @@ A warning is an error in these tests: none comes that PyTorch's own classes woul
 import copy
 
 import pytest
-from torch.optim import lr_scheduler as ls
-from torch.optim.swa_utils import SWALR, AveragedModel
 from torch_twins import Twins, counts_in_float64, fastoptim, torch  # noqa: F401
+
+ls = torch.optim.lr_scheduler
+SWALR, AveragedModel = torch.optim.swa_utils.SWALR, torch.optim.swa_utils.AveragedModel
 
 pytestmark = pytest.mark.usefixtures("counts_in_float64")
 

@@ -2,19 +2,18 @@
 
 import copy
 import doctest
+import importlib
 import inspect
 import re
 
 import pytest
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 from torch_twins import check_states, fastoptim, same, torch
 
-from fastoptim.torch import classes
-
 ft = fastoptim.torch
+classes = ft.classes
+of_all = importlib.import_module("torch.optim.optimizer")
+register_optimizer_step_post_hook = of_all.register_optimizer_step_post_hook
+register_optimizer_step_pre_hook = of_all.register_optimizer_step_pre_hook
 NAMES = [name for name in ft.__all__ if name != "Optimizer"]
 DENSE = [name for name in NAMES if name != "SparseAdam"]
 STEPS = 20
