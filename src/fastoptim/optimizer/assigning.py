@@ -1,4 +1,4 @@
-"""Several hyperparameters assigned at once, and groups added, by what leads an optimizer.
+"""Several hyperparameters assigned at once, by what leads an optimizer.
 
 `fastoptim.torch` follows the `param_groups` of PyTorch with them.
 """
